@@ -1,0 +1,49 @@
+"""Opening any clip: a video file or a folder of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stnls_cli.errors import UserError
+from stnls_cli.video.base import Clip
+from stnls_cli.video.digest import clip_digest
+from stnls_cli.video.file_clip import FileClip
+from stnls_cli.video.folder import FolderClip
+from stnls_cli.video.info import ClipInfo, Frame
+
+__all__ = ["Clip", "ClipInfo", "Frame", "clip_digest", "open_clip"]
+
+
+def open_clip(
+    path: Path | str,
+    *,
+    start: int = 0,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    stream: int | None = None,
+    allow_damaged: bool = False,
+) -> Clip:
+    """Open a clip, up to its first frame.
+
+    `start` skips that many frames; `frames` is the most to read (a shorter clip is no error);
+    `size` the displayed (width, height) to resize to; `stream` the file's stream number (default:
+    FFmpeg's best video stream). A clip that is missing, is no video, or is damaged raises a
+    UserError here or while iterating; with `allow_damaged` iteration goes on with what decodes,
+    and `Clip.damage` lists what was wrong.
+    """
+    path = Path(path)
+    if start < 0:
+        raise UserError(f"--start {start}: must be 0 or more")
+    if frames is not None and frames < 1:
+        raise UserError(f"--frames {frames}: must be 1 or more")
+    if size is not None and min(size) < 1:
+        raise UserError(f"--size {size[0]}x{size[1]}: must be 1x1 or more")
+    if path.is_dir():
+        if stream is not None:
+            raise UserError(f"{path}: a folder of frames has no streams (--stream {stream})")
+        return FolderClip(path, start, frames, size, allow_damaged)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if not path.is_file():
+        raise UserError(f"{path}: neither a file nor a folder")
+    return FileClip(path, start, frames, size, stream, allow_damaged)

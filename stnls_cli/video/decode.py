@@ -1,0 +1,119 @@
+"""Frames of one video stream, in order, with damage told from a clean end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stnls_cli.errors import UserError
+from stnls_cli.video.container import header_frames, lost_packets
+from stnls_cli.video.damage import DamageLog
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+GO_ON = "--allow-damaged goes on with what decodes"
+
+
+class Decoder:
+    """Iterates the decoded frames of a stream from its first one.
+
+    Without `allow_damaged` the first frame lost is a UserError; with it, `log` takes note and
+    decoding goes on. Frames with concealed errors are passed on: the caller judges them.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        path: Path,
+        log: DamageLog,
+        allow_damaged: bool,
+    ) -> None:
+        self.container = container
+        self.stream = stream
+        self.path = path
+        self.log = log
+        self.allow_damaged = allow_damaged
+        self.promised = header_frames(container, stream)
+        self.delivered = 0
+        self._packets = 0
+        self._last_partial = False
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        import av
+
+        source = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(source)
+            except StopIteration:
+                break
+            except (av.FFmpegError, OSError):
+                # The file cannot be read on; what the decoder still holds can.
+                self._last_partial = True
+                for frame in self._flush():
+                    self.delivered += 1
+                    yield frame
+                break
+            if packet.size:
+                self._packets += 1
+                self._last_partial = packet.is_corrupt
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, OSError):
+                self._undecodable(source)
+                continue
+            for frame in frames:
+                self.delivered += 1
+                yield frame
+        self._check_end()
+
+    def _flush(self) -> list[av.VideoFrame]:
+        import av
+
+        try:
+            return self.stream.decode(None)
+        except (av.FFmpegError, OSError):
+            return []
+
+    def _undecodable(self, rest: Iterator[Packet[VideoStream]]) -> None:
+        if self.allow_damaged:
+            self.log.undecodable.append(self.delivered)
+            return
+        if not self._anything_follows(rest):
+            raise UserError(self._truncation()) from None
+        raise UserError(
+            f"{self.path}: damaged in the middle: {self.readable()} could be read before "
+            f"the first error; {GO_ON}"
+        ) from None
+
+    @staticmethod
+    def _anything_follows(rest: Iterator[Packet[VideoStream]]) -> bool:
+        import av
+
+        try:
+            return any(packet.size for packet in rest)
+        except (av.FFmpegError, OSError):
+            return False
+
+    def _check_end(self) -> None:
+        if not self.delivered:
+            raise UserError(f"{self.path}: no frame could be decoded")
+        if lost_packets(self.container, self.stream, self.path, self._packets, self._last_partial):
+            if not self.allow_damaged:
+                raise UserError(self._truncation())
+            self.log.truncated = f"truncated: {self.readable()} could be read"
+
+    def _truncation(self) -> str:
+        return f"{self.path}: truncated: {self.readable()} could be read; {GO_ON}"
+
+    def readable(self) -> str:
+        """`28 of 50 frames`, counting those delivered so far."""
+        noun = "frame" if (self.promised or self.delivered) == 1 else "frames"
+        of = f" of {self.promised}" if self.promised else ""
+        return f"{self.delivered}{of} {noun}"

@@ -1,0 +1,84 @@
+"""Does a file end before its own container says it should?
+
+FFmpeg reads a cut Matroska or AVI file to its end without a word, and a cut MP4 sometimes; the
+sizes that the outermost elements carry tell it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+EBML = b"\x1a\x45\xdf\xa3"
+SEGMENT = b"\x18\x53\x80\x67"
+BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof", b"pnot", b"sidx"}
+
+
+def promised_size(path: Path) -> int | None:
+    """Bytes that the outermost elements claim; None when the format does not say."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == EBML:
+            return _matroska(file)
+        if head[:4] == b"RIFF":
+            return 8 + int.from_bytes(head[4:8], "little")
+        if head[4:8] in BOXES:
+            return max((end for _, end in _boxes(file)), default=None)
+    return None
+
+
+def is_cut(path: Path) -> bool:
+    """True when the file ends inside an element that it has begun."""
+    promised = promised_size(path)
+    return promised is not None and promised > path.stat().st_size
+
+
+def lacks_index(path: Path) -> bool:
+    """True for an MP4 or MOV file without its `moov` box, from which nothing can be decoded."""
+    with path.open("rb") as file:
+        if file.read(12)[4:8] not in BOXES:
+            return False
+        return not any(kind == b"moov" for kind, _ in _boxes(file))
+
+
+def _boxes(file: BinaryIO) -> list[tuple[bytes, int]]:
+    """Top-level boxes that begin inside the file: (type, offset of their end)."""
+    total = file.seek(0, 2)
+    found = []
+    start = 0
+    while start + 8 <= total:
+        file.seek(start)
+        head = file.read(16)
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        elif size == 0:
+            size = total - start
+        if size < 8:
+            break
+        start += size
+        found.append((head[4:8], start))
+    return found
+
+
+def _matroska(file: BinaryIO) -> int | None:
+    file.seek(4)
+    header = _ebml_number(file)
+    if header is None:
+        return None
+    file.seek(header, 1)
+    if file.read(4) != SEGMENT:
+        return None
+    size = _ebml_number(file)
+    return None if size is None else file.tell() + size
+
+
+def _ebml_number(file: BinaryIO) -> int | None:
+    """Variable-length size; None when it is the reserved "unknown" (a live recording)."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    length = 9 - first[0].bit_length()
+    rest = file.read(length - 1)
+    value = int.from_bytes(bytes([first[0] & (0xFF >> length)]) + rest, "big")
+    return None if value == (1 << 7 * length) - 1 else value
