@@ -1,0 +1,26 @@
+"""Optical flow between neighbouring frames: computed by OpenCV, or read from files."""
+
+from __future__ import annotations
+
+from stnls_cli.flow.clip_flow import FlowFiles
+from stnls_cli.flow.files import open_flow_files
+from stnls_cli.flow.flo import read_flo, write_flo
+from stnls_cli.flow.flo_folder import write_flow_folder
+from stnls_cli.flow.luma import luma8
+from stnls_cli.flow.methods import FLOW_METHODS, FlowMethod
+from stnls_cli.flow.npz_flow import write_flow_npz
+from stnls_cli.flow.source import FlowSource, open_flow_source
+
+__all__ = [
+    "FLOW_METHODS",
+    "FlowFiles",
+    "FlowMethod",
+    "FlowSource",
+    "luma8",
+    "open_flow_files",
+    "open_flow_source",
+    "read_flo",
+    "write_flo",
+    "write_flow_folder",
+    "write_flow_npz",
+]
