@@ -1,0 +1,98 @@
+// One thread gathers one output pixel (of a few channels) from all patches that cover it: no
+// atomics, so that the sum is the same in every run.
+#include "../common/cuda_launch.h"
+#include "neighbour.h"
+
+namespace stnls {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kChannels = 4;
+
+STNLS_HD int64_t channel_groups(const PatchSumProblem& p) {
+  return (p.channels + kChannels - 1) / kChannels;
+}
+
+STNLS_HD int64_t thread_count(const PatchSumProblem& p) {
+  return p.batch * p.heads * p.frames * channel_groups(p) * p.height * p.width;
+}
+
+template <class Real, bool kFloatGrid>
+__global__ void __launch_bounds__(kThreads)
+    patch_sum_kernel(const __grid_constant__ PatchSumProblem p) {
+  using Pos = typename Neighbour<Real, kFloatGrid>::Pos;
+  int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (index >= thread_count(p)) return;
+  const int64_t x = index % p.width;
+  index /= p.width;
+  const int64_t y = index % p.height;
+  index /= p.height;
+  const int64_t first_channel = index % channel_groups(p) * kChannels;
+  index /= channel_groups(p);
+  const int64_t t = index % p.frames;
+  const int64_t head = index / p.frames % p.heads, b = index / (p.frames * p.heads);
+  const int64_t left = p.channels - first_channel;
+  const int channels = static_cast<int>(left < kChannels ? left : kChannels);
+  const Real* video = static_cast<const Real*>(p.video) + b * p.video_stride[0] +
+                      head * p.video_stride[1] + first_channel * p.video_stride[3];
+  const int64_t plane = ((b * p.heads + head) * p.frames + t) * p.grid_height * p.grid_width;
+
+  Real sum[kChannels] = {};
+  int64_t count = 0;
+  for (int64_t pi = 0; pi < p.ps; ++pi) {
+    const int64_t tap_h = p.dilation * (pi + p.patch_offset);
+    const int64_t row = y - tap_h;
+    if (row < 0 || row % p.stride0 != 0 || row / p.stride0 >= p.grid_height) continue;
+    for (int64_t pj = 0; pj < p.ps; ++pj) {
+      const int64_t tap_w = p.dilation * (pj + p.patch_offset);
+      const int64_t column = x - tap_w;
+      if (column < 0 || column % p.stride0 != 0 || column / p.stride0 >= p.grid_width) continue;
+      const int64_t i = row / p.stride0, j = column / p.stride0;
+      ++count;
+      for (int64_t k = 0; k < p.k; ++k) {
+        const int64_t entry = (plane + i * p.grid_width + j) * p.k + k;
+        const auto n = neighbour<Real, kFloatGrid>(p, entry, t, i, j);
+        Pos h, w;
+        if (!n.used || !move(n.h, tap_h, p.height, p.reflect_bounds != 0, &h) ||
+            !move(n.w, tap_w, p.width, p.reflect_bounds != 0, &w))
+          continue;
+        const Real weight = static_cast<const Real*>(p.weights)[entry];
+        const Real* frame = video + n.frame * p.video_stride[2];
+        if constexpr (kFloatGrid) {
+          const Sample<Real> s = sample_at(h, w, p.height, p.width, p.video_stride[4]);
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c)
+            if (c < channels) sum[c] += weight * read(frame + c * p.video_stride[3], s);
+        } else {
+          const Real* at = frame + h * p.video_stride[4] + w;
+#pragma unroll
+          for (int c = 0; c < kChannels; ++c)
+            if (c < channels) sum[c] = multiply_add(weight, at[c * p.video_stride[3]], sum[c]);
+        }
+      }
+    }
+  }
+  Real* out = static_cast<Real*>(p.out) + b * p.out_stride[0] + head * p.out_stride[1] +
+              t * p.out_stride[2] + first_channel * p.out_stride[3] + y * p.out_stride[4] + x;
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c)
+    if (c < channels) out[c * p.out_stride[3]] = sum[c] / static_cast<Real>(count);
+}
+
+}  // namespace
+}  // namespace stnls
+
+STNLS_API int stnls_cuda_patch_sum(const stnls::PatchSumProblem* p, int device, void* stream,
+                                   char* message, int64_t message_size) {
+  using namespace stnls;
+  return launch_on(device, message, message_size, [&] {
+    const unsigned blocks = blocks_for(thread_count(*p), kThreads);
+    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+    if (p->dtype == kFloat64)
+      p->float_grid ? patch_sum_kernel<double, true><<<blocks, kThreads, 0, s>>>(*p)
+                    : patch_sum_kernel<double, false><<<blocks, kThreads, 0, s>>>(*p);
+    else
+      p->float_grid ? patch_sum_kernel<float, true><<<blocks, kThreads, 0, s>>>(*p)
+                    : patch_sum_kernel<float, false><<<blocks, kThreads, 0, s>>>(*p);
+  });
+}

@@ -1,0 +1,30 @@
+#include <cstdint>
+
+#include "../aggregate/problem.h"
+#include "../common/cuda_launch.h"
+#include "../flow/problem.h"
+#include "../search/problem.h"
+#include "macros.h"
+
+#ifndef STNLS_CUDA_ARCHITECTURES
+#error "the build states the architectures"
+#endif
+
+STNLS_API const char* stnls_cuda_architectures() { return STNLS_CUDA_ARCHITECTURES; }
+
+STNLS_API int stnls_cuda_version() { return CUDART_VERSION; }
+
+STNLS_API int64_t stnls_cuda_struct_size(int which) {
+  switch (which) {
+    case 0:
+      return sizeof(stnls::SearchProblem);
+    case 1:
+      return sizeof(stnls::FlowProblem);
+    case 2:
+      return sizeof(stnls::ChainProblem);
+    case 3:
+      return sizeof(stnls::PatchSumProblem);
+    default:
+      return -1;
+  }
+}

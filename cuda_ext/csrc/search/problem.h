@@ -1,0 +1,42 @@
+// One search, as the Python side describes it: plain sizes, strides and pointers.
+#pragma once
+
+#include <cstdint>
+
+namespace stnls {
+
+enum DType : int64_t { kFloat32 = 0, kFloat64 = 1 };
+
+// Which candidates are returned: the k best of all slots, the k best of each slot, or every one in
+// raster order (slot, window row, window column).
+enum Keep : int64_t { kBestOfAll = 0, kBestOfEach = 1, kEvery = 2 };
+
+// What happens to the query's own position ("anchor": put first, "remove": left out) or to the
+// position that the flow predicts in every slot ("anchor_each").
+enum SelfAction : int64_t { kNone = 0, kAnchor = 1, kAnchorEach = 2, kRemove = 3 };
+
+// All fields are eight bytes wide, so that C++ and ctypes agree on the layout.
+struct SearchProblem {
+  const void* query;  // (batch, heads, frames, channels, query_height, query_width)
+  const void* key;    // (batch, heads, frames, channels, height, width)
+  const void* flow;   // (batch, flow_heads, frames, flow_slots, 2 = (dx, dy), grid_height, grid_width)
+  void* dists;        // (batch, heads, frames, grid_height, grid_width, K)
+  void* inds;         // (..., K, components): int32 on the integer grid, else the video's type
+  int64_t query_stride[5];  // batch, head, frame, channel, row; columns are contiguous
+  int64_t key_stride[5];
+  int64_t batch, heads, frames, channels;
+  int64_t query_height, query_width, height, width;
+  int64_t grid_height, grid_width;
+  int64_t flow_heads, flow_slots;
+  int64_t wt;          // slots are 0 .. 2 wt
+  int64_t first_slot;  // 1 when the query's own frame is left out
+  int64_t ws, ps, patch_offset, dilation;
+  int64_t stride0, stride_query;
+  int64_t offset_height, offset_width;  // shift of the query patch only
+  int64_t k, keep, self_action;
+  int64_t reflect_bounds, full_window, product, float_grid, dtype;
+  int64_t components;  // 3: (dt, dh, dw); 2: (dh, dw)
+  double stride1;
+};
+
+}  // namespace stnls

@@ -1,0 +1,22 @@
+"""Shifted Non-Local Search for PyTorch: search, aggregation and flow operators on compiled kernels.
+
+Gauen & Chan, "Space-Time Attention with Shifted Non-Local Search", arXiv 2309.16849.
+"""
+
+from __future__ import annotations
+
+from stnls import agg, nn, search
+from stnls._errors import StnlsError, StnlsRuntimeError, StnlsTypeError, StnlsValueError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "StnlsError",
+    "StnlsRuntimeError",
+    "StnlsTypeError",
+    "StnlsValueError",
+    "__version__",
+    "agg",
+    "nn",
+    "search",
+]

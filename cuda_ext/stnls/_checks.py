@@ -1,0 +1,140 @@
+"""Every check of what users pass in. Each message states the value found and the one expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stnls._errors import StnlsTypeError, StnlsValueError
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def positive_int(name: str, value: object, minimum: int = 1) -> int:
+    """`value` as an int of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise StnlsTypeError(f"{name} must be an int, not {value!r}")
+    if value < minimum:
+        raise StnlsValueError(f"{name} must be at least {minimum}, not {value}")
+    return value
+
+
+def any_int(name: str, value: object) -> int:
+    """`value` as an int."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise StnlsTypeError(f"{name} must be an int, not {value!r}")
+    return value
+
+
+def positive_number(name: str, value: object) -> float:
+    """`value` as a finite float above zero."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise StnlsTypeError(f"{name} must be a number, not {value!r}")
+    if not 0 < value < float("inf"):
+        raise StnlsValueError(f"{name} must be above 0 and finite, not {value}")
+    return float(value)
+
+
+def one_of(name: str, value: object, choices: Sequence[object]) -> None:
+    """`value` is one of `choices`."""
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise StnlsValueError(f"{name} must be one of {known}, not {value!r}")
+
+
+def only_default(name: str, value: object, default: object) -> None:
+    """`value` is the default of a parameter that is there for the order of arguments only."""
+    if value != default:
+        raise StnlsValueError(
+            f"{name}={value!r} is not supported: it takes only its default, {default!r}"
+        )
+
+
+def tensor(name: str, value: object, ndims: Sequence[int], layout: str) -> Tensor:
+    """`value` as a dense tensor with one of the numbers of dimensions."""
+    if not isinstance(value, Tensor):
+        raise StnlsTypeError(f"{name} must be a tensor {layout}, not {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise StnlsTypeError(f"{name} must be a dense tensor, not {value.layout}")
+    if value.ndim not in ndims:
+        raise StnlsValueError(f"{name} must have shape {layout}, not {tuple(value.shape)}")
+    return value
+
+
+def real_dtype(name: str, value: Tensor) -> None:
+    """The dtype is one that the kernels compute in."""
+    if value.dtype not in DTYPES:
+        known = " or ".join(str(dtype) for dtype in DTYPES)
+        raise StnlsTypeError(f"{name} must be {known}, not {value.dtype}")
+
+
+def same(what: str, name0: str, value0: object, name1: str, value1: object) -> None:
+    """Two properties of two arguments agree."""
+    if value0 != value1:
+        raise StnlsValueError(
+            f"{name0} and {name1} must have the same {what}, not {value0} and {value1}"
+        )
+
+
+def same_place(name0: str, tensor0: Tensor, name1: str, tensor1: Tensor) -> None:
+    """Two tensors are on one device, and it is the CPU or a CUDA device."""
+    if tensor0.device != tensor1.device:
+        raise StnlsTypeError(
+            f"{name0} and {name1} must be on one device, not {tensor0.device} and {tensor1.device}"
+        )
+    if tensor0.device.type not in ("cpu", "cuda", "meta"):
+        raise StnlsTypeError(f"{name0} must be on the CPU or a CUDA device, not {tensor0.device}")
+
+
+def same_dtype(name0: str, tensor0: Tensor, name1: str, tensor1: Tensor) -> None:
+    """Two tensors have one dtype."""
+    if tensor0.dtype != tensor1.dtype:
+        raise StnlsTypeError(
+            f"{name0} and {name1} must have one dtype, not {tensor0.dtype} and {tensor1.dtype}"
+        )
+
+
+def not_empty_frames(name: str, value: Tensor) -> None:
+    """Frames have at least one pixel."""
+    if value.shape[-1] == 0 or value.shape[-2] == 0:
+        raise StnlsValueError(
+            f"{name} must have at least one row and one column, not {tuple(value.shape)}"
+        )
+
+
+def enough_frames(frames: int, wt: int) -> None:
+    """A sequence holds the 2 wt + 1 frames of the temporal window."""
+    if frames < 2 * wt + 1:
+        raise StnlsValueError(
+            f"wt={wt} needs at least 2*wt+1 = {2 * wt + 1} frames, but the video has {frames}"
+        )
+
+
+def shape(name: str, value: Tensor, expected: Sequence[int | tuple[int, ...]], layout: str) -> None:
+    """Every dimension is the expected one (a tuple lists those that are allowed)."""
+    for found, wanted in zip(value.shape, expected, strict=True):
+        if found not in (wanted if isinstance(wanted, tuple) else (wanted,)):
+            text = ", ".join(
+                " or ".join(str(w) for w in wanted) if isinstance(wanted, tuple) else str(wanted)
+                for wanted in expected
+            )
+            raise StnlsValueError(
+                f"{name} must have shape {layout} = ({text}), not {tuple(value.shape)}"
+            )
+
+
+def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
+    """Patches of the query grid cover every pixel of the frame."""
+    start = 0 if use_adj else -(ps // 2)
+    for length in (height, width):
+        grid = torch.arange(0, length, stride0)
+        taps = dilation * (torch.arange(ps) + start)
+        at = (grid[:, None] + taps).flatten()
+        at = at[(at >= 0) & (at < length)]
+        if torch.unique(at).numel() < length:
+            raise StnlsValueError(
+                f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
+                f"cover all of {length} pixels: take a larger ps or a smaller stride0"
+            )

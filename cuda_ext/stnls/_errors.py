@@ -1,0 +1,19 @@
+"""One base for all errors of the library; each is also the builtin that Python users expect."""
+
+from __future__ import annotations
+
+
+class StnlsError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class StnlsValueError(StnlsError, ValueError):
+    """A value, a shape or a combination of options that has no meaning."""
+
+
+class StnlsTypeError(StnlsError, TypeError):
+    """An argument of a type, dtype or device that the operator does not take."""
+
+
+class StnlsRuntimeError(StnlsError, RuntimeError):
+    """Kernels that are missing, do not fit, or failed."""

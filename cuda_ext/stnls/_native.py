@@ -1,0 +1,245 @@
+"""The compiled kernels: where they are, which of them fit this machine, and how they are called.
+
+The libraries are plain C behind ctypes, built without torch and without Python: one for each
+instruction set of the CPU, and one for CUDA. They are opened at the first call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from stnls._errors import StnlsRuntimeError
+
+_I64 = ctypes.c_int64
+_PTR = ctypes.c_void_p
+
+CPU_ISAS = ("baseline", "avx2", "avx512")
+
+REBUILD = "reinstall stnls with a C++ compiler on the PATH (pip install --force-reinstall .)"
+
+
+class SearchProblem(ctypes.Structure):
+    """Mirror of csrc/search/problem.h: every field is eight bytes wide."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("query", "key", "flow", "dists", "inds")),
+        ("query_stride", _I64 * 5),
+        ("key_stride", _I64 * 5),
+        *(
+            (name, _I64)
+            for name in (
+                *("batch", "heads", "frames", "channels"),
+                *("query_height", "query_width", "height", "width"),
+                *("grid_height", "grid_width", "flow_heads", "flow_slots"),
+                *("wt", "first_slot", "ws", "ps", "patch_offset", "dilation"),
+                *("stride0", "stride_query", "offset_height", "offset_width"),
+                *("k", "keep", "self_action", "reflect_bounds", "full_window", "product"),
+                *("float_grid", "dtype", "components"),
+            )
+        ),
+        ("stride1", ctypes.c_double),
+    )
+
+
+class FlowProblem(ctypes.Structure):
+    """Mirror of FlowProblem in csrc/flow/problem.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("forward", "backward", "out")),
+        *(
+            (name, _I64)
+            for name in (
+                *("batch", "frames", "height", "width", "grid_height", "grid_width"),
+                *("wt", "slots", "stride0", "dtype"),
+            )
+        ),
+    )
+
+
+class ChainProblem(ctypes.Structure):
+    """Mirror of ChainProblem in csrc/flow/problem.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("steps", "out")),
+        *(
+            (name, _I64)
+            for name in (
+                *("batch", "frames", "height", "width", "grid_height", "grid_width"),
+                *("stride0", "dtype"),
+            )
+        ),
+    )
+
+
+class PatchSumProblem(ctypes.Structure):
+    """Mirror of csrc/aggregate/problem.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("video", "weights", "inds", "out")),
+        ("video_stride", _I64 * 5),
+        ("out_stride", _I64 * 5),
+        *(
+            (name, _I64)
+            for name in (
+                *("batch", "heads", "frames", "channels", "height", "width"),
+                *("grid_height", "grid_width", "k", "ps", "patch_offset", "dilation"),
+                *("stride0", "reflect_bounds", "float_grid", "dtype"),
+            )
+        ),
+    )
+
+
+_STRUCTURES = (SearchProblem, FlowProblem, ChainProblem, PatchSumProblem)
+
+
+def library_folders() -> list[Path]:
+    """Folders that may hold the compiled libraries, for wheels and editable installs alike."""
+    folders: list[Path] = []
+    if "STNLS_LIBRARY_DIR" in os.environ:
+        folders.append(Path(os.environ["STNLS_LIBRARY_DIR"]))
+    package = sys.modules["stnls"]
+    folders += [Path(path) / "_lib" for path in package.__path__]
+    try:
+        folders.append(Path(str(metadata.distribution("stnls").locate_file("stnls/_lib"))))
+    except metadata.PackageNotFoundError:
+        pass  # run from a source tree that is not installed
+    return list(dict.fromkeys(folders))
+
+
+def _file_name(name: str) -> str:
+    return f"libstnls_{name}.dylib" if sys.platform == "darwin" else f"libstnls_{name}.so"
+
+
+def find_library(name: str) -> Path | None:
+    """Path of a compiled library ("baseline", "avx2", "avx512", "cuda"), or None if not built."""
+    for folder in library_folders():
+        path = folder / _file_name(name)
+        if path.is_file():
+            return path
+    return None
+
+
+def _open(name: str) -> ctypes.CDLL | None:
+    path = find_library(name)
+    if path is None:
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise StnlsRuntimeError(f"cannot load {path}: {error}; {REBUILD}") from error
+    backend = "cuda" if name == "cuda" else "cpu"
+    size = getattr(library, f"stnls_{backend}_struct_size")
+    size.restype = _I64
+    for which, structure in enumerate(_STRUCTURES):
+        if size(which) != ctypes.sizeof(structure):
+            raise StnlsRuntimeError(
+                f"{path} does not belong to this version of stnls: {structure.__name__} has "
+                f"{size(which)} bytes there and {ctypes.sizeof(structure)} here; {REBUILD}"
+            )
+    return library
+
+
+@functools.cache
+def cpu_isa() -> str:
+    """Instruction set of the CPU kernels in use: the best that was built and that runs here.
+
+    The environment variable STNLS_CPU_ISA asks for a certain one.
+    """
+    baseline = _open("baseline")
+    if baseline is None:
+        folders = ", ".join(str(folder) for folder in library_folders())
+        raise StnlsRuntimeError(f"the CPU kernels are not built (looked in {folders}); {REBUILD}")
+    baseline.stnls_cpu_best_isa.restype = ctypes.c_char_p
+    best = CPU_ISAS.index(baseline.stnls_cpu_best_isa().decode())
+    runnable = [isa for isa in CPU_ISAS[: best + 1] if find_library(isa) is not None]
+    wanted = os.environ.get("STNLS_CPU_ISA")
+    if wanted is None:
+        return runnable[-1]
+    if wanted not in runnable:
+        raise StnlsRuntimeError(
+            f"STNLS_CPU_ISA={wanted} is not available; here there are: {', '.join(runnable)}"
+        )
+    return wanted
+
+
+@functools.cache
+def cpu_library() -> ctypes.CDLL:
+    """The CPU kernels for `cpu_isa()`."""
+    library = _open(cpu_isa())
+    assert library is not None  # cpu_isa names only libraries that are there
+    for function in (
+        *("stnls_cpu_compose_slots", "stnls_cpu_compose_chain", "stnls_cpu_patch_sum"),
+    ):
+        getattr(library, function).argtypes = (_PTR, _I64)
+    library.stnls_cpu_search.argtypes = (_PTR, _I64, ctypes.c_int)
+    return library
+
+
+@functools.cache
+def cuda_library() -> ctypes.CDLL:
+    """The CUDA kernels; StnlsRuntimeError if they were not built."""
+    library = _open("cuda")
+    if library is None:
+        raise StnlsRuntimeError(
+            "the CUDA kernels are not built: install the CUDA toolkit (nvcc) and reinstall with "
+            "STNLS_CUDA=ON, or move the tensors to the CPU"
+        )
+    for function in (
+        *("stnls_cuda_search", "stnls_cuda_compose_slots", "stnls_cuda_compose_chain"),
+        "stnls_cuda_patch_sum",
+    ):
+        getattr(library, function).argtypes = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
+    return library
+
+
+class CudaBuild(NamedTuple):
+    """How the CUDA kernels were compiled."""
+
+    toolkit: str
+    architectures: str
+
+
+def cuda_build() -> CudaBuild | None:
+    """Toolkit and architectures of the CUDA kernels, or None if they were not built."""
+    if find_library("cuda") is None:
+        return None
+    library = cuda_library()
+    library.stnls_cuda_architectures.restype = ctypes.c_char_p
+    version = library.stnls_cuda_version()
+    return CudaBuild(
+        f"{version // 1000}.{version % 1000 // 10}", library.stnls_cuda_architectures().decode()
+    )
+
+
+def i64_array(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:
+    """Five strides for a structure."""
+    return (_I64 * 5)(*values)
+
+
+_STATUS = {1: "out of memory", 2: "an unexpected C++ exception"}
+
+
+def call_cpu(function: str, problem: ctypes.Structure, threads: int, *more: int) -> None:
+    """Runs a CPU kernel; StnlsRuntimeError or MemoryError if it fails."""
+    status = getattr(cpu_library(), function)(ctypes.byref(problem), threads, *more)
+    if status == 1:
+        raise MemoryError(f"{function}: not enough memory for its scratch space")
+    if status != 0:
+        raise StnlsRuntimeError(f"{function} failed: {_STATUS.get(status, status)}")
+
+
+def call_cuda(function: str, problem: ctypes.Structure, device: int, stream: int) -> None:
+    """Launches a CUDA kernel on a device and stream; StnlsRuntimeError if the launch fails."""
+    message = ctypes.create_string_buffer(256)
+    status = getattr(cuda_library(), function)(
+        ctypes.byref(problem), device, stream, message, len(message)
+    )
+    if status != 0:
+        raise StnlsRuntimeError(f"{function} failed on cuda:{device}: {message.value.decode()}")

@@ -1,0 +1,196 @@
+"""The Shifted Non-Local Search over a video."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from stnls import _checks, _ops
+from stnls._errors import StnlsTypeError
+from stnls.nn.search_flow import search_flow
+from stnls.search._options import (
+    SearchOptions,
+    check_flow,
+    check_grid,
+    check_videos,
+    split_heads,
+)
+
+
+class NonLocalSearch(nn.Module):
+    r"""Finds, for every query patch of a video, its K best matches in space and time.
+
+    For the query at pixel :math:`x = (i, j) \cdot` ``stride0`` of frame :math:`t` and every temporal
+    slot :math:`s`, the window is a grid of ``ws`` × ``ws`` positions, ``stride1`` pixels apart, around
+    :math:`x + f_s(x)`, the place that optical flow predicts in the slot's frame (reflected at the
+    border). The distance of a position :math:`y` is
+
+    .. math:: d(x, y) = \sum_{p} \sum_{c} \left(q_c(x + p) - k_c(y + p)\right)^2
+
+    over the ``ps`` × ``ps`` taps :math:`p` of the patch (``dist_type="l2"``), or the sum of products
+    (``"prod"``, larger is better). Gauen & Chan, arXiv 2309.16849. Only the K best are kept while the
+    window is scanned: memory is inputs plus outputs.
+
+    Temporal slots: slot 0 is the query's own frame, then the frames after it, then those before it;
+    at the ends of the video the ``2 wt + 1`` frames slide inward. A video needs at least that many.
+
+    Args:
+        ws: positions along each side of the window (≥ 1; an even window has one more on the
+            bottom/right).
+        wt: frames before and after the query's own (≥ 0).
+        ps: taps along each side of the patch (≥ 1; an even patch has one more on the top/left).
+        k: number of matches to return; 0 or less returns every candidate in raster order (slot,
+            window row, window column).
+        nheads: heads; channels of a 5-D video are split head-major.
+        stride0: pixels between queries.
+        stride1: pixels between positions of the window (> 0); on the integer grid it is truncated
+            to a whole number, at least 1.
+        dist_type: ``"l2"`` (smallest first) or ``"prod"`` (largest first).
+        dilation: pixels between the taps of a patch.
+        pt: patches have no extent in time; accepts only 1.
+        self_action: ``None``; ``"anchor"``: the query's own position comes first, whatever its
+            distance; ``"anchor_each"``: the position that flow predicts comes first in its slot;
+            ``"remove"``: the own position is left out; ``"remove_ref_frame"``: the own frame is left
+            out; ``"anchor_and_remove_ref_frame"``: both of the last but one kind.
+        topk_mode: ``"all"``: the k best over all slots; ``"each"``: the k best of each slot, slot by
+            slot; ``"none"``: every candidate (k must be 0 or less).
+        ws_interior: accepts only 0.
+        reflect_bounds: read taps outside the frame at their mirror image; otherwise pairs of taps of
+            which one is outside are left out of the sum.
+        full_ws: move windows that leave the frame back inside, by whole steps.
+        use_adj: patches start at their position instead of being centred on it.
+        normalize_bwd: accepts only False.
+        k_agg: gradients reach only the first ``k_agg`` neighbours (0 or less: all).
+        off_Hq, off_Wq: shift of the query patch in pixels (rows, columns).
+        strideQ: pixels between queries in the query video, if it has another size than the key
+            video (default: ``stride0``).
+        itype: ``"float"``: real positions, bilinear reads; ``"int"``: flow is rounded (half to even).
+
+    Raises:
+        StnlsError: (also ValueError or TypeError) for a parameter outside its range.
+
+    """
+
+    def __init__(
+        self,
+        ws: int,
+        wt: int,
+        ps: int = 1,
+        k: int = -1,
+        nheads: int = 1,
+        stride0: int = 1,
+        stride1: float = 1,
+        dist_type: str = "l2",
+        dilation: int = 1,
+        pt: int = 1,
+        self_action: str | None = None,
+        topk_mode: str = "all",
+        ws_interior: int = 0,
+        reflect_bounds: bool = True,
+        full_ws: bool = True,
+        use_adj: bool = False,
+        normalize_bwd: bool = False,
+        k_agg: int = -1,
+        off_Hq: int = 0,
+        off_Wq: int = 0,
+        strideQ: int | None = None,
+        itype: str = "float",
+    ) -> None:
+        super().__init__()
+        _checks.only_default("pt", pt, 1)
+        _checks.only_default("ws_interior", ws_interior, 0)
+        _checks.only_default("normalize_bwd", normalize_bwd, False)
+        self.k_agg = _checks.any_int("k_agg", k_agg)
+        self.options = SearchOptions(
+            ws=ws,
+            wt=wt,
+            ps=ps,
+            k=k,
+            nheads=nheads,
+            stride0=stride0,
+            stride1=stride1,
+            dist_type=dist_type,
+            dilation=dilation,
+            self_action=self_action,
+            topk_mode=topk_mode,
+            reflect_bounds=reflect_bounds,
+            full_ws=full_ws,
+            use_adj=use_adj,
+            off_Hq=off_Hq,
+            off_Wq=off_Wq,
+            stride_query=stride0 if strideQ is None else strideQ,
+            itype=itype,
+        )
+
+    def forward(self, vid0: Tensor, vid1: Tensor, *flow: Tensor) -> tuple[Tensor, Tensor]:
+        """Searches for the patches of `vid0` in `vid1`.
+
+        Called as ``(vid0, vid1, flows)``, ``(vid0, vid1, fflow, bflow)`` or ``(vid0, vid1)``.
+
+        Args:
+            vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W), float32 or float64.
+            vid1: key video, the same.
+            flow: nothing (zero flow); or one tensor ``flows``, (B, T, S, 2, nH, nW) or
+                (B, HD_f, T, S, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, for the 2 wt slots
+                after the own frame or for all 2 wt + 1, on the grid of queries
+                (nH = (H - 1) // stride0 + 1); or ``fflow`` and ``bflow``, (B, T, 2, H, W), the flow
+                to the next and to the previous frame (see `stnls.nn.search_flow`). A flow that is
+                not finite makes the slot's candidates invalid.
+
+        Returns:
+            dists: (B, HD, T, nH, nW, K), the video's dtype; +inf ("l2") or -inf ("prod") marks a
+                position outside the frame.
+            inds: (B, HD, T, nH, nW, K, 3), the offsets (dt, dh, dw) from query to match, in frames
+                and pixels; int32 for itype "int", else the video's dtype.
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for tensors that do not fit together, and for
+                T < 2 wt + 1.
+
+        """
+        o = self.options
+        layout = "(B, T, C, H, W) or (B, HD, T, C, H, W)"
+        query = split_heads(_checks.tensor("vid0", vid0, (5, 6), layout), o.nheads, "vid0")
+        key = split_heads(_checks.tensor("vid1", vid1, (5, 6), layout), o.nheads, "vid1")
+        check_videos(query, key, ("vid0", "vid1"))
+        check_grid(query, key, o)
+        _checks.enough_frames(query.shape[2], o.wt)
+        flows = self._flows(flow, query, key)
+        return o.run(query, key, flows, with_time=True)
+
+    def _flows(self, flow: tuple[Tensor, ...], query: Tensor, key: Tensor) -> Tensor | None:
+        o = self.options
+        if len(flow) == 0:
+            return None
+        if len(flow) == 2:
+            flows = search_flow(flow[0], flow[1], o.wt, o.stride0)
+        elif len(flow) == 1:
+            flows = flow[0]
+        else:
+            raise StnlsTypeError(
+                "call as (vid0, vid1), (vid0, vid1, flows) or (vid0, vid1, fflow, bflow), not with "
+                f"{2 + len(flow)} tensors"
+            )
+        layout = "(B, T, S, 2, nH, nW) or (B, HD, T, S, 2, nH, nW)"
+        flows = _checks.tensor("flows", flows, (6, 7), layout)
+        if flows.ndim == 6:
+            flows = flows.unsqueeze(1)
+        check_flow(flows, query, "flows", "vid0", o)
+        expected = (
+            query.shape[0],
+            flows.shape[1],
+            query.shape[2],
+            (2 * o.wt, 2 * o.wt + 1),
+            2,
+            _ops.grid_size(key.shape[-2], o.stride0),
+            _ops.grid_size(key.shape[-1], o.stride0),
+        )
+        _checks.shape("flows", flows, expected, "(B, HD, T, S, 2, nH, nW)")
+        if flows.shape[1] == 0:
+            raise StnlsTypeError("flows must have at least one head, not 0")
+        return cast(Tensor, flows)
+
+    def extra_repr(self) -> str:
+        """Parameters for `print(module)`."""
+        return str(self.options).removeprefix("SearchOptions(").removesuffix(")")

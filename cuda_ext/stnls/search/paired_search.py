@@ -1,0 +1,136 @@
+"""The Shifted Non-Local Search between two frames."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stnls import _checks, _ops
+from stnls._errors import StnlsValueError
+from stnls.search._options import (
+    SearchOptions,
+    check_flow,
+    check_grid,
+    check_videos,
+    split_heads,
+)
+
+
+class PairedSearch(nn.Module):
+    """Finds, for every query patch of one frame, its K best matches in another frame.
+
+    The window and the distance are those of `NonLocalSearch`, for one pair of frames.
+
+    Args:
+        ws, ps, k, nheads, dist_type, stride0, stride1, dilation, reflect_bounds, full_ws, use_adj,
+            k_agg, off_Hq, off_Wq, itype: as for `NonLocalSearch` (mind the default ``stride0=4``).
+        pt: accepts only 1.
+        self_action: ``None``, or ``"anchor"`` / ``"anchor_each"``: the position that flow predicts
+            comes first, whatever its distance.
+        normalize_bwd: accepts only False.
+
+    Raises:
+        StnlsError: (also ValueError or TypeError) for a parameter outside its range.
+
+    """
+
+    def __init__(
+        self,
+        ws: int,
+        ps: int,
+        k: int,
+        nheads: int = 1,
+        dist_type: str = "l2",
+        stride0: int = 4,
+        stride1: float = 1,
+        dilation: int = 1,
+        pt: int = 1,
+        reflect_bounds: bool = True,
+        full_ws: bool = True,
+        self_action: str | None = None,
+        use_adj: bool = False,
+        normalize_bwd: bool = False,
+        k_agg: int = -1,
+        off_Hq: int = 0,
+        off_Wq: int = 0,
+        itype: str = "float",
+    ) -> None:
+        super().__init__()
+        _checks.only_default("pt", pt, 1)
+        _checks.only_default("normalize_bwd", normalize_bwd, False)
+        _checks.one_of("self_action", self_action, (None, "anchor", "anchor_self", "anchor_each"))
+        self.k_agg = _checks.any_int("k_agg", k_agg)
+        self.options = SearchOptions(
+            ws=ws,
+            wt=0,
+            ps=ps,
+            k=k,
+            nheads=nheads,
+            stride0=stride0,
+            stride1=stride1,
+            dist_type=dist_type,
+            dilation=dilation,
+            self_action=None if self_action is None else "anchor_each",
+            topk_mode="all",
+            reflect_bounds=reflect_bounds,
+            full_ws=full_ws,
+            use_adj=use_adj,
+            off_Hq=off_Hq,
+            off_Wq=off_Wq,
+            stride_query=stride0,
+            itype=itype,
+        )
+
+    def forward(self, frame0: Tensor, frame1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """Searches for the patches of `frame0` in `frame1`.
+
+        Args:
+            frame0: query frame, (B, C, H, W) or (B, HD, C/HD, H, W), float32 or float64.
+            frame1: key frame, the same.
+            flow: (B, 2, nH, nW) or (B, HD_f, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, on the
+                grid of queries. Frames of one head are searched with each head of the flow.
+
+        Returns:
+            dists: (B, HD, nH, nW, K), the frames' dtype; infinite for invalid positions.
+            inds: (B, HD, nH, nW, K, 2), the offsets (dh, dw) from query to match in pixels; int32
+                for itype "int", else the frames' dtype.
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
+
+        """
+        o = self.options
+        query, key = self._heads(frame0, "frame0"), self._heads(frame1, "frame1")
+        flow = _checks.tensor("flow", flow, (4, 5), "(B, 2, nH, nW) or (B, HD, 2, nH, nW)")
+        if flow.ndim == 4:
+            flow = flow.unsqueeze(1)
+        check_videos(query, key, ("frame0", "frame1"))
+        check_grid(query, key, o)
+        check_flow(flow, query, "flow", "frame0", o)
+        expected = (
+            query.shape[0],
+            flow.shape[1],
+            2,
+            _ops.grid_size(key.shape[-2], o.stride0),
+            _ops.grid_size(key.shape[-1], o.stride0),
+        )
+        _checks.shape("flow", flow, expected, "(B, HD, 2, nH, nW)")
+        heads, flow_heads = query.shape[1], flow.shape[1]
+        if heads != flow_heads and 1 not in (heads, flow_heads):
+            raise StnlsValueError(
+                f"frames and flow must have as many heads, or one, not {heads} and {flow_heads}"
+            )
+        if heads < flow_heads:
+            query = query.expand(-1, flow_heads, -1, -1, -1, -1)
+            key = key.expand(-1, flow_heads, -1, -1, -1, -1)
+        dists, inds = o.run(query, key, flow[:, :, None, None], with_time=False)
+        return dists.squeeze(2), inds.squeeze(2)
+
+    def _heads(self, frame: Tensor, name: str) -> Tensor:
+        """(B, C, H, W) or (B, HD, C, H, W) as (B, HD, 1, C, H, W)."""
+        frame = _checks.tensor(name, frame, (4, 5), "(B, C, H, W) or (B, HD, C, H, W)")
+        with_time = frame.unsqueeze(1) if frame.ndim == 4 else frame.unsqueeze(2)
+        return split_heads(with_time, self.options.nheads, name)
+
+    def extra_repr(self) -> str:
+        """Parameters for `print(module)`."""
+        return str(self.options).removeprefix("SearchOptions(").removesuffix(")")

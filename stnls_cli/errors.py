@@ -1,0 +1,13 @@
+"""What the tool raises when its user can put it right."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input or usage: one line that says what, where, and what to do.
+
+    The command line prints it on standard error and exits with `exit_code`; callers of
+    `stnls_cli.align` catch it like any other exception.
+    """
+
+    exit_code = 2

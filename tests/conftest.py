@@ -1,0 +1,28 @@
+"""What every test may use: the shared data, and the marks that need hardware."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shared_folder() -> Path:
+    """Folder of the footage and golden outputs that are not part of the repository."""
+    return Path(os.environ.get("STNLS_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = shared_folder()
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder} (set STNLS_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
