@@ -1,0 +1,111 @@
+"""One measurement: an aligned neighbour against its reference frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from stnls_cli.report.plain import from_plain, plain
+
+METHODS = ("none", "flow", "nls", "shifted-nls")
+SETTINGS = (
+    "flow", "ws", "wt", "ps", "stride1", "k", "dist", "grid", "aggregate", "sigma", "seed",
+)  # fmt: skip
+SCORES = ("psnr", "ssim", "mae", "out_of_frame")
+
+_SEARCH = frozenset(SETTINGS) - {"flow"}
+USED: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    # The flow is computed from the noisy frames, so the noise is one of its settings.
+    "flow": frozenset({"flow", "sigma", "seed"}),
+    "nls": _SEARCH,
+    "shifted-nls": _SEARCH | {"flow"},
+}
+"""The settings that have an influence on each method; the others are empty in its rows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of report.csv; the fields are its columns, in order. `None` is an empty cell.
+
+    Frame `t + dt` aligned to frame `t` (indices of the source clip) by `method`. `psnr` in dB,
+    `mae` on the 0-255 scale, `out_of_frame` a share in 0..1.
+    """
+
+    clip: str
+    t: int
+    dt: int
+    method: str
+    flow: str | None = None
+    ws: int | None = None
+    wt: int | None = None
+    ps: int | None = None
+    stride1: float | None = None
+    k: int | None = None
+    dist: str | None = None
+    grid: str | None = None
+    aggregate: str | None = None
+    sigma: float | None = None
+    seed: int | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    mae: float | None = None
+    out_of_frame: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method {self.method!r}: one of {', '.join(METHODS)}")
+        for name in SCORES:
+            score = getattr(self, name)
+            if score is not None and math.isnan(score):
+                # No number: left out here, so that it cannot spoil a mean.
+                object.__setattr__(self, name, None)
+
+    def to_json(self) -> dict[str, Any]:
+        """All columns, unused ones as None, infinity as "inf"."""
+        columns: dict[str, Any] = plain(asdict(self))
+        return columns
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Row:
+        """The inverse of `to_json`; keys that are no column are passed over."""
+        values = {name: data.get(name) for name in COLUMNS}
+        return cls(**{**values, **{name: from_plain(values[name]) for name in SCORES}})
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """The settings of one run, from which each method's rows take those that it uses.
+
+    `flow` is the flow's name or the file it was read from.
+    """
+
+    flow: str
+    ws: int
+    wt: int
+    ps: int
+    stride1: float
+    k: int
+    dist: str
+    grid: str
+    aggregate: str
+    sigma: float
+    seed: int
+
+    def row(
+        self, clip: str, t: int, dt: int, method: str, scores: Mapping[str, float | None]
+    ) -> Row:
+        """A row with this method's settings; `out_of_frame` is kept where a flow was used."""
+        if method not in METHODS:
+            raise ValueError(f"method {method!r}: one of {', '.join(METHODS)}")
+        used = USED[method]
+        cells: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS if name in used}
+        cells.update({name: score for name, score in scores.items() if name in SCORES})
+        if "flow" not in used:
+            cells.pop("out_of_frame", None)
+        return Row(clip, t, dt, method, **cells)

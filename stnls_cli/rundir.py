@@ -1,0 +1,274 @@
+"""Run directories: work in DIR.partial, become DIR when complete, resume, never lose a result.
+
+DIR.partial holds run.json (the run's fingerprint), frames.ndjson (the finished reference frames),
+a lock file and the outputs so far. DIR keeps run.json, so that the same command knows it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from stnls_cli.errors import UserError
+from stnls_cli.fingerprint import differences, normalised, told
+from stnls_cli.journal import Journal
+from stnls_cli.lock import LOCK_NAME, FolderLock
+from stnls_cli.report import JSON_NAME, is_report
+from stnls_cli.storage import storage_errors, sync_folder, write_text
+
+RUN_NAME = "run.json"
+JOURNAL_NAME = "frames.ndjson"
+FORMAT = "stnls-run"
+FORMAT_VERSION = 1
+# What a run killed in its first moments leaves: not enough to be anyone's work.
+_BEGINNINGS = {LOCK_NAME, f".{RUN_NAME}.tmp"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """DIR is complete already, from the same input and parameters."""
+
+    path: Path
+
+    @property
+    def report_path(self) -> Path:
+        """Its report.json."""
+        return self.path / JSON_NAME
+
+
+class RunDirectory:
+    """A run under way. `path` is where to write; `resumed` tells whether it was begun before.
+
+    Leaving the `with` block without `finish` keeps the work for the next time.
+    """
+
+    def __init__(
+        self, final: Path, path: Path, lock: FolderLock, journal: Journal, *, overwrite: bool
+    ) -> None:
+        self.final = final
+        self.path = path
+        self.overwrite = overwrite
+        self.resumed = bool(journal.done)
+        self._lock = lock
+        self._journal = journal
+
+    @classmethod
+    def open(
+        cls, folder: Path, fingerprint: Mapping[str, Any], *, overwrite: bool = False
+    ) -> RunDirectory | Finished:
+        """Begin or resume the run whose results go to `folder`.
+
+        `fingerprint`: everything that results or outputs depend on, plain values. A finished run
+        of the same fingerprint is returned as `Finished`, unless `overwrite`; one of another
+        fingerprint is a UserError, unless `overwrite`. An unfinished run of the same fingerprint is
+        resumed, with `overwrite` too. Folders that no run of ours made are never touched.
+        """
+        final = Path(os.path.realpath(folder)) if Path(folder).is_symlink() else Path(folder)
+        if final.name in ("", ".."):
+            raise UserError(f"{folder} cannot be an output folder; choose another -o")
+        wanted = normalised(fingerprint)
+        partial = final.with_name(f"{final.name}.partial")
+        while True:
+            if _settled(final, wanted, overwrite):
+                return Finished(final)
+            _check_partial(partial)
+            with storage_errors(partial):
+                partial.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock(partial)
+            try:
+                # Another process may have renamed the folder between our two looks at it.
+                if not lock.held_at(partial):
+                    lock.release()
+                    continue
+                _restore(final)
+                if final.is_dir() and _settled(final, wanted, overwrite):
+                    _drop_beginnings(partial)
+                    lock.release()
+                    return Finished(final)
+                _prepare(partial, wanted, overwrite)
+                journal = Journal(partial / JOURNAL_NAME)
+            except BaseException:
+                lock.release()
+                raise
+            return cls(final, partial, lock, journal, overwrite=overwrite)
+
+    @property
+    def done_frames(self) -> dict[int, Any]:
+        """Payloads of the reference frames recorded so far, by frame index."""
+        return dict(self._journal.done)
+
+    def record(self, t: int, payload: Any) -> None:
+        """Note that reference frame `t` is finished, its outputs written; survives a kill."""
+        self._journal.record(t, payload)
+
+    def finish(self) -> Path:
+        """Rename to the final folder, once the report lies in `path`; returns the final path.
+
+        An older run there is set aside by a rename and deleted only when the new one is in place.
+        """
+        if not is_report(self.path / JSON_NAME):
+            raise ValueError(f"{self.path} holds no {JSON_NAME}")
+        self._journal.close()
+        _check_final(self.final, overwrite=self.overwrite)
+        aside = _aside(self.final)
+        with storage_errors(self.final):
+            sync_folder(self.path)
+            if _has_content(self.final):
+                _discard(aside)
+                self.final.rename(aside)
+            self.path.rename(self.final)
+            sync_folder(self.final.parent)
+            _discard(aside)
+        for name in (JOURNAL_NAME, LOCK_NAME):
+            with contextlib.suppress(OSError):
+                (self.final / name).unlink()
+        self._lock.release()
+        return self.final
+
+    def close(self) -> None:
+        """Let go of the folder; what was recorded stays for the next time."""
+        self._journal.close()
+        self._lock.release()
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _settled(final: Path, wanted: dict[str, Any], overwrite: bool) -> bool:
+    """Whether `final` holds the run asked for; raises where it holds anything in the way."""
+    _check_final(final, overwrite=True)
+    if overwrite or not _has_content(final):
+        return False
+    found = _fingerprint(final)
+    if found is None:
+        raise UserError(
+            f"{final} holds a run without a readable {RUN_NAME}, so its parameters are unknown; "
+            "replace it with --overwrite or choose another -o"
+        )
+    if changed := differences(found, wanted):
+        raise UserError(
+            f"{final} holds a finished run with other parameters ({told(changed)}); "
+            "replace it with --overwrite or choose another -o"
+        )
+    return True
+
+
+def _check_final(final: Path, *, overwrite: bool) -> None:
+    """Raise unless `final` is absent, empty, or (with `overwrite`) a finished run of ours."""
+    if not _has_content(final):
+        return
+    if not is_report(final / JSON_NAME):
+        raise UserError(f"{final} holds files that are no run of stnls; choose another -o")
+    if not overwrite:
+        raise UserError(f"{final} appeared while this run was under way; its work is kept")
+
+
+def _check_partial(partial: Path) -> None:
+    if not _has_content(partial) or _fingerprint(partial) is not None:
+        return
+    with storage_errors(partial, "read"):
+        names = {entry.name for entry in partial.iterdir()}
+    if names - _BEGINNINGS:
+        raise UserError(
+            f"{partial} holds files that are no unfinished run of stnls; "
+            "move them away or choose another -o"
+        )
+
+
+def _prepare(partial: Path, wanted: dict[str, Any], overwrite: bool) -> None:
+    """Under the lock: keep an unfinished run of the same fingerprint, else start from nothing."""
+    found = _fingerprint(partial)
+    if found == wanted:
+        return
+    if found is not None:
+        if not overwrite:
+            raise UserError(
+                f"{partial} holds an unfinished run with other parameters "
+                f"({told(differences(found, wanted))}); drop it with --overwrite or choose "
+                "another -o"
+            )
+        _empty(partial)
+    document = {"format": FORMAT, "version": FORMAT_VERSION, "fingerprint": wanted}
+    write_text(partial / RUN_NAME, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    sync_folder(partial)
+
+
+def _fingerprint(folder: Path) -> dict[str, Any] | None:
+    """The fingerprint in a run's folder; `None` where there is none of our format."""
+    try:
+        document = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        return None
+    if document.get("version") != FORMAT_VERSION:
+        return {"run format": document.get("version")}
+    found = document.get("fingerprint")
+    return found if isinstance(found, dict) else None
+
+
+def _has_content(folder: Path) -> bool:
+    """Whether anything lies at `folder`; an empty folder is as good as none."""
+    with storage_errors(folder, "read"):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file, not a folder; choose another -o")
+        return folder.is_dir() and any(folder.iterdir())
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}.replaced")
+
+
+def _restore(final: Path) -> None:
+    """Undo a replacement that was killed between its two renames."""
+    aside = _aside(final)
+    if not final.exists() and is_report(aside / JSON_NAME):
+        with storage_errors(final):
+            aside.rename(final)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a run's folder, the marks by which it is known last, so that a kill leaves it ours."""
+    if not folder.exists():
+        return
+    if not is_report(folder / JSON_NAME) and _fingerprint(folder) is None and _has_content(folder):
+        raise UserError(f"{folder} holds files that are no run of stnls; move them away")
+    with storage_errors(folder, "delete"):
+        (folder / LOCK_NAME).unlink(missing_ok=True)
+        _empty(folder)
+        folder.rmdir()
+
+
+def _drop_beginnings(partial: Path) -> None:
+    """Remove a folder made for a run that turns out to be needless; work in it stays."""
+    if _fingerprint(partial) is None:
+        with contextlib.suppress(OSError):
+            (partial / LOCK_NAME).unlink()
+            partial.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Delete all but the lock; run.json goes last."""
+    with storage_errors(folder, "delete"):
+        entries = [entry for entry in folder.iterdir() if entry.name not in (RUN_NAME, LOCK_NAME)]
+        for entry in entries:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        (folder / RUN_NAME).unlink(missing_ok=True)
