@@ -45,11 +45,20 @@ def open_container(path: Path) -> InputContainer:
                 f"{path}: no index (its moov box is missing): the file is truncated or its "
                 "recording never finished, and no frame of it can be read"
             ) from None
+        if structure.is_cut(path):
+            raise _header_cut(path) from None
         raise UserError(f"{path}: not a video that FFmpeg can read ({_reason(error)})") from None
     if container.format.name in NOT_VIDEO_FORMATS:
         container.close()
         raise UserError(f"{path}: not a video (a text file)")
     return container
+
+
+def _header_cut(path: Path) -> UserError:
+    return UserError(
+        f"{path}: truncated: {path.stat().st_size} of {structure.promised_size(path)} bytes are "
+        "there, and no frame can be read"
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -60,6 +69,8 @@ def choose_stream(container: InputContainer, path: Path, number: int | None) -> 
     """Stream `number` of the file, or FFmpeg's best one."""
     videos = video_streams(container)
     if not videos:
+        if structure.is_cut(path):
+            raise _header_cut(path)
         kinds = {stream.type for stream in container.streams}
         if len(list(container.streams.video)):
             what = "no video stream, only a cover picture"
@@ -159,18 +170,19 @@ def estimated_frames(container: InputContainer, stream: VideoStream) -> int | No
     return None
 
 
-def lost_packets(
-    container: InputContainer, stream: VideoStream, path: Path, packets: int, last_partial: bool
+def ends_early(
+    container: InputContainer, stream: VideoStream, path: Path, packets: int, frames: int
 ) -> bool:
-    """After the end was reached without an error: does the file end too early?
+    """After the end was reached without an error: should there have been more?
 
-    `packets` were read, the last one incomplete when `last_partial`. MP4/MOV is judged by its
-    sample index, so that damage behind the last frame, or a header count that an edit list
-    contradicts, is no alarm; fragmented MP4, Matroska and AVI by the sizes of their elements.
+    `packets` were read and `frames` decoded. MP4/MOV is judged by its sample index, so that
+    damage behind the last frame, or a header count that an edit list contradicts, is no alarm;
+    other formats by what their structure says, unless every frame that a header promises came.
     """
-    if last_partial:
-        return True
     entries = getattr(stream, "index_entries", None)
     if container.format.name.startswith("mov") and stream.frames and entries:
         return packets < len(entries)
+    promised = header_frames(container, stream)
+    if container.format.name == "avi" and promised and frames >= promised:
+        return False
     return structure.is_cut(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stnls_cli.errors import UserError
-from stnls_cli.video.container import header_frames, lost_packets
+from stnls_cli.video.container import ends_early, header_frames
 from stnls_cli.video.damage import DamageLog
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class Decoder:
         if self.allow_damaged:
             self.log.undecodable.append(self.delivered)
             return
-        if not self._anything_follows(rest):
-            raise UserError(self._truncation()) from None
+        if not self.delivered or not self._anything_follows(rest):
+            raise self.truncation(self.delivered) from None
         raise UserError(
-            f"{self.path}: damaged in the middle: {self.readable()} could be read before "
-            f"the first error; {GO_ON}"
+            f"{self.path}: damaged in the middle: {self.readable(self.delivered)} could be read "
+            f"before the first error; {GO_ON}"
         ) from None
 
     @staticmethod
@@ -102,18 +102,31 @@ class Decoder:
             return False
 
     def _check_end(self) -> None:
+        early = self.ended_early()
         if not self.delivered:
-            raise UserError(f"{self.path}: no frame could be decoded")
-        if lost_packets(self.container, self.stream, self.path, self._packets, self._last_partial):
+            raise self.truncation(0) if early else self._nothing_decoded()
+        if early:
             if not self.allow_damaged:
-                raise UserError(self._truncation())
-            self.log.truncated = f"truncated: {self.readable()} could be read"
+                raise self.truncation(self.delivered)
+            self.log.truncated = f"truncated: {self.readable(self.delivered)} could be read"
 
-    def _truncation(self) -> str:
-        return f"{self.path}: truncated: {self.readable()} could be read; {GO_ON}"
+    def ended_early(self) -> bool:
+        """At the end: is something missing behind the last frame?"""
+        return self._last_partial or ends_early(
+            self.container, self.stream, self.path, self._packets, self.delivered
+        )
 
-    def readable(self) -> str:
-        """`28 of 50 frames`, counting those delivered so far."""
-        noun = "frame" if (self.promised or self.delivered) == 1 else "frames"
-        of = f" of {self.promised}" if self.promised else ""
-        return f"{self.delivered}{of} {noun}"
+    def truncation(self, frames: int) -> UserError:
+        """The error for a file that ends early, with the number of good frames."""
+        if not frames:
+            return UserError(f"{self.path}: truncated: no frame could be read")
+        return UserError(f"{self.path}: truncated: {self.readable(frames)} could be read; {GO_ON}")
+
+    def _nothing_decoded(self) -> UserError:
+        return UserError(f"{self.path}: no frame could be decoded")
+
+    def readable(self, frames: int) -> str:
+        """`28 of 50 frames`; the second number only where more were promised."""
+        if self.promised and self.promised > frames:
+            return f"{frames} of {self.promised} frames"
+        return f"{frames} frame{'' if frames == 1 else 's'}"

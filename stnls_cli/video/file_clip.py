@@ -106,7 +106,6 @@ class FileClip(Clip):
 
     def _judge(self, frame: av.VideoFrame, index: int) -> None:
         """Damage and changed sizes: an error, or a note in the log."""
-        promised = f" of {self._decoder.promised}" if self._decoder.promised else ""
         other = self._maker.other_size(frame)
         if other is not None:
             width, height = self._maker.shown
@@ -119,11 +118,21 @@ class FileClip(Clip):
             self._log.resized.append((index, change))
         if frame.is_corrupt:
             if not self._allow_damaged:
-                raise UserError(
-                    f"{self._path}: damaged in the middle: frame {index} has errors, "
-                    f"{index}{promised} frames could be read before it; {GO_ON}"
-                )
+                raise self._corrupt(index)
             self._log.corrupt.append(index)
+
+    def _corrupt(self, index: int) -> UserError:
+        """The error for a frame with concealed errors: the last one may only be incomplete."""
+        try:
+            last = next(self._decoded, None) is None
+        except UserError:
+            last = True
+        if last and self._decoder.ended_early():
+            return self._decoder.truncation(index)
+        return UserError(
+            f"{self._path}: damaged{'' if last else ' in the middle'}: frame {index} has errors, "
+            f"{self._decoder.readable(index)} could be read before it; {GO_ON}"
+        )
 
     def _time(self, frame: av.VideoFrame) -> float | None:
         base = self._stream.time_base

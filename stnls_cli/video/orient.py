@@ -67,15 +67,33 @@ def from_matrix(matrix: tuple[int, ...]) -> Orientation:
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The orientation to show a decoded frame in."""
-    side_data: Any
+    try:
+        entries: Any = frame.side_data
+    except ValueError:
+        _accept_unknown_kinds()
+        entries = frame.side_data
     # PyAV's stubs take the container for a mapping; iterating it gives the side data.
-    for side_data in frame.side_data:
-        # PyAV has no name for some newer kinds of side data and raises on asking.
-        try:
-            kind = side_data.type.name
-        except ValueError:
-            continue
-        if kind == "DISPLAYMATRIX":
-            values = np.frombuffer(bytes(side_data), np.int32)
+    for entry in entries:
+        if entry.type.name == "DISPLAYMATRIX":
+            values = np.frombuffer(bytes(entry), np.int32)
             return from_matrix(tuple(int(v) for v in values))
     return Orientation()
+
+
+def _accept_unknown_kinds() -> None:
+    """Let PyAV list side data that is newer than its enumeration.
+
+    PyAV 18 does not know FFmpeg 8's EXIF entry and raises ValueError for every TIFF and for JPEGs
+    from cameras, the display matrix included.
+    """
+    from av.sidedata import sidedata
+
+    kinds: Any = sidedata.Type
+
+    def unnamed(cls: Any, value: int) -> Any:
+        kind = object.__new__(cls)
+        kind._name_ = f"UNKNOWN_{value}"
+        kind._value_ = value
+        return kind
+
+    kinds._missing_ = classmethod(unnamed)

@@ -1,7 +1,8 @@
 """Does a file end before its own container says it should?
 
-FFmpeg reads a cut Matroska or AVI file to its end without a word, and a cut MP4 sometimes; the
-sizes that the outermost elements carry tell it.
+FFmpeg reads a cut Matroska, AVI, MPEG-TS or GIF file to its end without a word, and a cut MP4
+sometimes. The sizes that the outermost elements carry tell it; an MPEG-TS has only its packets
+(one cut exactly between two of them cannot be told from a shorter recording), a GIF its trailer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof",
 
 
 def promised_size(path: Path) -> int | None:
-    """Bytes that the outermost elements claim; None when the format does not say."""
+    """Bytes that a whole file would have at least; None when the format does not say."""
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == EBML:
@@ -24,7 +25,9 @@ def promised_size(path: Path) -> int | None:
             return 8 + int.from_bytes(head[4:8], "little")
         if head[4:8] in BOXES:
             return max((end for _, end in _boxes(file)), default=None)
-    return None
+        if head[:4] == b"GIF8":
+            return _gif(file)
+        return _transport_stream(file)
 
 
 def is_cut(path: Path) -> bool:
@@ -59,6 +62,23 @@ def _boxes(file: BinaryIO) -> list[tuple[bytes, int]]:
         start += size
         found.append((head[4:8], start))
     return found
+
+
+def _gif(file: BinaryIO) -> int:
+    total = file.seek(0, 2)
+    file.seek(max(0, total - 64))
+    # Some writers pad behind the trailer.
+    return total if file.read().rstrip(b"\0\r\n ").endswith(b";") else total + 1
+
+
+def _transport_stream(file: BinaryIO) -> int | None:
+    total = file.seek(0, 2)
+    for size, offset in ((188, 0), (192, 4)):
+        file.seek(0)
+        head = file.read(4 * size)
+        if len(head) == 4 * size and all(byte == 0x47 for byte in head[offset::size]):
+            return -(-total // size) * size
+    return None
 
 
 def _matroska(file: BinaryIO) -> int | None:

@@ -45,7 +45,6 @@ class VideoWriter:
 
     def _open(self, rate: Fraction) -> None:
         import av
-        from av.video.reformatter import VideoReformatter
 
         # FFmpeg would open the file only with the first packet: take its errors now.
         self._name.write_bytes(b"")
@@ -56,9 +55,11 @@ class VideoWriter:
         stream.time_base = 1 / rate
         # Version 3 in slices with checksums: coded in parallel, damage is detected.
         stream.codec_context.options = {"level": "3", "slicecrc": "1"}
+        if min(self.size) < 16:
+            # FFmpeg finds no way to slice a picture one pixel wide.
+            stream.codec_context.options["slices"] = "1"
         stream.codec_context.thread_count = 0
         self._stream = stream
-        self._reformatter = VideoReformatter()
 
     def write(self, rgb: Pixels) -> None:
         """Add one (height, width, 3) frame on the 0-255 scale."""
