@@ -72,7 +72,7 @@ class FolderClip(Clip):
                     raise UserError(f"{error}; --allow-damaged leaves it out") from None
         else:
             raise UserError(f"{folder}: no frame could be decoded")
-        self._maker = FrameMaker(first, codec, size)
+        self._maker = FrameMaker(first, codec, size, stills=True)
         self.info = ClipInfo(
             path=folder,
             stem=folder.resolve().name,

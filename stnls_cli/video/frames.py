@@ -19,10 +19,18 @@ class FrameMaker:
     """Converts frames; the first one settles depth and size for all.
 
     `width`, `height`: what every frame comes out as, displayed. `size`: the displayed
-    (width, height) asked for.
+    (width, height) asked for. `stills`: every frame is an image with its own orientation;
+    frames of a stream keep that of the first until their rotation changes.
     """
 
-    def __init__(self, first: av.VideoFrame, codec: str, size: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        first: av.VideoFrame,
+        codec: str,
+        size: tuple[int, int] | None,
+        *,
+        stills: bool = False,
+    ) -> None:
         from av.video.reformatter import VideoReformatter
 
         self.codec = codec
@@ -30,13 +38,16 @@ class FrameMaker:
         self.deep = self.layout.bits > 8
         self.source = (first.width, first.height)
         self.resize = size is not None
-        self.shown = orientation_of(first).displayed(*self.source)
+        self._stills = stills
+        self._orientation = orientation_of(first)
+        self._rotation = first.rotation
+        self.shown = self._orientation.displayed(*self.source)
         self.width, self.height = size or self.shown
         self._reformatter = VideoReformatter()
 
     def make(self, frame: av.VideoFrame, index: int, time: float | None) -> Frame:
         """Frame `index` of the clip."""
-        orientation = orientation_of(frame)
+        orientation = self._orient(frame)
         stored = orientation.displayed(self.width, self.height)
         size = None if stored == (frame.width, frame.height) else stored
         rule = rule_of(frame, self.codec)
@@ -45,12 +56,17 @@ class FrameMaker:
 
     def other_size(self, frame: av.VideoFrame) -> tuple[int, int] | None:
         """Displayed (width, height) of a frame when it is not that of the first."""
-        shown = orientation_of(frame).displayed(frame.width, frame.height)
+        shown = self._orient(frame).displayed(frame.width, frame.height)
         return None if shown == self.shown else shown
+
+    def _orient(self, frame: av.VideoFrame) -> Orientation:
+        if self._stills or frame.rotation != self._rotation:
+            return orientation_of(frame)
+        return self._orientation
 
     def notes(self, first: av.VideoFrame, field_order: int = 0) -> list[str]:
         """What a person should know about how frames are converted."""
-        orientation: Orientation = orientation_of(first)
+        orientation = self._orient(first)
         rule: ColourRule = rule_of(first, self.codec)
         notes = [orientation.note] if orientation.note else []
         if self.resize:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import av
 
+POINT = 0x10  # swscale's nearest-neighbour filter
+
 
 @dataclass(frozen=True)
 class Orientation:
@@ -67,11 +69,14 @@ def from_matrix(matrix: tuple[int, ...]) -> Orientation:
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The orientation to show a decoded frame in."""
+    # A PyAV frame whose side data was looked at is a reference cycle and keeps its pixels until
+    # the garbage collector comes by: look at the side data of a tiny copy.
+    copy = frame.reformat(width=8, height=8, format="gray", interpolation=POINT)
     try:
-        entries: Any = frame.side_data
+        entries: Any = copy.side_data
     except ValueError:
         _accept_unknown_kinds()
-        entries = frame.side_data
+        entries = copy.side_data
     # PyAV's stubs take the container for a mapping; iterating it gives the side data.
     for entry in entries:
         if entry.type.name == "DISPLAYMATRIX":

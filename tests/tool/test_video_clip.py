@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import resource
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -234,6 +236,23 @@ def test_a_clip_is_read_once(tmp_path: Path, encode: Any, textured: Any) -> None
     with pytest.raises(RuntimeError, match="read once"):
         iter(clip)
     clip.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_does_not_grow_with_length(tmp_path: Path, encode: Any, textured: Any) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    path = encode(tmp_path / "a.avi", textured(12, 480, 640) * 15, codec="mpeg4")
+    # Frames must go when they are let go of, not when the garbage collector finds them.
+    gc.disable()
+    try:
+        with open_clip(path) as clip:
+            sizes = [resident() for frame in clip if frame.index >= 30]
+    finally:
+        gc.enable()
+    assert len(sizes) == 150
+    assert sizes[-1] - sizes[0] < 10 << 20  # 150 decoded frames are 66 MiB
 
 
 def test_names_with_colons_spaces_and_percent(tmp_path: Path, encode: Any, textured: Any) -> None:
