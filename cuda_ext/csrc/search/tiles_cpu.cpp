@@ -178,6 +178,7 @@ class TileSearch {
   std::vector<int64_t> self;
   int64_t capacity_of_any = 0;
   int64_t box_low_h = 0, box_low_w = 0, code_span = 1;  // the union that is being walked
+  int64_t columns = 0;                                  // of `rows`: the rectangle and its border
   bool any_excluded = false;
 
   Block query_block, key_block;
@@ -204,9 +205,9 @@ class TileSearch {
         const size_t n = at(y, x);
         const Query q = query(y, x);
         const Window<Pos> w = direct.window(q, slot);
-        plan_axis(plan_h, n, w.anchor_h, w.offset_h, q.i, p.height, w.finite);
-        plan_axis(plan_w, n, w.anchor_w, w.offset_w, q.j, p.width, w.finite);
         if (!w.finite) to_direct[n] = 1;
+        plan_axis(plan_h, n, w.anchor_h, w.offset_h, q.i, p.height, !to_direct[n]);
+        plan_axis(plan_w, n, w.anchor_w, w.offset_w, q.j, p.width, !to_direct[n]);
         int64_t out = self[n];
         if (p.self_action == kAnchorEach && (p.keep == kBestOfEach || slot == p.first_slot))
           out = direct.candidate(slot, w.offset_h, w.offset_w);
@@ -220,11 +221,11 @@ class TileSearch {
   }
 
   void plan_axis(AxisPlan* plans, size_t n, Pos anchor, int64_t offset, int64_t place,
-                 int64_t length, bool finite) const {
+                 int64_t length, bool used) const {
     for (int64_t phase = 0; phase < phases; ++phase) {
       AxisPlan& a = plans[phase];
       int64_t first = phase, end = p.ws;
-      if (!finite) first = end;
+      if (!used) first = end;
       while (first < end && !inside(direct.position(anchor, first, offset), length))
         first += phases;
       int64_t count = first < end ? (end - first + phases - 1) / phases : 0;
@@ -275,6 +276,8 @@ class TileSearch {
           list.ids += p.components;
           --list.capacity;
         }
+        if (list.capacity == 0)
+          for (int64_t phase = 0; phase < phases; ++phase) plan_h[phase].high[n] = INT_MIN;
         limit[n] = Direct::worst_key();
         capacity_of_any = std::max(capacity_of_any, list.capacity);
       }
@@ -377,10 +380,11 @@ class TileSearch {
                     first.i + p.patch_offset + box_h.low, first.j + p.patch_offset + box_w.low,
                     r.height + p.ps - 1 + box_h.size() - 1 + 2 * more,
                     round_up_to_lanes(lanes_width + p.ps - 1) + span_w + more + kLanes);
-    line.resize(static_cast<size_t>(round_up_to_lanes(lanes_width + p.ps - 1) + kLanes));
-    rows.resize(static_cast<size_t>((r.height + p.ps - 1) * lanes_width));
+    columns = round_up_to_lanes(lanes_width + p.ps - 1);
+    line.resize(static_cast<size_t>((r.height + p.ps - 1) * kLanes));
+    rows.resize(static_cast<size_t>(r.height * columns));
     const int64_t area = r.height * lanes_width;
-    sums.resize(static_cast<size_t>((kFloatGrid ? 2 * span_w : 1) * area));
+    if constexpr (kFloatGrid) sums.resize(static_cast<size_t>(2 * span_w * area));
     if constexpr (kFloatGrid && !kProduct) make_corrections(r, box_h, box_w, lanes_width);
     const bool one_entry = capacity_of_any == 1;
     if (one_entry) std::fill(code.begin(), code.end(), -1);
@@ -391,17 +395,25 @@ class TileSearch {
     for (int64_t dy = 0; dy < box_h.size() + more; ++dy) {
       if constexpr (kFloatGrid) {
         float* row = sums.data() + (dy % 2) * span_w * area;
-        for (int64_t dx = 0; dx < span_w; ++dx)
-          patch_sums(r, dy, dx, lanes_width, row + dx * area);
+        for (int64_t dx = 0; dx < span_w; ++dx) {
+          column_sums_any(r, dy, dx);
+          const int64_t ps = p.ps;
+          for (int64_t y = 0; y < r.height; ++y) {
+            const float* from = rows.data() + y * columns;
+            float* to = row + dx * area + y * lanes_width;
+            for (int64_t x = 0; x < lanes_width; x += kLanes)
+              store(to + x, patch_sum(from + x, ps));
+          }
+        }
         if (dy == 0) continue;
         const float* low = sums.data() + ((dy - 1) % 2) * span_w * area;
         for (int64_t phase_h = 0; phase_h < phases; ++phase_h) {
           for (int64_t phase_w = 0; phase_w < phases; ++phase_w) {
             plan_row(r, phase_h, phase_w, box_h.low + dy - 1, box_w.low);
             for (int64_t dx = 0; dx + 1 < span_w; ++dx) {
-              const auto value = [&](int64_t y, int64_t x) {
-                return interpolate(r, phase_h, phase_w, dy - 1, dx, y, x, lanes_width, low, row,
-                                   area);
+              const auto value = [&](int64_t y) {
+                return interpolation(r, phase_h, phase_w, dy - 1, dx, y, lanes_width, low, row,
+                                     area);
               };
               keep(slot, r, phase_h, phase_w, dy - 1, dx, one_entry, value);
             }
@@ -410,9 +422,11 @@ class TileSearch {
       } else {
         plan_row(r, 0, 0, box_h.low + dy, box_w.low);
         for (int64_t dx = 0; dx < span_w; ++dx) {
-          patch_sums(r, dy, dx, lanes_width, sums.data());
-          const auto value = [&](int64_t y, int64_t x) {
-            return load(sums.data() + y * lanes_width + x);
+          column_sums_any(r, dy, dx);
+          const auto value = [&](int64_t y) {
+            const float* from = rows.data() + y * columns;
+            const int64_t ps = p.ps;
+            return [from, ps](int64_t x) { return patch_sum(from + x, ps); };
           };
           keep(slot, r, 0, 0, dy, dx, one_entry, value);
         }
@@ -421,37 +435,57 @@ class TileSearch {
     if (one_entry) take_codes(slot, r);
   }
 
-  // Patch distances of all queries of the rectangle at displacement (dy, dx) of the union.
-  void patch_sums(Rect r, int64_t dy, int64_t dx, int64_t lanes_width, float* out) {
+  // Sums over the rows of the patch, for all columns of the rectangle and its border, at
+  // displacement (dy, dx) of the union; `patch_sum` adds the columns.
+  template <int kChannels>
+  void column_sums(Rect r, int64_t dy, int64_t dx) {
     const int64_t ps = kPatch ? kPatch : p.ps;
-    const int64_t columns = round_up_to_lanes(lanes_width + ps - 1);
-    float* terms = line.data();
-    for (int64_t row = 0; row < r.height + ps - 1; ++row) {
-      for (int64_t x = 0; x < columns; x += kLanes) {
+    const int64_t channels = kChannels ? kChannels : p.channels;
+    const int64_t n_rows = r.height + ps - 1;
+    const float* queries = query_block.row(0, r.y) + r.x;
+    const float* keys = key_block.row(0, dy) + dx;
+    const int64_t query_plane_size = query_block.rows * query_block.pitch;
+    const int64_t key_plane_size = key_block.rows * key_block.pitch;
+    const int64_t query_pitch = query_block.pitch, key_pitch = key_block.pitch;
+    const int64_t pitch = columns, n_queries = r.height;
+    float *scratch = line.data(), *out = rows.data();
+    for (int64_t x = 0; x < pitch; x += kLanes) {
+      const float* a = queries + x;
+      const float* b = keys + x;
+      for (int64_t row = 0; row < n_rows; ++row) {
         FloatV sum{};
-        for (int64_t c = 0; c < p.channels; ++c) {
-          const FloatV a = load(query_block.row(c, r.y + row) + r.x + x);
-          const FloatV b = load(key_block.row(c, row + dy) + dx + x);
-          if constexpr (kProduct) {
-            sum = multiply_add(-a, b, sum);
-          } else {
-            const FloatV d = a - b;
-            sum = multiply_add(d, d, sum);
-          }
+        for (int64_t c = 0; c < channels; ++c) {
+          const FloatV va = load(a + c * query_plane_size), vb = load(b + c * key_plane_size);
+          if constexpr (kProduct)
+            sum = multiply_add(-va, vb, sum);
+          else
+            sum = multiply_add(va - vb, va - vb, sum);
         }
-        store(terms + x, sum);
+        store(scratch + row * kLanes, sum);
+        a += query_pitch;
+        b += key_pitch;
       }
-      float* to = rows.data() + row * lanes_width;
-      for (int64_t x = 0; x < lanes_width; x += kLanes)
-        store(to + x, sum_of<kPatch>(ps, [&](int64_t i) { return load(terms + x + i); }));
+      const float* terms = scratch;
+      float* to = out + x;
+      for (int64_t y = 0; y < n_queries; ++y, terms += kLanes, to += pitch)
+        store(to, sum_of<kPatch>(ps, [&](int64_t i) { return load(terms + i * kLanes); }));
     }
-    for (int64_t y = 0; y < r.height; ++y) {
-      const float* from = rows.data() + y * lanes_width;
-      for (int64_t x = 0; x < lanes_width; x += kLanes)
-        store(out + y * lanes_width + x, sum_of<kPatch>(ps, [&](int64_t i) {
-                return load(from + i * lanes_width + x);
-              }));
+  }
+
+  void column_sums_any(Rect r, int64_t dy, int64_t dx) {
+    switch (p.channels) {
+      case 1:
+        return column_sums<1>(r, dy, dx);
+      case 3:
+        return column_sums<3>(r, dy, dx);
+      default:
+        return column_sums<0>(r, dy, dx);
     }
+  }
+
+  // Patch distances from a row of column_sums.
+  static FloatV patch_sum(const float* from, int64_t ps) {
+    return sum_of<kPatch>(ps, [&](int64_t i) { return load(from + i); });
   }
 
   // Patch sums of squared differences between neighbouring key pixels: right, below, and both
@@ -496,54 +530,82 @@ class TileSearch {
   }
   int64_t correction_pitch = 0, correction_plane = 0;
 
-  FloatV interpolate(Rect r, int64_t phase_h, int64_t phase_w, int64_t dy, int64_t dx, int64_t y,
-                     int64_t x, int64_t lanes_width, const float* low, const float* high,
-                     int64_t area) const {
-    const size_t n = at(r.y + y, r.x + x);
-    const FloatV fy = load(plan_h[phase_h].fraction.data() + n);
-    const FloatV fx = load(plan_w[phase_w].fraction.data() + n);
-    const FloatV gy = 1.0f - fy, gx = 1.0f - fx;
-    const int64_t place = y * lanes_width + x;
-    const FloatV d00 = load(low + dx * area + place), d01 = load(low + (dx + 1) * area + place);
-    const FloatV d10 = load(high + dx * area + place), d11 = load(high + (dx + 1) * area + place);
-    FloatV value = multiply_add(gy, multiply_add(gx, d00, fx * d01),
-                                fy * multiply_add(gx, d10, fx * d11));
-    if constexpr (!kProduct) {
-      const float* g = corrections.data() + (y + dy) * correction_pitch + x + dx;
-      const FloatV right0 = load(g), right1 = load(g + correction_pitch);
-      g += correction_plane;
-      const FloatV below0 = load(g), below1 = load(g + 1);
-      g += correction_plane;
-      const FloatV diagonals = load(g);
-      const FloatV right = multiply_add(gy * gy, right0, fy * fy * right1);
-      const FloatV below = multiply_add(
-          gx * gx, below0, multiply_add(fx * fx, below1, fx * gx * diagonals));
-      value -= multiply_add(fx * gx, right, fy * gy * below);
-      value = select(value > 0.0f, value, FloatV{});  // rounding can leave a tiny negative
+  // Patch distances at fractional displacements, from those around them.
+  struct Interpolation {
+    const float *fraction_h, *fraction_w;
+    const float *d00, *d01, *d10, *d11;
+    const float *right, *below, *diagonals;
+    int64_t pitch;
+
+    FloatV operator()(int64_t x) const {
+      const FloatV fy = load(fraction_h + x), fx = load(fraction_w + x);
+      const FloatV gy = 1.0f - fy, gx = 1.0f - fx;
+      const FloatV upper = multiply_add(gx, load(d00 + x), fx * load(d01 + x));
+      const FloatV lower = multiply_add(gx, load(d10 + x), fx * load(d11 + x));
+      FloatV value = multiply_add(gy, upper, fy * lower);
+      if constexpr (!kProduct) {
+        const FloatV across =
+            multiply_add(gy * gy, load(right + x), fy * fy * load(right + pitch + x));
+        const FloatV along =
+            multiply_add(gx * gx, load(below + x),
+                         multiply_add(fx * fx, load(below + x + 1), fx * gx * load(diagonals + x)));
+        value -= multiply_add(fx * gx, across, fy * gy * along);
+        value = select(value > 0.0f, value, FloatV{});  // rounding can leave a tiny negative
+      }
+      return value;
     }
-    return value;
+  };
+
+  Interpolation interpolation(Rect r, int64_t phase_h, int64_t phase_w, int64_t dy, int64_t dx,
+                              int64_t y, int64_t lanes_width, const float* low, const float* high,
+                              int64_t area) const {
+    const size_t n = at(r.y + y, r.x);
+    const int64_t place = dx * area + y * lanes_width;
+    const float* g = kProduct ? nullptr : corrections.data() + (y + dy) * correction_pitch + dx;
+    return Interpolation{plan_h[phase_h].fraction.data() + n,
+                         plan_w[phase_w].fraction.data() + n,
+                         low + place,
+                         low + place + area,
+                         high + place,
+                         high + place + area,
+                         g,
+                         kProduct ? nullptr : g + correction_plane,
+                         kProduct ? nullptr : g + 2 * correction_plane,
+                         correction_pitch};
   }
 
   // The columns of the union that each query may use in this row of displacements.
   void plan_row(Rect r, int64_t phase_h, int64_t phase_w, int64_t dy, int64_t base) {
     const AxisPlan &h = plan_h[phase_h], &w = plan_w[phase_w];
+    const IntV row = broadcast(static_cast<int32_t>(dy)), left = broadcast(static_cast<int32_t>(base));
+    const int64_t end = round_up_to_lanes(r.width);
+    for (int64_t y = 0; y < r.height; ++y) {
+      const size_t start = at(r.y + y, r.x);
+      const int32_t *low_h = h.low.data() + start, *high_h = h.high.data() + start;
+      const int32_t *low_w = w.low.data() + start, *high_w = w.high.data() + start;
+      int32_t *low = row_low.data() + start, *high = row_high.data() + start;
+      for (int64_t x = 0; x < end; x += kLanes) {
+        const IntV in = (row >= load(low_h + x)) & (row < load(high_h + x));
+        const IntV first = load(low_w + x), last = load(high_w + x);
+        store(low + x, select(in & (first < last), first - left, broadcast(INT_MAX)));
+        store(high + x, last - left);
+      }
+      // Lanes beyond the rectangle belong to another one, or to no query.
+      for (int64_t x = r.width; x < end; ++x) low[x] = INT_MAX;
+    }
+    if (any_excluded) plan_excluded(r, h, w, dy, base);
+  }
+
+  void plan_excluded(Rect r, const AxisPlan& h, const AxisPlan& w, int64_t dy, int64_t base) {
     for (int64_t y = r.y; y < r.y + r.height; ++y) {
       for (int64_t x = r.x; x < r.x + r.width; ++x) {
         const size_t n = at(y, x);
-        const bool in = dy >= h.low[n] && dy < h.high[n] && lists[n].capacity > 0 && !to_direct[n];
-        row_low[n] = in && w.low[n] < w.high[n] ? w.low[n] - static_cast<int32_t>(base) : INT_MAX;
-        row_high[n] = in && w.low[n] < w.high[n] ? w.high[n] - static_cast<int32_t>(base) : INT_MIN;
         row_excluded[n] = INT_MIN;
-        if (!any_excluded || !in || excluded_h[n] < 0) continue;
+        if (row_low[n] == INT_MAX || excluded_h[n] < 0) continue;
         const int64_t i = h.first[n] + phases * (dy - h.low[n]);
         const int64_t j = excluded_w[n] - w.first[n];
         if (i == excluded_h[n] && j >= 0 && j % phases == 0)
           row_excluded[n] = static_cast<int32_t>(w.low[n] + j / phases - base);
-      }
-      const int64_t end = r.x + r.width, padded = r.x + round_up_to_lanes(r.width);
-      for (int64_t x = end; x < padded; ++x) {
-        row_low[at(y, x)] = INT_MAX;
-        row_high[at(y, x)] = INT_MIN;
       }
     }
   }
@@ -555,26 +617,35 @@ class TileSearch {
     const IntV column = broadcast(static_cast<int32_t>(dx));
     const IntV here = broadcast(static_cast<int32_t>(
         ((dy * code_span + dx) * phases + phase_h) * phases + phase_w));
+    const bool exclude = any_excluded;
     for (int64_t y = 0; y < r.height; ++y) {
+      // Plain pointers: what is stored through one must not make the compiler read the others again.
+      const size_t start = at(r.y + y, r.x);
+      const int32_t *low = row_low.data() + start, *high = row_high.data() + start;
+      const int32_t* excluded = row_excluded.data() + start;
+      float* bounds = limit.data() + start;
+      int32_t* codes = code.data() + start;
+      const auto value_at = value(y);
       for (int64_t x = 0; x < r.width; x += kLanes) {
-        const size_t n = at(r.y + y, r.x + x);
-        IntV use = (column >= load(row_low.data() + n)) & (column < load(row_high.data() + n));
-        if (any_excluded) use &= column != load(row_excluded.data() + n);
-        const FloatV key = value(y, x);
-        const FloatV bound = load(limit.data() + n);
+        IntV use = (column >= load(low + x)) & (column < load(high + x));
+        if (exclude) use &= column != load(excluded + x);
+        const FloatV key = value_at(x);
+        const FloatV bound = load(bounds + x);
         use &= key < bound;
         if (one_entry) {
-          store(limit.data() + n, select(use, key, bound));
-          store(code.data() + n, select(use, here, load(code.data() + n)));
+          store(bounds + x, select(use, key, bound));
+          store(codes + x, select(use, here, load(codes + x)));
         } else if (any(use)) {
           float keys[kLanes];
           int32_t uses[kLanes];
           store(keys, key);
           store(uses, use);
-          for (size_t lane = 0; lane < kLanes; ++lane)
+          for (size_t lane = 0; lane < kLanes; ++lane) {
+            const size_t n = start + static_cast<size_t>(x) + lane;
             if (uses[lane])
-              offer(n + lane, keys[lane],
-                    candidate(slot, n + lane, phase_h, phase_w, box_low_h + dy, box_low_w + dx));
+              offer(n, keys[lane],
+                    candidate(slot, n, phase_h, phase_w, box_low_h + dy, box_low_w + dx));
+          }
         }
       }
     }
