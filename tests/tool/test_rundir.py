@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from stnls_cli import rundir
 from stnls_cli.errors import UserError
+from stnls_cli.lock import FolderLock
 from stnls_cli.rundir import Finished, RunDirectory
 
 PRINT: dict[str, Any] = {"input": "sha256:1", "ws": 9, "flow": {"name": "tvl1", "scales": 6}}
@@ -352,3 +354,29 @@ def test_no_right_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         RunDirectory.open(tmp_path / "out", PRINT)
     with pytest.raises(UserError, match="cannot write"):
         RunDirectory.open(Path("/dev/null/out"), PRINT)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_that_another_process_finishes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    out = tmp_path / "out"
+
+    class Late(FolderLock):
+        def __init__(self, folder: Path) -> None:
+            super().__init__(folder)
+            monkeypatch.undo()
+            # As the other process does it: the folder moves away, lock file and all.
+            self.release()
+            complete(out)
+            super().__init__(out)
+
+    monkeypatch.setattr(rundir, "FolderLock", Late)
+    if not overwrite:
+        assert RunDirectory.open(out, PRINT) == Finished(out)
+        assert not (tmp_path / "out.partial").exists()
+        return
+    with begin(out, overwrite=True) as run:
+        assert names(run.path) == [".lock", "frames.ndjson", "run.json"]
+        assert run.done_frames == {}
+    assert mark_of(out) == "first"
