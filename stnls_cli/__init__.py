@@ -1,0 +1,65 @@
+"""The tool on top of the library: align video, compare alignment errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from stnls_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from stnls_cli.report import Report
+
+__all__ = ["UserError", "align"]
+
+AnyPath = str | PathLike[str]
+
+
+@overload
+def align(inputs: AnyPath, output: AnyPath | None = None, **options: Any) -> Report: ...
+@overload
+def align(
+    inputs: Sequence[AnyPath], output: Sequence[AnyPath] | AnyPath | None = None, **options: Any
+) -> list[Report]: ...
+def align(
+    inputs: AnyPath | Sequence[AnyPath],
+    output: Sequence[AnyPath] | AnyPath | None = None,
+    **options: Any,
+) -> Report | list[Report]:
+    """Aligns the frames of one or several clips: the job of `stnls align`, called from Python.
+
+    Args:
+        inputs: a video file or a folder of frames, or several.
+        output: the folder of the results (default: the input's name with ".stnls", in the current
+            folder); for several inputs a folder for all of them, or one for each.
+        options: those of `stnls align`, with underscores: ``align("in.mp4", ws=9, wt=2,
+            flow="dis")`` (see `stnls_cli.options.AlignOptions`).
+
+    Returns:
+        The report, or one for each input.
+
+    Raises:
+        UserError: for what the caller can put right, with one line that says what. Inputs after
+            the one that failed are not begun.
+        TypeError: for an option that does not exist.
+
+    """
+    from stnls_cli.align import align_clip, output_folders
+    from stnls_cli.options import AlignOptions
+
+    settings = AlignOptions(**options)
+    single = isinstance(inputs, (str, PathLike))
+    paths = [Path(inputs)] if single else [Path(path) for path in inputs]  # type: ignore[arg-type, union-attr]
+    if output is None:
+        outputs = []
+    elif isinstance(output, (str, PathLike)):
+        outputs = [Path(output)]
+    else:
+        outputs = [Path(path) for path in output]
+    reports = [
+        align_clip(path, folder, settings).report
+        for path, folder in zip(paths, output_folders(paths, outputs), strict=True)
+    ]
+    return reports[0] if single else reports

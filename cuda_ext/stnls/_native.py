@@ -6,6 +6,7 @@ instruction set of the CPU, and one for CUDA. They are opened at the first call.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -106,10 +107,8 @@ def library_folders() -> list[Path]:
         folders.append(Path(os.environ["STNLS_LIBRARY_DIR"]))
     package = sys.modules["stnls"]
     folders += [Path(path) / "_lib" for path in package.__path__]
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):  # a source tree, not installed
         folders.append(Path(str(metadata.distribution("stnls").locate_file("stnls/_lib"))))
-    except metadata.PackageNotFoundError:
-        pass  # run from a source tree that is not installed
     return list(dict.fromkeys(folders))
 
 

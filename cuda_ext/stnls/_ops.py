@@ -54,9 +54,7 @@ def _rows_contiguous(video: Tensor) -> Tensor:
     return video if video.stride(-1) == 1 or video.shape[-1] == 1 else video.contiguous()
 
 
-def entry_count(
-    *, ws: int, wt: int, k: int, keep: str, self_action: str, first_slot: int
-) -> int:
+def entry_count(*, ws: int, wt: int, k: int, keep: str, self_action: str, first_slot: int) -> int:
     """Entries that a search returns for each query."""
     slots = 2 * wt + 1 - first_slot
     if keep == "every":
@@ -186,9 +184,7 @@ def _compose_slots(fflow: Tensor, bflow: Tensor, wt: int, slots: int, stride0: i
     return out
 
 
-def _compose_slots_fake(
-    fflow: Tensor, bflow: Tensor, wt: int, slots: int, stride0: int
-) -> Tensor:
+def _compose_slots_fake(fflow: Tensor, bflow: Tensor, wt: int, slots: int, stride0: int) -> Tensor:
     return _slots_output(fflow, slots, stride0)
 
 

@@ -15,9 +15,10 @@ class WeightedPatchSum(nn.Module):
 
     .. math:: o(x) = \frac{1}{|Q_x|} \sum_{q \in Q_x} \sum_{k} w_{qk}\, v(m_{qk} + x - q)
 
-    :math:`Q_x` are the queries whose ``ps`` × ``ps`` patch covers pixel :math:`x`, :math:`m_{qk}` the
-    position of match k (query plus offset, mirrored at the border). With ``ps=1`` and ``stride0=1``
-    this is the aggregation of attention, :math:`o(q) = \sum_k w_{qk} v(m_{qk})`. Weights are taken as
+    :math:`Q_x` are the queries whose ``ps`` × ``ps`` patch covers pixel :math:`x`, :math:`m_{qk}`
+    the position of match k (query plus offset, mirrored at the border). With ``ps=1`` and
+    ``stride0=1`` this is the aggregation of attention, :math:`o(q) = \sum_k w_{qk} v(m_{qk})`.
+    Weights are taken as
     they are: apply the softmax before.
 
     Args:
@@ -25,7 +26,8 @@ class WeightedPatchSum(nn.Module):
         stride0: pixels between queries, that of the search. Patches must cover the frame.
         pt: accepts only 1.
         dilation: pixels between the taps of a patch.
-        reflect_bounds: read taps outside the frame at their mirror image; otherwise they add nothing.
+        reflect_bounds: read taps outside the frame at their mirror image; otherwise they add
+            nothing.
         use_adj: patches start at their position instead of being centred on it.
         itype: ``"float"``: bilinear reads; ``"int"``: offsets are rounded (half to even).
 

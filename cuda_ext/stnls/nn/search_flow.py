@@ -22,8 +22,8 @@ def _flow(name: str, value: Tensor, layout: str) -> Tensor:
 def search_flow(fflow: Tensor, bflow: Tensor, wt: int, stride0: int = 1) -> Tensor:
     r"""Composes neighbouring flows into the flow of every temporal slot of a search.
 
-    From a query at :math:`p_0` the path steps :math:`p_{n+1} = p_n + f_n(p_n)`, through ``fflow`` for
-    the frames after the query's own and through ``bflow`` for those before it; flow is read
+    From a query at :math:`p_0` the path steps :math:`p_{n+1} = p_n + f_n(p_n)`, through ``fflow``
+    for the frames after the query's own and through ``bflow`` for those before it; flow is read
     bilinearly, mirrored at the border. The result is :math:`p_n - p_0`; it may point outside the
     frame.
 
@@ -57,12 +57,12 @@ def search_flow(fflow: Tensor, bflow: Tensor, wt: int, stride0: int = 1) -> Tens
 def compose_flow(steps: Tensor, *, stride0: int = 1) -> Tensor:
     r"""Composes flows along a path of frames: the offsets after one step, two steps, and so on.
 
-    The rule is that of `search_flow`; with forward flows of frames t, t + 1, … the result leads from
-    frame t to t + 1, t + 2, …; with backward flows of frames t, t - 1, … to t - 1, t - 2, ….
+    The rule is that of `search_flow`; with forward flows of frames t, t + 1, … the result leads
+    from frame t to t + 1, t + 2, …; with backward flows of frames t, t - 1, … to t - 1, t - 2, ….
 
     Args:
-        steps: (B, N, 2, H, W), channel 0 = dx, 1 = dy in pixels; ``steps[:, n]`` leads from the n-th
-            frame of the path to the next, on the grid of the n-th. float32 or float64.
+        steps: (B, N, 2, H, W), channel 0 = dx, 1 = dy in pixels; ``steps[:, n]`` leads from the
+            n-th frame of the path to the next, on the grid of the n-th. float32 or float64.
         stride0: pixels between queries.
 
     Returns:

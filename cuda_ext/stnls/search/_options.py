@@ -150,7 +150,8 @@ def split_heads(video: Tensor, nheads: int, name: str) -> Tensor:
         raise StnlsValueError(
             f"{name} has {channels} channels, which nheads={nheads} does not divide"
         )
-    return video.unflatten(2, (nheads, channels // nheads)).transpose(1, 2)
+    heads: Tensor = video.unflatten(2, (nheads, channels // nheads))
+    return heads.transpose(1, 2)
 
 
 def check_videos(query: Tensor, key: Tensor, names: tuple[str, str]) -> None:
@@ -169,7 +170,9 @@ def check_videos(query: Tensor, key: Tensor, names: tuple[str, str]) -> None:
     )
 
 
-def check_flow(flow: Tensor, query: Tensor, name: str, video_name: str, options: SearchOptions) -> None:
+def check_flow(
+    flow: Tensor, query: Tensor, name: str, video_name: str, options: SearchOptions
+) -> None:
     """Device and dtype of the flow of a search."""
     _checks.same_place(name, flow, video_name, query)
     if options.float_grid:

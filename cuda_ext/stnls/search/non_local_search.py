@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from stnls import _checks, _ops
@@ -21,15 +19,16 @@ from stnls.search._options import (
 class NonLocalSearch(nn.Module):
     r"""Finds, for every query patch of a video, its K best matches in space and time.
 
-    For the query at pixel :math:`x = (i, j) \cdot` ``stride0`` of frame :math:`t` and every temporal
-    slot :math:`s`, the window is a grid of ``ws`` × ``ws`` positions, ``stride1`` pixels apart, around
-    :math:`x + f_s(x)`, the place that optical flow predicts in the slot's frame (reflected at the
-    border). The distance of a position :math:`y` is
+    For the query at pixel :math:`x = (i, j) \cdot` ``stride0`` of frame :math:`t` and every
+    temporal slot :math:`s`, the window is a grid of ``ws`` × ``ws`` positions, ``stride1`` pixels
+    apart, around :math:`x + f_s(x)`, the place that optical flow predicts in the slot's frame
+    (reflected at the border). The distance of a position :math:`y` is
 
     .. math:: d(x, y) = \sum_{p} \sum_{c} \left(q_c(x + p) - k_c(y + p)\right)^2
 
-    over the ``ps`` × ``ps`` taps :math:`p` of the patch (``dist_type="l2"``), or the sum of products
-    (``"prod"``, larger is better). Gauen & Chan, arXiv 2309.16849. Only the K best are kept while the
+    over the ``ps`` × ``ps`` taps :math:`p` of the patch (``dist_type="l2"``), or the sum of
+    products (``"prod"``, larger is better). Gauen & Chan, arXiv 2309.16849. Only the K best are
+    kept while the
     window is scanned: memory is inputs plus outputs.
 
     Temporal slots: slot 0 is the query's own frame, then the frames after it, then those before it;
@@ -51,13 +50,13 @@ class NonLocalSearch(nn.Module):
         pt: patches have no extent in time; accepts only 1.
         self_action: ``None``; ``"anchor"``: the query's own position comes first, whatever its
             distance; ``"anchor_each"``: the position that flow predicts comes first in its slot;
-            ``"remove"``: the own position is left out; ``"remove_ref_frame"``: the own frame is left
-            out; ``"anchor_and_remove_ref_frame"``: both of the last but one kind.
-        topk_mode: ``"all"``: the k best over all slots; ``"each"``: the k best of each slot, slot by
-            slot; ``"none"``: every candidate (k must be 0 or less).
+            ``"remove"``: the own position is left out; ``"remove_ref_frame"``: the own frame is
+            left out; ``"anchor_and_remove_ref_frame"``: both of the last but one kind.
+        topk_mode: ``"all"``: the k best over all slots; ``"each"``: the k best of each slot, slot
+            by slot; ``"none"``: every candidate (k must be 0 or less).
         ws_interior: accepts only 0.
-        reflect_bounds: read taps outside the frame at their mirror image; otherwise pairs of taps of
-            which one is outside are left out of the sum.
+        reflect_bounds: read taps outside the frame at their mirror image; otherwise pairs of taps
+            of which one is outside are left out of the sum.
         full_ws: move windows that leave the frame back inside, by whole steps.
         use_adj: patches start at their position instead of being centred on it.
         normalize_bwd: accepts only False.
@@ -65,7 +64,8 @@ class NonLocalSearch(nn.Module):
         off_Hq, off_Wq: shift of the query patch in pixels (rows, columns).
         strideQ: pixels between queries in the query video, if it has another size than the key
             video (default: ``stride0``).
-        itype: ``"float"``: real positions, bilinear reads; ``"int"``: flow is rounded (half to even).
+        itype: ``"float"``: real positions, bilinear reads; ``"int"``: flow is rounded (half to
+            even).
 
     Raises:
         StnlsError: (also ValueError or TypeError) for a parameter outside its range.
@@ -189,7 +189,7 @@ class NonLocalSearch(nn.Module):
         _checks.shape("flows", flows, expected, "(B, HD, T, S, 2, nH, nW)")
         if flows.shape[1] == 0:
             raise StnlsTypeError("flows must have at least one head, not 0")
-        return cast(Tensor, flows)
+        return flows
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""

@@ -1,0 +1,1 @@
+"""The subcommands of `stnls`, one file each."""

@@ -1,0 +1,40 @@
+"""Where the search runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stnls_cli.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `--device` names; "auto" takes CUDA where a GPU and the kernels are there."""
+    import torch
+    from stnls import _native
+
+    built = _native.find_library("cuda") is not None
+    if name == "auto":
+        return torch.device("cuda" if built and torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, separator, index = name.partition(":")
+    if kind != "cuda" or (separator and not index.isdecimal()):
+        raise UserError(f"--device must be auto, cpu, cuda or cuda:N, not {name!r}")
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"--device {name}: no CUDA device is available to PyTorch {torch.__version__}; "
+            "use --device cpu, and see `stnls doctor`"
+        )
+    if not built:
+        raise UserError(
+            f"--device {name}: stnls was built without its CUDA kernels; reinstall it with nvcc on "
+            "the PATH and STNLS_CUDA=ON, or use --device cpu"
+        )
+    count = torch.cuda.device_count()
+    number = int(index) if index else torch.cuda.current_device()
+    if number >= count:
+        raise UserError(f"--device {name}: there are {count} CUDA devices, numbered from 0")
+    return torch.device("cuda", number)

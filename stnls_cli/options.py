@@ -1,0 +1,205 @@
+"""The options of `stnls align`: one table, from which come the command line, its help, the
+parameters of `stnls_cli.align`, the report and the documentation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from stnls_cli.errors import UserError
+from stnls_cli.report.row import METHODS
+
+GRIDS = ("int", "float")
+DISTANCES = ("l2", "prod")
+AGGREGATES = ("patch", "pixel")
+WEIGHTS = ("best", "softmax")
+FORMATS = ("png", "png16", "npy")
+SAVES = ("aligned", "flow", "offsets", "distance", "video")
+
+# Measured on real footage, see "Quality" in the README.
+DEFAULT_STRIDE1 = {"int": 1.0, "float": 0.5}
+
+
+def option(default: Any, help: str, panel: str, *, flag: str = "", metavar: str = "") -> Any:
+    """A field of AlignOptions: `flag` where it is not --name-with-dashes."""
+    return field(
+        default=default,
+        metadata={"help": help, "panel": panel, "flag": flag, "metavar": metavar},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignOptions:
+    """What one run of `align` is asked to do. Raises UserError where a value has no meaning."""
+
+    start: int = option(0, "First frame, counted from 0.", "Input")
+    frames: int | None = option(None, "Number of frames (default: to the end).", "Input")
+    size: str | None = option(None, "Resize frames to this size first.", "Input", metavar="WxH")
+    stream: int | None = option(
+        None, "Video stream, by FFmpeg's number (default: FFmpeg's best).", "Input"
+    )
+    allow_damaged: bool = option(
+        False, "Go on with what decodes of a damaged clip; the report says what was wrong.", "Input"
+    )
+
+    ws: int = option(9, "Window: positions along each side (odd).", "Search")
+    wt: int = option(2, "Align the neighbours up to this many frames away.", "Search")
+    ps: int = option(7, "Patch: pixels along each side.", "Search")
+    grid: str = option("int", f"Positions: {' or '.join(GRIDS)} (bilinear).", "Search")
+    stride1: float | None = option(
+        None, "Pixels between positions (default: 1 on the int grid, 0.5 on float).", "Search"
+    )
+    k: int = option(1, "Matches to keep for each pixel.", "Search", flag="-k")
+    dist: str = option("l2", f"Patch distance: {' or '.join(DISTANCES)}.", "Search")
+    weights: str = option(
+        "best",
+        "Align by the best match, or by the softmax of all k.",
+        "Search",
+        metavar="best|softmax",
+    )
+    bandwidth: float = option(
+        10.0, "Softmax: weights fall by e for this root mean square difference (0-255).", "Search"
+    )
+    aggregate: str = option(
+        "patch",
+        "Aligned value: average of the overlapping matched patches, or the pixel at the match.",
+        "Search",
+        metavar="patch|pixel",
+    )
+
+    flow: str = option(
+        "tvl1",
+        "Optical flow: tvl1, tvl1-paper, dis, dis-medium, deepflow, farneback, zero, an .npz file "
+        "or a folder of .flo files.",
+        "Flow and noise",
+    )
+    sigma: float = option(
+        0.0, "Add Gaussian noise (0-255 scale) to what flow and search see.", "Flow and noise"
+    )
+    seed: int = option(0, "Seed of the noise.", "Flow and noise")
+
+    methods: str = option(",".join(METHODS), "Methods to compare.", "Report", metavar="LIST")
+    metrics: str = option(
+        "psnr,ssim,mae,out_of_frame", "Measures to report.", "Report", metavar="LIST"
+    )
+
+    save: str = option(
+        "aligned",
+        f"What to write besides the report: {', '.join(SAVES)}; or none.",
+        "Output",
+        metavar="LIST",
+    )
+    format: str = option("png", f"Images: {', '.join(FORMATS)}.", "Output")
+    overwrite: bool = option(False, "Replace a run with other parameters.", "Output")
+
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", "Running")
+    threads: int | None = option(None, "Processor threads (default: all cores).", "Running")
+
+    def __post_init__(self) -> None:
+        _at_least("--start", self.start, 0)
+        if self.frames is not None:
+            _at_least("--frames", self.frames, 1)
+        self.frame_size()
+        _at_least("--ws", self.ws, 1)
+        if self.ws % 2 == 0:
+            raise UserError(f"--ws must be odd, so that the window has a centre, not {self.ws}")
+        _at_least("--wt", self.wt, 1)
+        _at_least("--ps", self.ps, 1)
+        _at_least("-k", self.k, 1)
+        for name, value, known in (
+            ("--grid", self.grid, GRIDS),
+            ("--dist", self.dist, DISTANCES),
+            ("--weights", self.weights, WEIGHTS),
+            ("--aggregate", self.aggregate, AGGREGATES),
+            ("--format", self.format, FORMATS),
+        ):
+            if value not in known:
+                raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if self.k > self.ws * self.ws:
+            raise UserError(
+                f"-k {self.k} is more than the {self.ws * self.ws} positions of --ws {self.ws}"
+            )
+        self._check_stride1()
+        if not (math.isfinite(self.bandwidth) and self.bandwidth > 0):
+            raise UserError(f"--bandwidth must be above 0, not {self.bandwidth:g}")
+        if self.threads is not None:
+            _at_least("--threads", self.threads, 1)
+        methods, saved = self.method_names(), self.saved()
+        if "shifted-nls" not in methods and saved - {"flow"}:
+            raise UserError(
+                f"--save {','.join(sorted(saved - {'flow'}))} needs shifted-nls among --methods"
+            )
+        self.metric_names()
+        from stnls_cli.noise import check_noise
+
+        check_noise(self.sigma, self.seed)
+
+    def _check_stride1(self) -> None:
+        if self.stride1 is None:
+            return
+        if not (math.isfinite(self.stride1) and self.stride1 > 0):
+            raise UserError(f"--stride1 must be above 0, not {self.stride1:g}")
+        if self.grid == "int" and self.stride1 != int(self.stride1):
+            raise UserError(
+                f"--stride1 {self.stride1:g} needs --grid float: the int grid takes whole numbers"
+            )
+
+    @property
+    def step(self) -> float:
+        """Pixels between positions of the window."""
+        return DEFAULT_STRIDE1[self.grid] if self.stride1 is None else float(self.stride1)
+
+    def frame_size(self) -> tuple[int, int] | None:
+        """(width, height) of --size."""
+        if self.size is None:
+            return None
+        width, separator, height = self.size.lower().partition("x")
+        if not (separator and width.isdecimal() and height.isdecimal()):
+            raise UserError(f"--size must look like 640x360, not {self.size!r}")
+        if int(width) == 0 or int(height) == 0:
+            raise UserError(f"--size must be at least 1x1, not {self.size}")
+        return int(width), int(height)
+
+    def method_names(self) -> tuple[str, ...]:
+        """Names of --methods, in the report's order."""
+        names = _names("--methods", self.methods, METHODS)
+        if not names:
+            raise UserError(f"--methods names none; choose from {', '.join(METHODS)}")
+        return names
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of --metrics, in the report's order."""
+        from stnls_cli.metrics import parse_metrics
+
+        return parse_metrics(self.metrics)
+
+    def saved(self) -> set[str]:
+        """What --save asks for."""
+        return set() if self.save.strip() == "none" else set(_names("--save", self.save, SAVES))
+
+    def parameters(self) -> dict[str, Any]:
+        """Everything that results or outputs depend on, plain values; the flow is described by
+        its source."""
+        unused = {"overwrite", "device", "threads", "flow", "save", "methods", "metrics"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unused}
+        values["stride1"] = self.step
+        values["methods"] = list(self.method_names())
+        values["metrics"] = list(self.metric_names())
+        values["save"] = sorted(self.saved())
+        return values
+
+
+def _at_least(name: str, value: int, minimum: int) -> None:
+    if value < minimum:
+        raise UserError(f"{name} must be at least {minimum}, not {value}")
+
+
+def _names(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    given = {part.strip() for part in text.split(",") if part.strip()}
+    unknown = sorted(given - set(known))
+    if unknown:
+        raise UserError(
+            f"{name}: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(known)}"
+        )
+    return tuple(value for value in known if value in given)

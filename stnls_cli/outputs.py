@@ -1,0 +1,156 @@
+"""The files of a run: aligned frames, flow, offsets, distances, and a video for each dt."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stnls_cli.flow import write_flow_folder
+from stnls_cli.storage import storage_errors
+from stnls_cli.video import IMAGE_SUFFIX, VideoWriter, read_image, write_image
+
+if TYPE_CHECKING:
+    from stnls_cli.flow.clip_flow import Kind
+    from stnls_cli.matching import Matches
+    from stnls_cli.video import ClipInfo
+
+_FOR_VIDEO = ".for-video"
+
+
+def dt_name(dt: int) -> str:
+    """Name of the folder of one temporal offset: dt+1, dt-2."""
+    return f"dt{dt:+d}"
+
+
+class Outputs:
+    """Writes what was asked for on a pool of threads; `flush` waits for it and raises its errors.
+
+    All files of one reference frame can be written again: a run that died is resumed there.
+    """
+
+    def __init__(
+        self, folder: Path, saved: set[str], image_format: str, info: ClipInfo, threads: int
+    ) -> None:
+        self._folder = folder
+        self._saved = saved
+        self._format = image_format
+        self._info = info
+        self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="write")
+        self._waiting: list[Future[None]] = []
+        self._write_flo = write_flow_folder(folder / "flow") if "flow" in saved else None
+        # The video is made of the frames at the end; deeper sources keep their depth.
+        self._video_bits: Literal[8, 16] = 16 if info.bit_depth > 8 else 8
+        self._video_format = "png16" if self._video_bits == 16 else "png"
+
+    def aligned(self, t: int, dt: int, image: Tensor) -> None:
+        """An aligned neighbour, (3, H, W) on the 0-255 scale."""
+        wanted: list[tuple[str, str]] = []
+        if "aligned" in self._saved:
+            wanted.append(("aligned", self._format))
+        if "video" in self._saved and not self._video_frames_are_aligned:
+            wanted.append((_FOR_VIDEO, self._video_format))
+        if not wanted:
+            return
+        rgb = image.permute(1, 2, 0).contiguous().cpu().numpy()
+        for folder, image_format in wanted:
+            path = self._path(folder, t, dt, IMAGE_SUFFIX[image_format])
+            self._submit(path, partial(write_image, path, rgb, image_format))
+
+    @property
+    def _video_frames_are_aligned(self) -> bool:
+        return "aligned" in self._saved and self._format == self._video_format
+
+    def matches(self, t: int, dt: int, matches: Matches) -> None:
+        """Offsets in the order (dx, dy) and distances; a leading k where it is above 1."""
+        if "offsets" in self._saved:
+            offset = matches.offset.flip(-1).permute(2, 0, 1, 3).float().cpu().numpy()
+            self._npz("offsets", t, dt, offset=_without_single(offset))
+        if "distance" in self._saved:
+            distance = matches.distance.permute(2, 0, 1).cpu().numpy()
+            self._npz("distance", t, dt, distance=_without_single(distance))
+
+    def flow(self, kind: Kind, t: int, read: Callable[[], NDArray[np.float32]]) -> None:
+        """A neighbouring flow, (H, W, 2), in a folder that `--flow` reads."""
+        if self._write_flo is not None:
+            write, flow = self._write_flo, read()
+            self._submit(self._folder / "flow", lambda: (write(kind, t, flow), None)[1])
+
+    def flush(self) -> None:
+        """Waits for everything that was handed over so far."""
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            future.result()
+
+    def finish(self, frames: Iterable[int], wt: int) -> None:
+        """Makes the videos, from the aligned frames in their order."""
+        self.flush()
+        if "video" not in self._saved:
+            return
+        source = "aligned" if self._video_frames_are_aligned else _FOR_VIDEO
+        indices = list(frames)
+        for dt in (dt for dt in range(-wt, wt + 1) if dt != 0):
+            paths = [
+                path
+                for t in indices
+                if (path := self._path(source, t, dt, IMAGE_SUFFIX[self._video_format])).exists()
+            ]
+            if paths:
+                self._video(self._folder / "video" / f"{dt_name(dt)}.mkv", paths)
+        shutil.rmtree(self._folder / _FOR_VIDEO, ignore_errors=True)
+
+    def _video(self, path: Path, frames: list[Path]) -> None:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            info = self._info
+            with VideoWriter(
+                path, info.width, info.height, info.rate, bits=self._video_bits
+            ) as writer:
+                for frame in frames:
+                    writer.write(read_image(frame))
+
+    def _path(self, folder: str, t: int, dt: int, suffix: str) -> Path:
+        return self._folder / folder / dt_name(dt) / f"{t:05d}{suffix}"
+
+    def _npz(self, folder: str, t: int, dt: int, **arrays: NDArray[np.float32]) -> None:
+        path = self._path(folder, t, dt, ".npz")
+
+        def write() -> None:
+            temporary = path.with_name(f".{path.name}.tmp")
+            with temporary.open("wb") as file:
+                values: dict[str, Any] = arrays
+                np.savez_compressed(file, **values)
+            temporary.replace(path)
+
+        self._submit(path, write)
+
+    def _submit(self, path: Path, write: Callable[[], None]) -> None:
+        def job() -> None:
+            with storage_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write()
+
+        self._waiting.append(self._pool.submit(job))
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=error is None, cancel_futures=error is not None)
+
+
+def _without_single(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return values[0] if values.shape[0] == 1 else values

@@ -1,0 +1,110 @@
+"""What a run tells while it goes on: nothing, or progress bars and notes on standard error."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+
+class Listener:
+    """Told of every step; this one keeps silent."""
+
+    def note(self, text: str) -> None:
+        """Something that the person should know about the input or the run."""
+
+    def start(self, frames: int | None, *, flows: bool) -> None:
+        """The clip is open; it may have `frames` frames. `flows`: they are computed."""
+
+    def frame_read(self) -> None:
+        """One more frame was decoded."""
+
+    def flow_done(self) -> None:
+        """One more flow between neighbours is there (called on another thread)."""
+
+    def frames_aligned(self, count: int) -> None:
+        """`count` more reference frames are finished."""
+
+
+class ConsoleListener(Listener):
+    """Notes, and a bar for each stage with the time left; the bars only on a terminal."""
+
+    def __init__(self, console: Console, title: str, *, notes: bool = True) -> None:
+        self._console = console
+        self._title = title
+        self._notes = notes
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ConsoleListener:
+        if self._console.is_terminal:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self._progress = Progress(
+                TextColumn("{task.description:<7}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Prints the note, named by its input."""
+        if self._notes:
+            self._console.print(
+                f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True
+            )
+
+    def start(self, frames: int | None, *, flows: bool) -> None:
+        """Sets up the bars."""
+        if self._progress is None:
+            return
+        totals = {"decode": frames, "align": frames}
+        if flows:
+            totals["flow"] = 2 * (frames - 1) if frames else None
+        for name in ("decode", "flow", "align"):
+            if name in totals:
+                self._tasks[name] = self._progress.add_task(name, total=totals[name])
+
+    def frame_read(self) -> None:
+        """Moves the bar of decoding."""
+        self._advance("decode", 1)
+
+    def flow_done(self) -> None:
+        """Moves the bar of flow."""
+        self._advance("flow", 1)
+
+    def frames_aligned(self, count: int) -> None:
+        """Moves the bar of alignment."""
+        self._advance("align", count)
+
+    def _advance(self, name: str, count: int) -> None:
+        with self._lock:
+            if self._progress is not None and name in self._tasks:
+                self._progress.advance(self._tasks[name], count)
