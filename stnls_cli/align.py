@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from stnls_cli.storage import storage_errors
 from stnls_cli.timings import Timings
 from stnls_cli.video import Clip, ClipInfo, clip_digest, open_clip
 from stnls_cli.warp import warp
-from stnls_cli.window import TemporalWindow
+from stnls_cli.window import Picture, TemporalWindow
 
 SUFFIX = ".stnls"
 
@@ -78,7 +79,7 @@ def align_clip(
         stack.enter_context(run)
         if run.resumed:
             listener.note(f"resuming after {len(run.done_frames)} finished frames")
-        job = _Job(clip, source, run, options, device, threads, listener)
+        job = stack.enter_context(_Job(clip, source, run, options, device, threads, listener))
         rows = job.work()
         report = Report(
             input=InputRecord.of_clip(clip.info, digest, job.window.count, clip.damage),
@@ -116,6 +117,12 @@ class _Job:
         self._metrics = options.metric_names()
         self._matcher = Matcher(options)
         self._timings = Timings(device)
+        self._pool = ThreadPoolExecutor(
+            1 if device.type == "cuda" else threads,
+            thread_name_prefix="align",
+            initializer=torch.set_num_threads,
+            initargs=(1,),
+        )
         self._settings = RowSettings(
             flow=source.label if source is not None else "",
             ws=options.ws,
@@ -185,8 +192,19 @@ class _Job:
                 outputs.finish(sorted(done), options.wt)
         for seconds in earlier:
             for name, value in seconds.items():
-                self._timings.seconds[name] += value
+                self._timings.add(name, value)
         return [row for t in sorted(done) for row in done[t]]
+
+    def __enter__(self) -> _Job:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage; "flow" is processor time over all its threads."""
@@ -197,7 +215,6 @@ class _Job:
 
     def _reference(self, t: int, outputs: Outputs) -> list[Row]:
         window, timings = self.window, self._timings
-        reference = window.picture(t)
         neighbours = window.neighbours(t)
         flows: dict[int, Tensor] = {}
         if self._source is not None:
@@ -210,24 +227,31 @@ class _Job:
                 outputs.flow("forward", t, partial(window.raw_flow, "forward", t))
             if backward:
                 outputs.flow("backward", t, partial(window.raw_flow, "backward", t))
+        # One task for each neighbour, each on one thread: whole tasks side by side keep every core
+        # busy, where threads inside the operators would wait for each other and for the flow.
+        tasks = [
+            self._pool.submit(self._neighbour, t, dt, flows.get(dt), outputs) for dt in neighbours
+        ]
+        return [row for task in tasks for row in task.result()]
+
+    def _neighbour(self, t: int, dt: int, flow: Tensor | None, outputs: Outputs) -> list[Row]:
+        """All methods for one neighbour."""
+        reference, neighbour = self.window.picture(t), self.window.picture(t + dt)
         rows = []
-        for dt in neighbours:
-            neighbour = window.picture(t + dt)
-            flow = flows.get(dt)
-            for method in self._methods:
-                aligned = self._align(method, reference.noisy, neighbour, flow, t, dt, outputs)
-                with timings.stage("metrics"):
-                    scores = compare_frames(self._metrics, reference.clean, aligned)
-                    if flow is not None:
-                        scores.update(measure_flow(self._metrics, flow))
-                rows.append(self._settings.row(self._clip.info.stem, t, dt, method, scores))
+        for method in self._methods:
+            aligned = self._align(method, reference.noisy, neighbour, flow, t, dt, outputs)
+            with self._timings.stage("metrics"):
+                scores = compare_frames(self._metrics, reference.clean, aligned)
+                if flow is not None:
+                    scores.update(measure_flow(self._metrics, flow))
+            rows.append(self._settings.row(self._clip.info.stem, t, dt, method, scores))
         return rows
 
     def _align(
         self,
         method: str,
         reference: Tensor,
-        neighbour: Any,
+        neighbour: Picture,
         flow: Tensor | None,
         t: int,
         dt: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ import torch
 
 
 class Timings:
-    """Adds up wall seconds by stage; on a GPU a stage ends when its kernels have."""
+    """Adds up wall seconds by stage, over all threads; on a GPU a stage ends when its kernels
+    have."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._device = device
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -24,4 +27,9 @@ class Timings:
         yield
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        self.seconds[name] += time.perf_counter() - before
+        self.add(name, time.perf_counter() - before)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Counts seconds measured elsewhere."""
+        with self._lock:
+            self.seconds[name] += seconds

@@ -68,9 +68,9 @@ class FlowSource(ABC):
     def describe(self) -> dict[str, Any]:
         """What the report says about the flow: plain values, everything that has an influence."""
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Drop what has not begun, wait for what has, free the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def __enter__(self) -> FlowSource:
         return self
@@ -81,7 +81,8 @@ class FlowSource(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        # Someone who interrupts does not wait for pairs of frames that take many seconds.
+        self.close(wait=kind is not KeyboardInterrupt)
 
 
 class MethodSource(FlowSource):
@@ -108,9 +109,9 @@ class MethodSource(FlowSource):
         """Name, every parameter, and the version of OpenCV where it is used."""
         return {**self._description, "parameters": dict(self._description["parameters"])}
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """As above, and give OpenCV its own threads back."""
-        super().close()
+        super().close(wait=wait)
         self._stack.close()
 
 
@@ -138,9 +139,9 @@ class FileSource(FlowSource):
             "digest": self._digest,
         }
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """As above, and close the files."""
-        super().close()
+        super().close(wait=wait)
         self.files.close()
 
 
