@@ -181,9 +181,9 @@ def check_flow(
         raise StnlsTypeError(f"{name} must be a tensor of numbers, not {flow.dtype}")
 
 
-def check_grid(query: Tensor, key: Tensor, options: SearchOptions) -> None:
-    """The query video holds the grid of queries that the key video asks for."""
-    if options.stride_query == options.stride0 and query.shape[-2:] != key.shape[-2:]:
+def check_sizes(query: Tensor, key: Tensor) -> None:
+    """Without a stride of its own, the query video lies on the pixels of the key video."""
+    if query.shape[-2:] != key.shape[-2:]:
         raise StnlsValueError(
             f"query and key frames must have one size unless strideQ is given, not "
             f"{tuple(query.shape[-2:])} and {tuple(key.shape[-2:])}"

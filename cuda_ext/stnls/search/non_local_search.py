@@ -10,7 +10,7 @@ from stnls.nn.search_flow import search_flow
 from stnls.search._options import (
     SearchOptions,
     check_flow,
-    check_grid,
+    check_sizes,
     check_videos,
     split_heads,
 )
@@ -102,6 +102,7 @@ class NonLocalSearch(nn.Module):
         _checks.only_default("ws_interior", ws_interior, 0)
         _checks.only_default("normalize_bwd", normalize_bwd, False)
         self.k_agg = _checks.any_int("k_agg", k_agg)
+        self.strideQ = strideQ
         self.options = SearchOptions(
             ws=ws,
             wt=wt,
@@ -154,7 +155,8 @@ class NonLocalSearch(nn.Module):
         query = split_heads(_checks.tensor("vid0", vid0, (5, 6), layout), o.nheads, "vid0")
         key = split_heads(_checks.tensor("vid1", vid1, (5, 6), layout), o.nheads, "vid1")
         check_videos(query, key, ("vid0", "vid1"))
-        check_grid(query, key, o)
+        if self.strideQ is None:
+            check_sizes(query, key)
         _checks.enough_frames(query.shape[2], o.wt)
         flows = self._flows(flow, query, key)
         return o.run(query, key, flows, with_time=True)

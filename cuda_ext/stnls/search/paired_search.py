@@ -9,7 +9,7 @@ from stnls._errors import StnlsValueError
 from stnls.search._options import (
     SearchOptions,
     check_flow,
-    check_grid,
+    check_sizes,
     check_videos,
     split_heads,
 )
@@ -104,7 +104,7 @@ class PairedSearch(nn.Module):
         if flow.ndim == 4:
             flow = flow.unsqueeze(1)
         check_videos(query, key, ("frame0", "frame1"))
-        check_grid(query, key, o)
+        check_sizes(query, key)
         check_flow(flow, query, "flow", "frame0", o)
         expected = (
             query.shape[0],
