@@ -1,0 +1,89 @@
+"""Make or renew the virtual environment of the make targets: pinned packages, compiled kernels.
+
+python3 .ci/setup_venv.py .venv
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PINNED = ("--constraint", str(ROOT / "constraints.txt"))
+BUILD_TOOLS = ("scikit-build-core", "cmake", "ninja")
+HEADLESS = "opencv-contrib-python-headless"
+
+
+def say(words: str) -> None:
+    """Tell the person at the terminal."""
+    print(f"[setup] {words}", file=sys.stderr, flush=True)
+
+
+def make_venv(folder: Path) -> Path:
+    """Path of the environment's Python; the environment is made if it is not there."""
+    python = folder / "bin" / "python"
+    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
+        sys.exit(f"{folder} exists and is no virtual environment: name another, make VENV=...")
+    if not python.exists():
+        say(f"making the virtual environment {folder} with Python {sys.version.split()[0]}")
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    return python
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Run pip, quietly; its own words and exit code where it fails."""
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments, "--quiet"]
+    done = subprocess.run(command, cwd=ROOT)
+    if done.returncode != 0:
+        sys.exit(f"[setup] this failed: {' '.join(command)}")
+
+
+def cv2_error(python: Path) -> str | None:
+    """Why cv2 cannot be imported, or None."""
+    done = subprocess.run(
+        [str(python), "-c", "import cv2"], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    return None if done.returncode == 0 else done.stderr.strip().rpartition("\n")[2]
+
+
+def settle_opencv(python: Path) -> None:
+    """The headless wheel in place of the other, where the machine lacks the libraries of a screen.
+
+    Where both are installed, each has overwritten a part of the other, so both go first.
+    """
+    found = subprocess.run(
+        [str(python), "-m", "pip", "list", "--format=freeze"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.split()
+    wheels = [name for name in (line.split("==")[0] for line in found) if "opencv" in name]
+    error = cv2_error(python)
+    if error is None and len(wheels) == 1:
+        return
+    if error is not None and ".so" not in error:
+        sys.exit(f"[setup] OpenCV does not work: {error}")
+    if error is not None:
+        say(f"opencv-contrib-python does not work here ({error}); taking {HEADLESS} instead")
+    pip(python, "uninstall", "--yes", *wheels)
+    pip(python, "install", *PINNED, HEADLESS if error else "opencv-contrib-python")
+
+
+def main() -> None:
+    """Do it, saying what takes long."""
+    began = time.monotonic()
+    python = make_venv(Path(sys.argv[1]))
+    say("installing packages (the first time this loads PyTorch, OpenCV and others)")
+    pip(python, "install", *PINNED, *BUILD_TOOLS)
+    say("compiling the kernels and installing stnls (some minutes on two cores the first time)")
+    pip(python, "install", *PINNED, "--no-build-isolation", "--editable", ".[dev]")
+    settle_opencv(python)
+    say(f"ready after {time.monotonic() - began:.0f} s; `{python.parent / 'stnls'} doctor` tells more")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("STNLS_CUDA_ARCHITECTURES", "native")
+    main()

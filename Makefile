@@ -1,0 +1,66 @@
+# `make` alone lists what there is. Everything happens in one virtual environment, made when missing
+# and renewed when the requirements or the sources of the kernels change.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_CLIP ?= sample_videos/pan_zoom.mp4
+
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+READY := $(VENV)/.stnls-ready
+SOURCES := pyproject.toml constraints.txt $(wildcard cuda_ext/CMakeLists.txt cuda_ext/cmake/*) \
+    $(wildcard cuda_ext/csrc/*/*)
+
+# Kernels for the GPU of this machine alone, unless the environment asks for more.
+export STNLS_CUDA_ARCHITECTURES ?= native
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench quality gpu-check samples wheel setup clean
+
+help: ## list these targets
+	@echo "make targets (VENV=$(VENV) is the virtual environment, PYTHON=$(PYTHON) what it is made from):"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1@\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	    awk -F@ '{ printf "%-13s%s\n", $$1, $$2 }'
+
+demo: $(READY) ## set up if need be, then align a sample clip and say where the report is
+	$(BIN)/stnls align $(DEMO_CLIP) --wt 1 -o demo.stnls --overwrite
+	@echo
+	@echo "The report is in demo.stnls/report.json and report.csv, the aligned frames in demo.stnls/aligned."
+	@echo "To have stnls on the PATH of this shell: source $(BIN)/activate"
+	@echo "For good: ln -s $(abspath $(BIN))/stnls ~/.local/bin/"
+
+test: $(READY) ## set up if need be, then run the test suite without the slow tests
+	$(PY) -m pytest -m "not slow"
+
+lint: $(READY) ## check style and types: ruff, clang-format, mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror $(wildcard cuda_ext/csrc/*/*)
+	$(BIN)/mypy
+
+bench: $(READY) ## time the kernels on this machine
+	$(PY) -m stnls_cli bench
+
+quality: $(READY) ## the README's table on real footage (flows are cached; needs the shared data)
+	$(PY) benchmarks/quality.py
+
+gpu-check: ## on a machine with a GPU and its own torch: build there, offline, and test (WHEELS=folder)
+	PYTHON="$(PYTHON)" bash .ci/gpu-check
+
+samples: $(READY) ## render the sample clips again
+	$(PY) sample_videos/render.py
+
+wheel: $(READY) ## build a wheel for every GPU architecture that nvcc knows, into dist/
+	STNLS_CUDA_ARCHITECTURES=all $(PY) -m pip wheel -q --no-deps -w dist -C build-dir=build/dist .
+	@ls -l dist/*.whl
+
+setup: $(READY) ## only make the virtual environment, with the kernels compiled
+
+clean: ## remove what was built and written, but not the virtual environment
+	rm -rf build dist demo.stnls demo.stnls.partial .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.*' -prune -exec rm -rf {} +
+
+$(READY): $(SOURCES)
+	@PYTHON="$(PYTHON)" sh .ci/check-tools
+	@"$(PYTHON)" .ci/setup_venv.py "$(VENV)"
+	@touch $@
