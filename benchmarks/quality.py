@@ -1,0 +1,187 @@
+"""Alignment quality on real footage: the table of the README.
+
+For every clip and flow method the flow is computed once, by `stnls align --save flow`, and kept;
+the searches are then run on the kept flow. Runs that are complete are not repeated.
+
+    python benchmarks/quality.py --footage ../shared/data/davis480p --cache data-cache/quality
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stnls_cli import align
+from stnls_cli.metrics import mean_score
+from stnls_cli.report import Report, Row
+
+FLOWS = ("tvl1", "dis", "farneback", "zero")
+SLOW_FLOW = "tvl1-paper"
+SLOW_CLIPS, SLOW_FRAMES = 2, 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: the search's options, and the noise."""
+
+    sigma: float
+    frames: int
+    search: dict[str, Any]
+
+    def name(self) -> str:
+        parts = [f"{key}={value}" for key, value in sorted(self.search.items())]
+        return ",".join([f"sigma={self.sigma:g}", f"frames={self.frames}", *parts])
+
+
+def clips_of(footage: Path) -> list[Path]:
+    """Every folder below `footage` that holds frames, by name."""
+    folders = {path.parent for path in footage.rglob("*.jpg")}
+    return sorted(folders, key=lambda folder: folder.name)
+
+
+def kept_flow(
+    clip: Path, flow: str, setting: Setting, cache: Path, device: str
+) -> tuple[str, Report]:
+    """Flow of a clip: the folder it is kept in, and the report of warping by it."""
+    folder = cache / f"flow,sigma={setting.sigma:g},frames={setting.frames}" / flow / clip.name
+    report = align(
+        clip,
+        folder,
+        frames=setting.frames,
+        wt=1,
+        sigma=setting.sigma,
+        flow=flow,
+        methods="none,flow",
+        metrics="psnr",
+        save="flow" if flow != "zero" else "none",
+        device=device,
+    )
+    return (flow if flow == "zero" else str(folder / "flow")), report
+
+
+def searched(clip: Path, flow: str, setting: Setting, cache: Path, device: str) -> list[Row]:
+    """Rows of none, flow and shifted-nls."""
+    path, warped = kept_flow(clip, flow, setting, cache, device)
+    report = align(
+        clip,
+        cache / setting.name() / flow / clip.name,
+        frames=setting.frames,
+        wt=1,
+        sigma=setting.sigma,
+        flow=path,
+        methods="shifted-nls",
+        metrics="psnr",
+        save="none",
+        device=device,
+        **setting.search,
+    )
+    return [*warped.rows, *report.rows]
+
+
+def mean_psnr(rows: Iterable[Row], method: str) -> float:
+    score = mean_score([row.psnr for row in rows if row.method == method])
+    assert score is not None
+    return score
+
+
+def table(
+    clips: list[Path], flows: Iterable[str], setting: Setting, cache: Path, device: str
+) -> dict[str, Any]:
+    """PSNR of every clip, flow and method; prints a Markdown table as it goes."""
+    result: dict[str, Any] = {"setting": setting.name(), "clips": {}}
+    print(f"\n{setting.name()}\n", flush=True)
+    print("| flow | clips | none | flow | shifted-nls | gain | clips above flow | worst |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for flow in flows:
+        scores = {}
+        for clip in clips:
+            rows = searched(clip, flow, setting, cache, device)
+            scores[clip.name] = {
+                method: mean_psnr(rows, method) for method in ("none", "flow", "shifted-nls")
+            }
+        result["clips"][flow] = scores
+        means = {
+            method: statistics.fmean(score[method] for score in scores.values())
+            for method in ("none", "flow", "shifted-nls")
+        }
+        gains = {name: score["shifted-nls"] - score["flow"] for name, score in scores.items()}
+        worst = min(gains, key=lambda name: gains[name])
+        above = sum(gain > 0 for gain in gains.values())
+        print(
+            f"| {flow} | {len(scores)} | {means['none']:.2f} | {means['flow']:.2f} | "
+            f"{means['shifted-nls']:.2f} | {means['shifted-nls'] - means['flow']:+.2f} | "
+            f"{above} of {len(scores)} | {worst} {gains[worst]:+.2f} |",
+            flush=True,
+        )
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    shared = Path(os.environ.get("STNLS_SHARED", "../shared"))
+    parser.add_argument("--footage", type=Path, default=shared / "data" / "davis480p")
+    parser.add_argument("--cache", type=Path, default=Path("data-cache/quality"))
+    parser.add_argument("--flows", default=",".join((*FLOWS, SLOW_FLOW)))
+    parser.add_argument("--clips", help="names, comma-separated (default: all)")
+    parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument("--sigma", type=float, default=15.0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--search",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,...",
+        help="options of the search; once for each setting to compare",
+    )
+    parser.add_argument("--flow-only", action="store_true", help="only compute the flows")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    clips = clips_of(arguments.footage)
+    if arguments.clips:
+        clips = [clip for clip in clips if clip.name in arguments.clips.split(",")]
+    if not clips:
+        parser.error(f"no folders of frames in {arguments.footage}")
+    flows = arguments.flows.split(",")
+    results = []
+    for text in arguments.search or [""]:
+        search = {
+            key: _value(value)
+            for key, value in (part.split("=") for part in text.split(",") if part)
+        }
+        setting = Setting(arguments.sigma, arguments.frames, search)
+        if arguments.flow_only:
+            for flow in flows:
+                for clip in clips:
+                    kept_flow(clip, flow, setting, arguments.cache, arguments.device)
+            return
+        quick = [flow for flow in flows if flow != SLOW_FLOW]
+        if quick:
+            results.append(table(clips, quick, setting, arguments.cache, arguments.device))
+        if SLOW_FLOW in flows:
+            short = Setting(arguments.sigma, min(SLOW_FRAMES, arguments.frames), search)
+            results.append(
+                table(clips[:SLOW_CLIPS], [SLOW_FLOW], short, arguments.cache, arguments.device)
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+if __name__ == "__main__":
+    main()
