@@ -128,7 +128,7 @@ class _Job:
             ws=options.ws,
             wt=options.wt,
             ps=options.ps,
-            stride1=options.step,
+            stride1=float(options.stride1),
             k=options.k,
             dist=options.dist,
             grid=options.grid,

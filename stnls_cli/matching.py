@@ -34,7 +34,7 @@ class Matcher:
             options.ps,
             options.k,
             stride0=1,
-            stride1=options.step,
+            stride1=options.stride1,
             dist_type=options.dist,
             itype=options.grid,
         )

@@ -4,7 +4,10 @@ parameters of `stnls_cli.align`, the report and the documentation."""
 from __future__ import annotations
 
 import math
+import numbers
+import os
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from stnls_cli.errors import UserError
@@ -17,16 +20,30 @@ WEIGHTS = ("best", "softmax")
 FORMATS = ("png", "png16", "npy")
 SAVES = ("aligned", "flow", "offsets", "distance", "video")
 
-# Measured on real footage, see "Quality" in the README.
-DEFAULT_STRIDE1 = {"int": 1.0, "float": 0.5}
-
 
 def option(default: Any, help: str, panel: str, *, flag: str = "", metavar: str = "") -> Any:
-    """A field of AlignOptions: `flag` where it is not --name-with-dashes."""
+    """A field of an options class: `flag` where it is not --name-with-dashes."""
     return field(
         default=default,
         metadata={"help": help, "panel": panel, "flag": flag, "metavar": metavar},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandOptions:
+    """What only the command line has: where results go, and what it prints."""
+
+    output: list[Path] | None = option(
+        None,
+        "Folder of the results; with several inputs a folder for all, or one -o each "
+        "(default: INPUT's name with .stnls).",
+        "Output",
+        flag="-o --output",
+        metavar="DIR",
+    )
+    as_json: bool = option(False, "Print the report on standard output.", "Output", flag="--json")
+    quiet: bool = option(False, "Print nothing but errors.", "Running", flag="-q --quiet")
+    verbose: bool = option(False, "Print the time of each stage.", "Running", flag="-v --verbose")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +63,12 @@ class AlignOptions:
     ws: int = option(9, "Window: positions along each side (odd).", "Search")
     wt: int = option(2, "Align the neighbours up to this many frames away.", "Search")
     ps: int = option(7, "Patch: pixels along each side.", "Search")
-    grid: str = option("int", f"Positions: {' or '.join(GRIDS)} (bilinear).", "Search")
-    stride1: float | None = option(
-        None, "Pixels between positions (default: 1 on the int grid, 0.5 on float).", "Search"
+    # Defaults from real footage, see "Quality" in the README: keeping the flow's fraction of a
+    # pixel is worth more than finer steps in as large a window.
+    grid: str = option(
+        "float", "Positions: float (bilinear, around the flow as it is) or int.", "Search"
     )
+    stride1: float = option(1.0, "Pixels between positions (1, 0.5, ...).", "Search")
     k: int = option(1, "Matches to keep for each pixel.", "Search", flag="-k")
     dist: str = option("l2", f"Patch distance: {' or '.join(DISTANCES)}.", "Search")
     weights: str = option(
@@ -97,6 +116,7 @@ class AlignOptions:
     threads: int | None = option(None, "Processor threads (default: all cores).", "Running")
 
     def __post_init__(self) -> None:
+        self._take_types()
         _at_least("--start", self.start, 0)
         if self.frames is not None:
             _at_least("--frames", self.frames, 1)
@@ -125,30 +145,37 @@ class AlignOptions:
             raise UserError(f"--bandwidth must be above 0, not {self.bandwidth:g}")
         if self.threads is not None:
             _at_least("--threads", self.threads, 1)
-        methods, saved = self.method_names(), self.saved()
-        if "shifted-nls" not in methods and saved - {"flow"}:
+        methods, matched = self.method_names(), self.saved() - {"flow"}
+        if matched and "shifted-nls" not in methods:
             raise UserError(
-                f"--save {','.join(sorted(saved - {'flow'}))} needs shifted-nls among --methods"
+                f"--save {','.join(sorted(matched))} needs shifted-nls among --methods"
             )
         self.metric_names()
+        from stnls_cli.flow import check_flow_name
         from stnls_cli.noise import check_noise
 
+        check_flow_name(self.flow)
         check_noise(self.sigma, self.seed)
 
+    def _take_types(self) -> None:
+        """Callers from Python may pass NumPy numbers and paths; other types are a TypeError."""
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            kind, _, optional = str(entry.type).partition(" | ")
+            if value is None and optional:
+                continue
+            converted = _as_kind(kind, value)
+            if converted is None:
+                raise TypeError(f"{entry.name} must be {entry.type}, not {value!r}")
+            object.__setattr__(self, entry.name, converted)
+
     def _check_stride1(self) -> None:
-        if self.stride1 is None:
-            return
         if not (math.isfinite(self.stride1) and self.stride1 > 0):
             raise UserError(f"--stride1 must be above 0, not {self.stride1:g}")
         if self.grid == "int" and self.stride1 != int(self.stride1):
             raise UserError(
                 f"--stride1 {self.stride1:g} needs --grid float: the int grid takes whole numbers"
             )
-
-    @property
-    def step(self) -> float:
-        """Pixels between positions of the window."""
-        return DEFAULT_STRIDE1[self.grid] if self.stride1 is None else float(self.stride1)
 
     def frame_size(self) -> tuple[int, int] | None:
         """(width, height) of --size."""
@@ -160,6 +187,12 @@ class AlignOptions:
         if int(width) == 0 or int(height) == 0:
             raise UserError(f"--size must be at least 1x1, not {self.size}")
         return int(width), int(height)
+
+    def needs_flow(self) -> bool:
+        """Whether any method or output uses the flow."""
+        return not {"flow", "shifted-nls"}.isdisjoint(self.method_names()) or (
+            "flow" in self.saved()
+        )
 
     def method_names(self) -> tuple[str, ...]:
         """Names of --methods, in the report's order."""
@@ -181,13 +214,25 @@ class AlignOptions:
     def parameters(self) -> dict[str, Any]:
         """Everything that results or outputs depend on, plain values; the flow is described by
         its source."""
-        unused = {"overwrite", "device", "threads", "flow", "save", "methods", "metrics"}
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unused}
-        values["stride1"] = self.step
+        elsewhere = {"overwrite", "device", "threads", "flow"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in elsewhere}
+        size = self.frame_size()
+        values["size"] = None if size is None else f"{size[0]}x{size[1]}"
         values["methods"] = list(self.method_names())
         values["metrics"] = list(self.metric_names())
         values["save"] = sorted(self.saved())
         return values
+
+
+def _as_kind(kind: str, value: Any) -> Any:
+    """`value` as the plain type of this name; None where it is of another one."""
+    if kind == "bool" or isinstance(value, bool):
+        return value if kind == "bool" and isinstance(value, bool) else None
+    if kind == "int":
+        return int(value) if isinstance(value, numbers.Integral) else None
+    if kind == "float":
+        return float(value) if isinstance(value, numbers.Real) else None
+    return os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
 
 
 def _at_least(name: str, value: int, minimum: int) -> None:
