@@ -43,10 +43,11 @@ def align(
     Raises:
         UserError: for what the caller can put right, with one line that says what. Inputs after
             the one that failed are not begun.
-        TypeError: for an option that does not exist.
+        TypeError: for an option that does not exist, or a value of the wrong type.
 
     """
-    from stnls_cli.align import align_clip, output_folders
+    from stnls_cli.align import align_clip, check_machine
+    from stnls_cli.folders import output_folders
     from stnls_cli.options import AlignOptions
 
     settings = AlignOptions(**options)
@@ -58,8 +59,10 @@ def align(
         outputs = [Path(output)]
     else:
         outputs = [Path(path) for path in output]
+    folders = output_folders(paths, outputs)
+    check_machine(settings)
     reports = [
         align_clip(path, folder, settings).report
-        for path, folder in zip(paths, output_folders(paths, outputs), strict=True)
+        for path, folder in zip(paths, folders, strict=True)
     ]
     return reports[0] if single else reports

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from stnls_cli.commands.align import align_command
-from stnls_cli.console import EXIT_INTERRUPTED, EXIT_USAGE, print_error
+from stnls_cli.commands.doctor import doctor
+from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_USAGE, described, print_error
 from stnls_cli.errors import UserError
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C, past Typer."""
+
+
+class _PipeClosedError(Exception):
+    """Whoever read our output has gone; past Typer."""
+
+
+class _Commands(TyperGroup):
+    """Keeps interrupts and closed pipes from Typer, whose versions exit differently for them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+        except BrokenPipeError:
+            raise _PipeClosedError from None
+
 
 app = typer.Typer(
     name="stnls",
+    cls=_Commands,
     help="Shifted Non-Local Search: align the frames of a video and measure the alignment error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -41,6 +67,7 @@ def _stnls(
 
 
 app.command("align")(align_command())
+app.command("doctor")(doctor)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,19 +78,27 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         print_error(str(error))
         _leave(error.exit_code)
-    except KeyboardInterrupt:
-        print_error("interrupted; the same command goes on where it stopped")
-        _leave(EXIT_INTERRUPTED, at_once=True)
-    except BrokenPipeError:
+    except _InterruptedError:
+        _interrupted()
+    except _PipeClosedError:
         _leave(0)
     except Exception as error:
         usage = _usage_error(error)
         if usage is None:
-            raise
+            print_error(described(error))
+            _leave(EXIT_PARTIAL)
         print_error(usage)
         _leave(EXIT_USAGE)
-    else:
-        _leave(code if isinstance(code, int) else 0)
+    if code == EXIT_INTERRUPTED:  # Typer's own answer, before the command began
+        _interrupted()
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print_error("interrupted; the same command goes on where it stopped")
+    # Threads that compute flow are not waited for.
+    _leave(EXIT_INTERRUPTED, at_once=True)
 
 
 def _usage_error(error: Exception) -> str | None:
@@ -81,14 +116,15 @@ def _usage_error(error: Exception) -> str | None:
     return f"{text.rstrip('.')}; see `{path} --help`"
 
 
-def _leave(code: int, *, at_once: bool = False) -> None:
-    """Exits; whoever read our output may be gone already."""
+def _leave(code: int, *, at_once: bool = False) -> NoReturn:
+    """Exits; whoever read our output may be gone already, or never have been there."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except BrokenPipeError:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if at_once:  # threads that compute flow are not waited for
+    if at_once:
         os._exit(code)
     sys.exit(code)

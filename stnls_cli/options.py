@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,17 @@ def option(default: Any, help: str, panel: str, *, flag: str = "", metavar: str 
     )
 
 
+def option_flags(entry: Field[Any]) -> list[str]:
+    """How a field is written on the command line: ["-o", "--output"]."""
+    flag: str = entry.metadata["flag"] or "--" + entry.name.replace("_", "-")
+    return flag.split()
+
+
 @dataclass(frozen=True, kw_only=True)
 class CommandOptions:
     """What only the command line has: where results go, and what it prints."""
 
-    output: list[Path] | None = option(
+    output: list[Path] | None = option(  # noqa: RUF009 - a field, its default is None
         None,
         "Folder of the results; with several inputs a folder for all, or one -o each "
         "(default: INPUT's name with .stnls).",
@@ -147,9 +153,7 @@ class AlignOptions:
             _at_least("--threads", self.threads, 1)
         methods, matched = self.method_names(), self.saved() - {"flow"}
         if matched and "shifted-nls" not in methods:
-            raise UserError(
-                f"--save {','.join(sorted(matched))} needs shifted-nls among --methods"
-            )
+            raise UserError(f"--save {','.join(sorted(matched))} needs shifted-nls among --methods")
         self.metric_names()
         from stnls_cli.flow import check_flow_name
         from stnls_cli.noise import check_noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,9 @@ class Outputs:
         self._info = info
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="write")
         self._waiting: list[Future[None]] = []
-        self._write_flo = write_flow_folder(folder / "flow") if "flow" in saved else None
+        with storage_errors(folder):
+            _drop_temporary(folder)
+            self._write_flo = write_flow_folder(folder / "flow") if "flow" in saved else None
         # The video is made of the frames at the end; deeper sources keep their depth.
         self._video_bits: Literal[8, 16] = 16 if info.bit_depth > 8 else 8
         self._video_format = "png16" if self._video_bits == 16 else "png"
@@ -78,11 +80,11 @@ class Outputs:
             distance = matches.distance.permute(2, 0, 1).cpu().numpy()
             self._npz("distance", t, dt, distance=_without_single(distance))
 
-    def flow(self, kind: Kind, t: int, read: Callable[[], NDArray[np.float32]]) -> None:
-        """A neighbouring flow, (H, W, 2), in a folder that `--flow` reads."""
+    def flow(self, kind: Kind, t: int, flow: Tensor) -> None:
+        """A neighbouring flow, (2, H, W), in a folder that `--flow` reads."""
         if self._write_flo is not None:
-            write, flow = self._write_flo, read()
-            self._submit(self._folder / "flow", lambda: (write(kind, t, flow), None)[1])
+            values = flow.permute(1, 2, 0).contiguous().cpu().numpy()
+            self._submit(self._folder / "flow", partial(self._write_flo, kind, t, values))
 
     def flush(self) -> None:
         """Waits for everything that was handed over so far."""
@@ -90,22 +92,22 @@ class Outputs:
         for future in waiting:
             future.result()
 
-    def finish(self, frames: Iterable[int], wt: int) -> None:
-        """Makes the videos, from the aligned frames in their order."""
+    def finish(self, frames: range, wt: int) -> None:
+        """Makes the videos of the source frames `frames`, from the aligned images in order."""
         self.flush()
         if "video" not in self._saved:
             return
         source = "aligned" if self._video_frames_are_aligned else _FOR_VIDEO
-        indices = list(frames)
-        for dt in (dt for dt in range(-wt, wt + 1) if dt != 0):
-            paths = [
-                path
-                for t in indices
-                if (path := self._path(source, t, dt, IMAGE_SUFFIX[self._video_format])).exists()
-            ]
-            if paths:
-                self._video(self._folder / "video" / f"{dt_name(dt)}.mkv", paths)
-        shutil.rmtree(self._folder / _FOR_VIDEO, ignore_errors=True)
+        suffix = IMAGE_SUFFIX[self._video_format]
+        for dt in range(-wt, wt + 1):
+            images = [self._path(source, t, dt, suffix) for t in frames if t + dt in frames]
+            path = self._folder / "video" / f"{dt_name(dt)}.mkv"
+            # A run that died after this point left whole videos, and perhaps not all images.
+            if dt != 0 and images and not path.exists():
+                self._video(path, images)
+        with storage_errors(self._folder, "delete from"):
+            if (self._folder / _FOR_VIDEO).exists():
+                shutil.rmtree(self._folder / _FOR_VIDEO)
 
     def _video(self, path: Path, frames: list[Path]) -> None:
         with storage_errors(path):
@@ -132,7 +134,7 @@ class Outputs:
 
         self._submit(path, write)
 
-    def _submit(self, path: Path, write: Callable[[], None]) -> None:
+    def _submit(self, path: Path, write: Callable[[], object]) -> None:
         def job() -> None:
             with storage_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +151,14 @@ class Outputs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(wait=error is None, cancel_futures=error is not None)
+        # What is being written is waited for: it takes milliseconds, and leaves no half files.
+        self._pool.shutdown(wait=True, cancel_futures=error is not None)
+
+
+def _drop_temporary(folder: Path) -> None:
+    """Deletes what a killed run was writing; every writer here uses a name of this form first."""
+    for path in folder.rglob(".*.tmp*"):
+        path.unlink(missing_ok=True)
 
 
 def _without_single(values: NDArray[np.float32]) -> NDArray[np.float32]:

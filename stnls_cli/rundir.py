@@ -46,7 +46,8 @@ class Finished:
 class RunDirectory:
     """A run under way. `path` is where to write; `resumed` tells whether it was begun before.
 
-    Leaving the `with` block without `finish` keeps the work for the next time.
+    Leaving the `with` block without `finish` keeps the work for the next time; where no frame was
+    recorded the folder goes.
     """
 
     def __init__(
@@ -133,8 +134,14 @@ class RunDirectory:
         return self.final
 
     def close(self) -> None:
-        """Let go of the folder; what was recorded stays for the next time."""
+        """Let go of the folder; what was recorded stays for the next time, nothing else does."""
         self._journal.close()
+        kept = self._journal.done or is_report(self.path / JSON_NAME)
+        if not kept and self._lock.held_at(self.path):
+            with contextlib.suppress(UserError, OSError):
+                _empty(self.path)
+                (self.path / LOCK_NAME).unlink()
+                self.path.rmdir()
         self._lock.release()
 
     def __enter__(self) -> RunDirectory:

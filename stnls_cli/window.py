@@ -65,38 +65,33 @@ class TemporalWindow:
         self._timings = timings
         self._on_frame = on_frame
         self._on_flow = on_flow
+        self._unread: Iterator[Frame] | None = iter(clip)
         self._pictures: dict[int, Picture] = {}
         self._grays: dict[int, NDArray[np.uint8]] = {}
         self._futures: dict[tuple[Kind, int], Future[NDArray[np.float32]]] = {}
         self._flows: dict[tuple[Kind, int], Tensor] = {}
-        self.first: int | None = None
-        self.last: int | None = None
+        self.frames = range(0)
+        """The source frames read so far."""
 
     @property
-    def count(self) -> int:
-        """Frames read so far."""
-        return 0 if self.first is None or self.last is None else self.last - self.first + 1
+    def held(self) -> int:
+        """Frames in memory: 2 wt + 1 + ahead at the most."""
+        return len(self._pictures)
+
+    def begin(self) -> range:
+        """Reads what the first reference frame needs; answers the frames read."""
+        self._read_on(1 + self._reach - len(self.frames))
+        return self.frames
 
     def __iter__(self) -> Iterator[int]:
-        frames = iter(self._clip)
-        ended = False
-        t = None
-        while True:
-            while not ended and (t is None or self.last is None or self.last < t + self._reach):
-                with self._timings.stage("decode"):
-                    frame = next(frames, None)
-                if frame is None:
-                    ended = True
-                    break
-                self._take(frame)
-                if t is None:
-                    t = frame.index
-            if t is None or self.last is None or t > self.last:
-                return
+        self.begin()
+        t = self.frames.start
+        while t in self.frames:
             if t not in self._done:
                 yield t
             t += 1
-            self._forget_before(t - self.wt)
+            self._forget_before(t)
+            self._read_on(t + 1 + self._reach - self.frames.stop)
 
     @property
     def _reach(self) -> int:
@@ -108,10 +103,7 @@ class TemporalWindow:
 
     def neighbours(self, t: int) -> list[int]:
         """The dt of the neighbours that the clip has: -wt .. wt without 0."""
-        assert self.first is not None
-        assert self.last is not None
-        low, high = max(self.first, t - self.wt) - t, min(self.last, t + self.wt) - t
-        return [dt for dt in range(low, high + 1) if dt != 0]
+        return [dt for dt in range(-self.wt, self.wt + 1) if dt != 0 and t + dt in self.frames]
 
     def steps(self, t: int, dt: int) -> list[Tensor]:
         """The neighbouring flows that lead from frame t to t + dt, each (2, H, W) on the device."""
@@ -119,17 +111,24 @@ class TemporalWindow:
             return [self._flow("forward", i) for i in range(t, t + dt)]
         return [self._flow("backward", i) for i in range(t, t + dt, -1)]
 
-    def raw_flow(self, kind: Kind, t: int) -> NDArray[np.float32]:
-        """One neighbouring flow, (H, W, 2)."""
-        return self._futures[kind, t].result()
-
     def _flow(self, kind: Kind, t: int) -> Tensor:
         if (kind, t) not in self._flows:
-            with self._timings.stage("wait for flow"):
-                flow = self._futures[kind, t].result()
-            moved = torch.from_numpy(flow).to(self._device).permute(2, 0, 1).contiguous()
-            self._flows[kind, t] = moved
+            with self._timings.stage("flow_wait"):
+                flow = torch.from_numpy(self._futures.pop((kind, t)).result())
+            self._flows[kind, t] = flow.to(self._device).permute(2, 0, 1).contiguous()
         return self._flows[kind, t]
+
+    def _read_on(self, count: int) -> None:
+        """Reads `count` more frames, or to the end of the clip."""
+        for _ in range(count):
+            if self._unread is None:
+                return
+            with self._timings.stage("decode"):
+                frame = next(self._unread, None)
+            if frame is None:
+                self._unread = None
+                return
+            self._take(frame)
 
     def _take(self, frame: Frame) -> None:
         t = frame.index
@@ -143,13 +142,11 @@ class TemporalWindow:
             if self._source is not None and self._source.needs_frames:
                 seen = frame.rgb if noisy is clean else noisy.permute(1, 2, 0).cpu().numpy()
                 self._grays[t] = luma8(seen)
-        if self.first is None:
-            self.first = t
-        else:
+        if self.frames:
             self._submit("forward", t - 1, t, users=range(t - self.wt, t))
             self._submit("backward", t, t - 1, users=range(t, t + self.wt))
             self._grays.pop(t - 1, None)
-        self.last = t
+        self.frames = range(self.frames.start if self.frames else t, t + 1)
         self._on_frame()
 
     def _submit(self, kind: Kind, t: int, neighbour: int, users: range) -> None:
@@ -160,11 +157,12 @@ class TemporalWindow:
         self._futures[kind, t] = future
 
     def _forget_before(self, t: int) -> None:
-        for pictures in (self._pictures, self._grays):
-            for index in [index for index in pictures if index < t]:
-                del pictures[index]
+        """Lets go of what no reference frame from t on will ask for."""
+        for index in [index for index in self._pictures if index < t - self.wt]:
+            del self._pictures[index]
         for flows in (self._futures, self._flows):
-            # The flow of frame t - 1 leads to a frame that is still in the window, but no
-            # reference starts there any more.
-            for key in [key for key in flows if key[1] < t]:
+            # Backward paths from t on pass through the frames down to t - wt + 1, forward ones
+            # begin at t.
+            oldest = {"forward": t, "backward": t - self.wt + 1}
+            for key in [key for key in flows if key[1] < oldest[key[0]]]:
                 del flows[key]

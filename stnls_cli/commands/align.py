@@ -12,58 +12,54 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, print_error
-from stnls_cli.errors import UserError
-from stnls_cli.options import AlignOptions
+from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, described, print_error
+from stnls_cli.options import AlignOptions, CommandOptions, option_flags
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from stnls_cli.align import Aligned
 
-HELP = """Align the neighbours of every frame of a video and report the alignment error.
+# Typer keeps line breaks within a paragraph, so each is one line.
+HELP = "\n\n".join(
+    (
+        "Align the neighbours of every frame of a video and report the alignment error.",
+        "Decodes each INPUT (a video file, or a folder of frames), computes optical flow between "
+        "neighbouring frames, refines it by the Shifted Non-Local Search, and writes the aligned "
+        "frames and an error report to a folder named like INPUT with the suffix .stnls, in the "
+        "current folder.",
+        "The same command again does nothing where that folder is complete, and goes on where a "
+        "run stopped.",
+    )
+)
 
-Decodes each INPUT (a video file, or a folder of frames), computes optical flow between neighbouring
-frames, refines it by the Shifted Non-Local Search, and writes the aligned frames and an error
-report to INPUT's name with the suffix .stnls, in the current folder.
-"""
 
-
-def run_align(
-    inputs: list[Path],
-    output: list[Path] | None,
-    options: AlignOptions,
-    *,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> int:
+def run_align(inputs: list[Path], options: AlignOptions, command: CommandOptions) -> int:
     """Aligns every input; returns the exit code."""
-    from stnls_cli.align import output_folders
+    from stnls_cli.align import check_machine
+    from stnls_cli.folders import output_folders
 
-    console = console_for(quiet=quiet)
-    folders = output_folders(inputs, output or [])
+    console = console_for(quiet=command.quiet)
+    folders = output_folders(inputs, command.output or [])
+    check_machine(options)
     documents: list[Any] = []
     failed = 0
     for path, folder in zip(inputs, folders, strict=True):
         try:
-            aligned = _run_one(path, folder, options, console, quiet=quiet)
-        except UserError as error:
+            aligned = _run_one(path, folder, options, console, quiet=command.quiet)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
             if len(inputs) == 1:
                 raise
-            print_error(str(error))
+            print_error(described(error))
             failed += 1
             continue
-        _tell(aligned, console, verbose=verbose)
+        _tell(aligned, console, verbose=command.verbose)
         documents.append(aligned.report.to_json())
-    if as_json and documents:
-        text = json.dumps(
-            documents[0] if len(inputs) == 1 else documents,
-            indent=2,
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-        sys.stdout.write(text + "\n")
+    if command.as_json and documents:
+        document = documents[0] if len(inputs) == 1 else documents
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
         sys.stdout.flush()
     if failed == 0:
         return 0
@@ -101,72 +97,28 @@ def _tell(aligned: Aligned, console: Console, *, verbose: bool) -> None:
 
 
 def align_command() -> Callable[..., None]:
-    """The function that Typer reads: its parameters come from the table in options.py."""
+    """The function that Typer reads: its parameters come from the tables in options.py."""
 
     def align(**values: Any) -> None:
-        inputs, output = values.pop("inputs"), values.pop("output")
-        console = {name: values.pop(name) for name in ("as_json", "quiet", "verbose")}
-        code = run_align(inputs, output, AlignOptions(**values), **console)
+        inputs = values.pop("inputs")
+        command = CommandOptions(**{f.name: values.pop(f.name) for f in fields(CommandOptions)})
+        code = run_align(inputs, AlignOptions(**values), command)
         if code:
             raise typer.Exit(code)
 
-    hints = get_type_hints(AlignOptions)
-    parameters = [
-        _parameter(
-            "inputs",
-            list[Path],
-            typer.Argument(metavar="INPUT...", help="Video files or folders of frames."),
-        )
-    ]
-    for entry in fields(AlignOptions):
-        meta = entry.metadata
-        flag = meta["flag"] or "--" + entry.name.replace("_", "-")
-        option = typer.Option(
-            flag,
-            help=meta["help"],
-            rich_help_panel=meta["panel"],
-            metavar=meta["metavar"] or None,
-            show_default=entry.default is not None,
-        )
-        parameters.append(_parameter(entry.name, hints[entry.name], option, entry.default))
-    parameters += [
-        _parameter(
-            "output",
-            list[Path] | None,
-            typer.Option(
-                "-o",
-                "--output",
-                help="Folder of the results; with several inputs a folder for all, or one -o each.",
-                rich_help_panel="Output",
-                metavar="DIR",
-            ),
-            None,
-        ),
-        _parameter(
-            "as_json",
-            bool,
-            typer.Option(
-                "--json", help="Print the report on standard output.", rich_help_panel="Output"
-            ),
-            False,
-        ),
-        _parameter(
-            "quiet",
-            bool,
-            typer.Option(
-                "-q", "--quiet", help="Print nothing but errors.", rich_help_panel="Running"
-            ),
-            False,
-        ),
-        _parameter(
-            "verbose",
-            bool,
-            typer.Option(
-                "-v", "--verbose", help="Print the time of each stage.", rich_help_panel="Running"
-            ),
-            False,
-        ),
-    ]
+    argument = typer.Argument(metavar="INPUT", help="Video files or folders of frames.")
+    parameters = [_parameter("inputs", list[Path], argument)]
+    for table in (AlignOptions, CommandOptions):
+        hints = get_type_hints(table)
+        for entry in fields(table):
+            option = typer.Option(
+                *option_flags(entry),
+                help=entry.metadata["help"],
+                rich_help_panel=entry.metadata["panel"],
+                metavar=entry.metadata["metavar"] or None,
+                show_default=entry.default is not None,
+            )
+            parameters.append(_parameter(entry.name, hints[entry.name], option, entry.default))
     align.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     align.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     align.__doc__ = HELP

@@ -9,13 +9,14 @@ from stnls_cli.flow.flo_folder import write_flow_folder
 from stnls_cli.flow.luma import luma8
 from stnls_cli.flow.methods import FLOW_METHODS, FlowMethod
 from stnls_cli.flow.npz_flow import write_flow_npz
-from stnls_cli.flow.source import FlowSource, open_flow_source
+from stnls_cli.flow.source import FlowSource, check_flow_name, open_flow_source
 
 __all__ = [
     "FLOW_METHODS",
     "FlowFiles",
     "FlowMethod",
     "FlowSource",
+    "check_flow_name",
     "luma8",
     "open_flow_files",
     "open_flow_source",

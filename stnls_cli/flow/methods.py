@@ -53,6 +53,11 @@ class FlowMethod:
             return {}
         return {**read_back(self.create()), **self.fixed}
 
+    def check(self) -> None:
+        """Raises OpenCVError when the method cannot run with the OpenCV that is installed."""
+        if self.create is not None:
+            self.create()
+
     def compute(self, gray0: Gray, gray1: Gray) -> Flow:
         """Flow from `gray0` to `gray1`, both (H, W) uint8: (H, W, 2) float32, (dx, dy) pixels.
 

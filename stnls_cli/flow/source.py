@@ -162,9 +162,14 @@ def open_flow_source(
     name = str(spec)
     if isinstance(spec, str) and name in FLOW_METHODS:
         return MethodSource(FLOW_METHODS[name], threads)
-    if Path(name).exists():
-        return FileSource(open_flow_files(name, height=height, width=width, start=start, stop=stop))
-    raise UserError(unknown_flow(name))
+    check_flow_name(name)
+    return FileSource(open_flow_files(name, height=height, width=width, start=start, stop=stop))
+
+
+def check_flow_name(spec: str) -> None:
+    """Refuse what is neither a method's name nor a path that is there."""
+    if spec not in FLOW_METHODS and not Path(spec).exists():
+        raise UserError(unknown_flow(spec))
 
 
 def unknown_flow(name: str) -> str:

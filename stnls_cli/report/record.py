@@ -44,9 +44,14 @@ class InputRecord:
 
     @classmethod
     def of_clip(
-        cls, info: ClipInfo, digest: str, frames: int, damage: Iterable[str] = ()
+        cls,
+        info: ClipInfo,
+        digest: str,
+        frames: int,
+        damage: Iterable[str] = (),
+        notes: Iterable[str] = (),
     ) -> InputRecord:
-        """From an opened clip, once `frames` of it have been read."""
+        """From an opened clip, once `frames` of it have been read; `notes` beside its own."""
         known = {entry.name for entry in fields(cls)}
         given: dict[str, Any] = {
             entry.name: getattr(info, entry.name) for entry in fields(info) if entry.name in known
@@ -57,7 +62,7 @@ class InputRecord:
             clip=plain(info.stem),
             frames=frames,
             rate=str(Fraction(info.rate)) if info.rate is not None else None,
-            notes=tuple(info.notes),
+            notes=(*info.notes, *notes),
             damage=tuple(damage),
         )
         return cls(**given)

@@ -1,0 +1,45 @@
+"""Where the results of each input go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from stnls_cli.errors import UserError
+
+SUFFIX = ".stnls"
+
+
+def output_folders(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[Path]:
+    """The folder of each input's results.
+
+    `-o` names the folder of one input, a folder for those of all, or (given once for each) the
+    folder of each; without it they go to where we were started, named after their inputs. Two
+    inputs with the same folder are refused.
+    """
+    if len(outputs) == len(inputs):
+        folders = list(outputs)
+    elif len(outputs) <= 1:
+        parent = outputs[0] if outputs else Path()
+        folders = [parent / (_stem(path) + SUFFIX) for path in inputs]
+    else:
+        raise UserError(
+            f"{len(outputs)} -o for {len(inputs)} inputs: give none, one, or one for each input"
+        )
+    seen: dict[str, Path] = {}
+    for path, folder in zip(inputs, folders, strict=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            raise UserError(
+                f"{seen[place]} and {path} would both be written to {folder}: tell them apart with "
+                "one -o for each input"
+            )
+        seen[place] = path
+    return folders
+
+
+def _stem(path: Path) -> str:
+    """The input's own name, of a link too; a folder of frames keeps its dots."""
+    name = Path(os.path.abspath(path))
+    return name.name if name.is_dir() else name.stem
