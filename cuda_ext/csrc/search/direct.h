@@ -327,7 +327,16 @@ struct DirectSearch {
     }
   }
 
+  // Whether the anchor and the first candidate change places between two slots: on the real grid
+  // the nearest position to the query can lie in another frame, if the own frame has flow.
+  STNLS_HD bool swaps_slots(int64_t self) const {
+    return p.keep == kBestOfEach && p.self_action == kAnchor &&
+           self >= candidate(p.first_slot + 1, 0, 0);
+  }
+
   STNLS_HD void keep_best(const Query& q, int64_t self, Real* keys, Index* inds) const {
+    const int64_t first = candidate(p.first_slot, 0, 0);
+    const bool swaps = swaps_slots(self);
     BestList<Real, Index> list{keys, inds, p.components, p.k};
     for (int64_t slot = p.first_slot; slot <= 2 * p.wt; ++slot) {
       const Window<Pos> w = window(q, slot);
@@ -351,7 +360,8 @@ struct DirectSearch {
       for (int64_t i = 0; i < p.ws; ++i) {
         for (int64_t j = 0; j < p.ws; ++j) {
           const int64_t id = candidate(slot, i, j);
-          if (id == pinned || id == self) continue;
+          if (id == self && swaps) list.offer(key_of_candidate(q, first), first);
+          if (id == pinned || id == self || (id == first && swaps)) continue;
           list.offer(key_at(q, w, i, j), id);
         }
       }

@@ -140,9 +140,13 @@ class TileSearch {
     width = std::min(kTileWidth, p.grid_width - tile_x);
     std::fill(to_direct.begin(), to_direct.end(), char(0));
     const bool has_self = p.self_action == kAnchor || p.self_action == kRemove;
-    for (int64_t y = 0; y < height; ++y)
-      for (int64_t x = 0; x < width; ++x)
-        self[at(y, x)] = has_self ? direct.self_candidate(query(y, x)) : -1;
+    for (int64_t y = 0; y < height; ++y) {
+      for (int64_t x = 0; x < width; ++x) {
+        const size_t n = at(y, x);
+        self[n] = has_self ? direct.self_candidate(query(y, x)) : -1;
+        if (direct.swaps_slots(self[n])) to_direct[n] = 1;
+      }
+    }
     query_block.fetch(query_plane(), p.channels, p.query_stride[3], p.query_stride[4],
                       p.query_height, p.query_width, tile_y + p.offset_height + p.patch_offset,
                       tile_x + p.offset_width + p.patch_offset, height + p.ps - 1,

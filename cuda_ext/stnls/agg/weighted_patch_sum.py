@@ -125,12 +125,13 @@ class WeightedPatchSum(nn.Module):
             raise StnlsTypeError(f"inds must be a tensor of numbers, not {inds.dtype}")
         if self.itype == "float":
             return inds.to(vid.dtype)
+        # Offsets that int32 does not hold become the mark of an empty entry.
+        empty = -100000000
         if inds.is_floating_point():
-            # Offsets that no integer holds become the mark of an empty entry.
-            empty = -100000000.0
-            inds = torch.nan_to_num(inds.round(), nan=empty, posinf=empty, neginf=empty)
-            return inds.clamp(empty, -empty).to(torch.int32)
-        return inds.to(torch.int32)
+            inds = torch.nan_to_num(inds.round().to(vid.dtype), nan=empty)
+        elif inds.dtype != torch.int64:
+            return inds.to(torch.int32)
+        return inds.clamp(empty, -empty).to(torch.int32)
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""

@@ -102,7 +102,8 @@ class SearchOptions:
     ) -> tuple[Tensor, Tensor]:
         """Calls the operator on (B, HD, T, C, H, W) videos and (B, HD, T, S, 2, nH, nW) flow."""
         if flow is not None and not self.float_grid:
-            flow = flow.to(query.dtype)
+            # Rounded as it is given: a narrower dtype could move it to a half first.
+            flow = (flow.round() if flow.is_floating_point() else flow).to(query.dtype)
         first_slot, action = SELF_ACTIONS[self.self_action]
         keep, k = self._keep()
         dists, inds = _ops.search(
@@ -179,6 +180,8 @@ def check_flow(
         _checks.same_dtype(name, flow, video_name, query)
     elif flow.dtype == torch.bool or flow.is_complex():
         raise StnlsTypeError(f"{name} must be a tensor of numbers, not {flow.dtype}")
+    if flow.shape[1] == 0:
+        raise StnlsValueError(f"{name} must have at least one head, not 0: {tuple(flow.shape)}")
 
 
 def check_sizes(query: Tensor, key: Tensor) -> None:

@@ -189,8 +189,6 @@ class NonLocalSearch(nn.Module):
             _ops.grid_size(key.shape[-1], o.stride0),
         )
         _checks.shape("flows", flows, expected, "(B, HD, T, S, 2, nH, nW)")
-        if flows.shape[1] == 0:
-            raise StnlsTypeError("flows must have at least one head, not 0")
         return flows
 
     def extra_repr(self) -> str:
