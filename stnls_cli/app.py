@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from stnls_cli.commands.align import align_command
+from stnls_cli.commands.bench import bench
 from stnls_cli.commands.doctor import doctor
 from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_USAGE, described, print_error
 from stnls_cli.errors import UserError
@@ -68,6 +69,7 @@ def _stnls(
 
 app.command("align")(align_command())
 app.command("doctor")(doctor)
+app.command("bench")(bench)
 
 
 def main(arguments: list[str] | None = None) -> None:
