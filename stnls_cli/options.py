@@ -153,7 +153,11 @@ class AlignOptions:
             _at_least("--threads", self.threads, 1)
         methods, matched = self.method_names(), self.saved() - {"flow"}
         if matched and "shifted-nls" not in methods:
-            raise UserError(f"--save {','.join(sorted(matched))} needs shifted-nls among --methods")
+            left = "flow" if "flow" in self.saved() else "none"
+            raise UserError(
+                f"--save {','.join(sorted(matched))} needs shifted-nls among --methods; add it, "
+                f"or use --save {left}"
+            )
         self.metric_names()
         from stnls_cli.flow import check_flow_name
         from stnls_cli.noise import check_noise

@@ -6,10 +6,14 @@ from pathlib import Path
 
 from stnls_cli.errors import UserError
 from stnls_cli.video.base import Clip
+from stnls_cli.video.container import import_av
 from stnls_cli.video.digest import clip_digest
 from stnls_cli.video.file_clip import FileClip
 from stnls_cli.video.folder import FolderClip
 from stnls_cli.video.info import ClipInfo, Frame
+
+# FFmpeg's av_image_check_size.
+MOST_PIXELS = (2**31 - 1) // 8
 
 __all__ = ["Clip", "ClipInfo", "Frame", "clip_digest", "open_clip"]
 
@@ -38,7 +42,10 @@ def open_clip(
         raise UserError(f"--frames {frames}: must be 1 or more")
     if size is not None and min(size) < 1:
         raise UserError(f"--size {size[0]}x{size[1]}: must be 1x1 or more")
+    if size is not None and (size[0] + 128) * (size[1] + 128) >= MOST_PIXELS:
+        raise UserError(f"--size {size[0]}x{size[1]}: more pixels than FFmpeg makes frames of")
     if path.is_dir():
+        import_av()
         if stream is not None:
             raise UserError(f"{path}: a folder of frames has no streams (--stream {stream})")
         return FolderClip(path, start, frames, size, allow_damaged)
@@ -46,4 +53,5 @@ def open_clip(
         raise UserError(f"{path}: no such file or folder")
     if not path.is_file():
         raise UserError(f"{path}: neither a file nor a folder")
+    import_av()
     return FileClip(path, start, frames, size, stream, allow_damaged)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stnls_cli.errors import UserError
 from stnls_cli.video import structure
@@ -15,6 +17,18 @@ if TYPE_CHECKING:
 
 # FFmpeg draws any text file as a terminal; nobody means that.
 NOT_VIDEO_FORMATS = {"tty"}
+
+
+def import_av() -> Any:
+    """The module av, or a UserError that says how to get it."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(
+            f"video cannot be read: PyAV (the module av) cannot be imported ({error}); "
+            f"run: {shlex.quote(sys.executable)} -m pip install --force-reinstall av"
+        ) from None
+    return av
 
 
 def hush() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ class FolderClip(Clip):
         self._maker = FrameMaker(first, codec, size, stills=True)
         self.info = ClipInfo(
             path=folder,
-            stem=folder.resolve().name,
+            stem=Path(os.path.abspath(folder)).name,
             width=self._maker.width,
             height=self._maker.height,
             source_width=first.width,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -63,3 +67,70 @@ def encode() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def clip(
+    tmp_path_factory: pytest.TempPathFactory,
+    textured: Callable[..., Frames],
+    encode: Callable[..., Path],
+) -> Path:
+    """A lossless clip of six frames of 48x32; its name is `clip.mkv`."""
+    path: Path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    return encode(path, textured(6, 32, 48), codec="ffv1", pixel_format="bgr0")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines on standard error."""
+        return self.err.splitlines()
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """`cli("align", "a.mp4", ...)`: runs the tool in this process, in the folder `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str | Path) -> Ended:
+        from stnls_cli.app import main
+
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        code = left.value.code
+        assert isinstance(code, int)
+        return Ended(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`start("align", "a.mp4", ..., before="python code")`: starts the tool as a process."""
+
+    def begin(
+        *arguments: str | Path, before: str = "", env: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        code = f"{before}\nfrom stnls_cli.app import main\nmain()"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "80", **(env or {})},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+
+    return begin
