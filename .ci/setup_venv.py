@@ -81,7 +81,8 @@ def main() -> None:
     say("compiling the kernels and installing stnls (some minutes on two cores the first time)")
     pip(python, "install", *PINNED, "--no-build-isolation", "--editable", ".[dev]")
     settle_opencv(python)
-    say(f"ready after {time.monotonic() - began:.0f} s; `{python.parent / 'stnls'} doctor` tells more")
+    seconds = time.monotonic() - began
+    say(f"ready after {seconds:.0f} s; `{python.parent / 'stnls'} doctor` tells more")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def check_nvcc() -> Fact:
     """The CUDA compiler that a build would take."""
     path = find_nvcc()
     if path is None:
-        return Fact("missing", "not found; needed only to build the CUDA kernels")
+        name = os.environ.get("CUDACXX", "nvcc")
+        return Fact("missing", f"{name} was not found; only building the CUDA kernels needs it")
     version = _nvcc_version(path)
     details = {"path": path, "version": version}
     if version is None:
@@ -91,14 +92,13 @@ def check_cuda() -> Fact:
 
 def find_nvcc() -> str | None:
     """Path of nvcc, looked for where cuda_ext/CMakeLists.txt looks."""
-    if "CUDACXX" in os.environ:
-        return os.environ["CUDACXX"]
+    name = os.environ.get("CUDACXX", "nvcc")
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
     hints = os.pathsep.join(os.path.join(home, "bin") for home in homes)
     return (
-        (shutil.which("nvcc", path=hints) if hints else None)
-        or shutil.which("nvcc")
-        or shutil.which("nvcc", path="/usr/local/cuda/bin")
+        (shutil.which(name, path=hints) if hints else None)
+        or shutil.which(name)
+        or shutil.which(name, path="/usr/local/cuda/bin")
     )
 
 

@@ -288,6 +288,9 @@ def test_nvcc_is_looked_for_where_the_build_looks(
     assert cuda.find_nvcc() == str(tmp_path / "home/bin/nvcc")
     assert cuda.check_nvcc().summary == f"CUDA 13.0 at {tmp_path / 'home/bin/nvcc'}"
     monkeypatch.setenv("CUDACXX", str(tmp_path / "none"))
+    assert cuda.check_nvcc().status == "missing"
+    assert str(tmp_path / "none") in cuda.check_nvcc().summary
+    monkeypatch.setenv("CUDACXX", str(script(tmp_path / "broken", "exit 1")))
     assert cuda.check_nvcc().status == "problem"
 
 
