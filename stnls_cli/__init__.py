@@ -46,9 +46,9 @@ def align(
         TypeError: for an option that does not exist, or a value of the wrong type.
 
     """
-    from stnls_cli.align import align_clip, check_machine
     from stnls_cli.folders import output_folders
     from stnls_cli.options import AlignOptions
+    from stnls_cli.pipeline import align_clip, check_machine
 
     settings = AlignOptions(**options)
     single = isinstance(inputs, (str, PathLike))

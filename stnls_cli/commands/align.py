@@ -18,7 +18,7 @@ from stnls_cli.options import AlignOptions, CommandOptions, option_flags
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stnls_cli.align import Aligned
+    from stnls_cli.pipeline import Aligned
 
 # Typer keeps line breaks within a paragraph, so each is one line.
 HELP = "\n\n".join(
@@ -36,8 +36,8 @@ HELP = "\n\n".join(
 
 def run_align(inputs: list[Path], options: AlignOptions, command: CommandOptions) -> int:
     """Aligns every input; returns the exit code."""
-    from stnls_cli.align import check_machine
     from stnls_cli.folders import output_folders
+    from stnls_cli.pipeline import check_machine
 
     console = console_for(quiet=command.quiet)
     folders = output_folders(inputs, command.output or [])
@@ -70,7 +70,7 @@ def run_align(inputs: list[Path], options: AlignOptions, command: CommandOptions
 def _run_one(
     path: Path, folder: Path, options: AlignOptions, console: Console, *, quiet: bool
 ) -> Aligned:
-    from stnls_cli.align import align_clip
+    from stnls_cli.pipeline import align_clip
     from stnls_cli.progress import ConsoleListener
 
     with ConsoleListener(console, path.name or str(path), notes=not quiet) as listener:

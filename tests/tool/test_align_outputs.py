@@ -135,9 +135,7 @@ def test_save_none(tmp_path: Path, clip: Path) -> None:
     assert files(tmp_path / "out") == ["report.csv", "report.json", "run.json"]
     with pytest.raises(UserError, match="--save: unknown 'frames'; choose from aligned, flow,"):
         align(clip, tmp_path / "other", save="frames", **QUICK)
-    with pytest.raises(
-        UserError, match=r"needs shifted-nls among --methods; add it, or use --save flow"
-    ):
+    with pytest.raises(UserError, match="add it, or use --save flow"):
         align(clip, tmp_path / "other", save="aligned,video,flow", methods="none,flow", **QUICK)
 
 
@@ -256,7 +254,7 @@ def test_identical_frames_are_inf(tmp_path: Path, textured: Any, encode: Any) ->
 
 def test_metrics_and_methods_select(tmp_path: Path, clip: Path) -> None:
     options = {**QUICK, "metrics": "mae", "methods": "flow,none"}
-    with pytest.raises(UserError, match="--save aligned needs shifted-nls .* use --save none"):
+    with pytest.raises(UserError, match=r"--save aligned needs shifted-nls .* use --save none"):
         align(clip, tmp_path / "out", **options)
     report = align(clip, tmp_path / "out", save="none", **options)
     assert report.methods == ("none", "flow")

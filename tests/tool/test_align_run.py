@@ -268,6 +268,8 @@ def test_from_python(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
         "all", "clip.stnls", "other.mkv", "x", "y",
     ]  # fmt: skip
     assert align([clip], "z", **QUICK)[0].rows == one.rows
+    # The name stays the function's when the modules behind it are loaded.
+    assert stnls_cli.align is align
 
 
 def test_from_python_errors(tmp_path: Path, clip: Path, capfd: Any) -> None:
