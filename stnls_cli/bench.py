@@ -70,14 +70,14 @@ def problems(device: torch.device, quick: bool = False) -> Iterator[Problem]:
     flows = [edges_flow(5, height, width, generator)[None].to(device) for _ in range(2)]
 
     pair = video0[:, 0].contiguous(), video1[:, 0].contiguous(), flows[0][:, 0].contiguous()
-    for grid, stride1, k in (
+    for grid, stride1, best in (
         ("int", 1.0, 1),
         ("float", 1.0, 1),
         ("float", 0.5, 1),
         ("int", 1.0, 10),
     ):
-        search = stnls.search.PairedSearch(9, 7, k, stride0=1, stride1=stride1, itype=grid)
-        name = f"PairedSearch {height}p ws9 ps7 C3 K{k} {grid} stride1={stride1:g}"
+        search = stnls.search.PairedSearch(9, 7, best, stride0=1, stride1=stride1, itype=grid)
+        name = f"PairedSearch {height}p ws9 ps7 C3 K{best} {grid} stride1={stride1:g}"
         yield Problem(name, 1, lambda search=search: search(*pair))  # type: ignore[misc]
 
     video_search = stnls.search.NonLocalSearch(9, 1, 7, 1, itype="int")

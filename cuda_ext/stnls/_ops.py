@@ -7,11 +7,14 @@ structures that the kernels read.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from stnls import _native
+from stnls._errors import StnlsRuntimeError
 
 _DTYPES = {torch.float32: 0, torch.float64: 1}
 _KEEP = {"all": 0, "each": 1, "every": 2}
@@ -260,6 +263,16 @@ def _patch_sum_fake(
     return _patch_sum_output(video, heads_last)
 
 
+def _no_gradient(name: str) -> Callable[..., NoReturn]:
+    def backward(*_: object) -> NoReturn:
+        raise StnlsRuntimeError(
+            f"stnls::{name} has no gradient in this version: detach its inputs, or call it under "
+            "torch.no_grad()"
+        )
+
+    return backward
+
+
 for _name, _kernel, _fake in (
     ("search", _search, _search_fake),
     ("compose_slots", _compose_slots, _compose_slots_fake),
@@ -269,6 +282,8 @@ for _name, _kernel, _fake in (
     _library.impl(_name, _kernel, "CPU")
     _library.impl(_name, _kernel, "CUDA")
     torch.library.register_fake(f"stnls::{_name}", _fake, lib=_library)
+    # Without this PyTorch would only warn, and leave the gradients empty.
+    torch.library.register_autograd(f"stnls::{_name}", _no_gradient(_name), lib=_library)
 
 search = torch.ops.stnls.search
 compose_slots = torch.ops.stnls.compose_slots
