@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
 import stnls
 import torch
 from hypothesis import strategies as st
-from reference import SearchOptions
+from reference import SearchOptions, weighted_patch_sum
 from stnls import _ops
 from torch import Tensor
 
@@ -60,6 +60,12 @@ class SearchCase:
 class PairedCase(SearchCase):
     """One call of `PairedSearch`: frames (B, C, H, W) and one flow."""
 
+    @property
+    def reference_options(self) -> SearchOptions:
+        """Every anchor of a pair is the place that the flow predicts."""
+        action = None if self.options.self_action is None else "anchor_each"
+        return replace(self.options, self_action=action)
+
     def run(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
         keywords = self.keywords()
         for name in ("wt", "topk_mode", "strideQ"):
@@ -68,6 +74,34 @@ class PairedCase(SearchCase):
         assert self.flows is not None
         dists, inds = search(*(x.to(device) for x in (self.vid0, self.vid1, self.flows)))
         return dists.cpu(), inds.cpu()
+
+    def run_with_time(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
+        """The result in the layout of a video of one frame."""
+        dists, inds = self.run(device)
+        return dists.unsqueeze(2), torch.nn.functional.pad(inds, (1, 0)).unsqueeze(2)
+
+
+@dataclass
+class PatchSumCase:
+    """One call of `WeightedPatchSum`."""
+
+    options: dict[str, Any]
+    video: Tensor
+    weights: Tensor
+    inds: Tensor
+
+    def run(self, device: str = "cpu") -> Tensor:
+        operator = stnls.agg.WeightedPatchSum(**self.options)
+        out: Tensor = operator(*(x.to(device) for x in (self.video, self.weights, self.inds)))
+        return out.cpu()
+
+    def expected(self) -> Tensor:
+        return weighted_patch_sum(self.video, self.weights, self.inds, **self.options)
+
+    def size(self) -> float:
+        """What a sum over the entries of one query can reach."""
+        largest = [float(x.abs().max()) if x.numel() else 0.0 for x in (self.video, self.weights)]
+        return largest[0] * largest[1] * self.weights.shape[-1]
 
 
 @contextmanager
@@ -123,7 +157,7 @@ def draw_paired(pick: Pick) -> PairedCase:
             "self_action": pick((None, "anchor", "anchor_self", "anchor_each")),
         }
     )
-    channels, batch = pick((0, 1, 2, 3)), pick((0, 1, 2))
+    channels, batch = pick((0, 1, 2, 3)), pick((1, 1, 2))
     height, width = pick(SIZES), pick(SIZES)
     while batch * o.nheads * channels * _taps(o, height, width) > MOST_TAPS:
         height, width = (height + 1) // 2, (width + 1) // 2
@@ -143,6 +177,56 @@ def draw_paired(pick: Pick) -> PairedCase:
     if flow_heads == 1 and pick((True, False)):
         flow = flow[:, 0]
     return PairedCase(o, frame0, frame1, flow, integers and o.itype == "int")
+
+
+def draw_patch_sum(pick: Pick) -> PatchSumCase:
+    """Any aggregation whose patches cover the frame."""
+    height, width, frames = pick(SIZES[:-2]), pick(SIZES[:-2]), pick((1, 2, 3))
+    heads, k = pick((1, 1, 2, 3)), pick((0, 1, 2, 5))
+    options = {
+        "ps": pick((1, 2, 3, 4, 5, 7)),
+        "stride0": pick((1, 2, 3, 4)),
+        "dilation": pick((1, 1, 2, 3)),
+        "reflect_bounds": pick((True, True, False)),
+        "use_adj": pick((False, False, True)),
+        "itype": pick(("float", "int")),
+    }
+    if not (_covers(height, **options) and _covers(width, **options)):
+        options |= {"stride0": 1, "dilation": 1}
+    values, _ = _draw_values(pick)
+    dtype, six = pick((torch.float32, torch.float64)), pick((True, False))
+    batch, channels = pick((1, 1, 1, 2, 0)), pick((1, 3, 5, 0))
+    video = values((batch, frames, heads * channels, height, width)).to(dtype)
+    grid = ((height - 1) // options["stride0"] + 1, (width - 1) // options["stride0"] + 1)
+    generator = torch.Generator().manual_seed(pick(range(1000)))
+    shape = (batch, heads, frames, *grid, k)
+    weights = torch.rand(shape, generator=generator).to(dtype) - 0.25
+    inds = _draw_offsets(pick, shape, frames, max(height, width))
+    return PatchSumCase(options, _draw_layout(pick, video, heads, six), weights, inds)
+
+
+def _covers(length: int, ps: int, stride0: int, dilation: int, use_adj: bool, **_: Any) -> bool:
+    start = 0 if use_adj else -(ps // 2)
+    reached = {i + dilation * (p + start) for i in range(0, length, stride0) for p in range(ps)}
+    return reached.issuperset(range(length))
+
+
+def _draw_offsets(pick: Pick, shape: Sequence[int], frames: int, length: int) -> Tensor:
+    """(..., 3) offsets (dt, dh, dw) of any dtype; some are the marks of empty entries."""
+    generator = torch.Generator().manual_seed(pick(range(1000)))
+    reach = pick((0.0, 2.0, float(length), 50.0 * length))
+    offsets = reach * torch.randn((*shape, 3), generator=generator)
+    offsets[..., 0] = torch.randint(-frames, frames + 1, tuple(shape), generator=generator)
+    dtype = pick((torch.float32, torch.float64, torch.int32, torch.int64))
+    marks = torch.tensor([-1e8, 1e7, -1e7, 9999999.0])
+    if dtype.is_floating_point:
+        broken = torch.tensor([float("nan"), float("inf"), -float("inf"), -1e30])
+        marks = torch.cat([marks, broken])
+    if pick((True, False)):
+        at = torch.randint(0, len(marks), (*shape, 2), generator=generator)
+        marked = torch.rand((*shape, 2), generator=generator) < 0.1
+        offsets[..., 1:] = torch.where(marked, marks[at], offsets[..., 1:])
+    return offsets.to(dtype)
 
 
 def _draw_options(pick: Pick, tiles: bool) -> SearchOptions:

@@ -3,9 +3,21 @@ table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from hypothesis import HealthCheck, Phase, settings
 from reference import Candidates, SearchOptions, select
 from torch import Tensor
+
+# The same examples in every run, reduced to a small one when they fail.
+PROPERTY = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 
 # Float32 sums of up to some hundred terms, in another order than the reference's.
 TOLERANCE = 4e-6
@@ -86,3 +98,19 @@ def nearest_entries(inds: Tensor, of_table: Tensor) -> tuple[Tensor, Tensor]:
         numbers.append(nearest.indices)
         distances.append(nearest.values)
     return torch.stack(numbers, -1), torch.stack(distances, -1)
+
+
+def assert_same_bits(first: Sequence[Tensor], *others: Sequence[Tensor]) -> None:
+    for other in others:
+        for a, b in zip(first, other, strict=True):
+            assert a.dtype == b.dtype
+            assert torch.equal(a, b)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def bytes_like(*shape: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape, generator=generator).float()

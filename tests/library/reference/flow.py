@@ -12,7 +12,11 @@ def flow_at(flow: Tensor, h: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """(dx, dy) of (2, H, W) between pixels; each of the four corners is reflected by itself."""
     height, width = flow.shape[-2:]
     finite = torch.isfinite(h) & torch.isfinite(w)
-    h, w = torch.where(finite, h, 0.0), torch.where(finite, w, 0.0)
+    # So far outside that pixels lie closer than numbers do, the position itself is reflected.
+    h, w = (
+        torch.where(x.abs() < 1e6, x, fold(torch.where(finite, x, 0.0), length))
+        for x, length in ((h, height), (w, width))
+    )
     total = torch.zeros(2, *h.shape, dtype=torch.float64)
     for row in (torch.floor(h), torch.floor(h) + 1):
         for column in (torch.floor(w), torch.floor(w) + 1):

@@ -59,11 +59,13 @@ def _frame(
     taps = [dilation * (p + start) for p in range(ps)]
 
     # The places that the entries point to; entries that a search left empty add nothing.
+    if itype == "int" and inds.is_floating_point():
+        inds = inds.round()
     inds = inds.to(video.dtype)
     filled = torch.isfinite(inds).all(-1) & (inds[..., 1:].abs() < 1e7).all(-1)
     dt, dh, dw = torch.where(filled[..., None], inds, 0.0).unbind(-1)
     if itype == "int":
-        dh, dw = dh.round().long(), dw.round().long()
+        dh, dw = dh.long(), dw.long()
     at_frame = fold(t + dt.round().long(), frames)
     at_h, at_w = fold(rows[:, None, None] + dh, height), fold(columns[:, None] + dw, width)
 

@@ -105,8 +105,16 @@ def paired_candidates(o: SearchOptions, frame0: Tensor, frame1: Tensor, flow: Te
 def _rounding(o: SearchOptions, query: Tensor, key: Tensor) -> float:
     largest = max((float(v.abs().max()) for v in (query, key) if v.numel()), default=0.0)
     terms = o.ps * o.ps * key.shape[3]
-    exponent = 2 if o.dist_type == "l2" else 1
-    return float(terms * (1e-6 * largest) ** exponent * (1 if exponent == 2 else largest))
+    if min(query.numel(), key.numel()) == 0:
+        return 0.0
+    if o.dist_type == "prod":
+        return terms * 1e-6 * largest**2
+    if o.itype == "int":
+        return float(terms * (1e-6 * largest) ** 2)
+    # On the real grid a distance may be computed from those at the pixels around (see
+    # csrc/search/tiles_cpu.h): it inherits their rounding, and they can be much larger.
+    span = max(float(v.amax() - w.amin()) for v in (query, key) for w in (query, key))
+    return terms * 0.5e-6 * max(span, 0.0) ** 2
 
 
 def _with_heads(video: Tensor, nheads: int) -> Tensor:

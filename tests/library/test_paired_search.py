@@ -1,0 +1,79 @@
+"""`PairedSearch` on the CPU against the reference."""
+
+from __future__ import annotations
+
+import pytest
+import stnls
+import torch
+from cases import PairedCase, draw_paired, drawn
+from compare import PROPERTY, assert_same_bits, assert_search, noise
+from hypothesis import currently_in_test_context, given, note, settings
+from hypothesis import strategies as st
+from reference import paired_candidates
+
+
+def check(case: PairedCase) -> None:
+    assert case.flows is not None
+    shapes = [tuple(x.shape) for x in (case.vid0, case.vid1, case.flows)]
+    if currently_in_test_context():
+        note(f"{case.options}, frame0, frame1 and flow {shapes}, exact {case.exact}")
+    table = paired_candidates(case.options, case.vid0, case.vid1, case.flows)
+    assert_search(case.reference_options, table, case.run_with_time(), exact=case.exact)
+
+
+@settings(PROPERTY, max_examples=100)
+@given(st.data())
+def test_any_paired_search_equals_the_reference(data: st.DataObject) -> None:
+    check(draw_paired(drawn(data)))
+
+
+@pytest.mark.parametrize("self_action", ["anchor", "anchor_self", "anchor_each"])
+@pytest.mark.parametrize("itype", ["float", "int"])
+def test_anchors_put_the_place_that_flow_predicts_first(self_action: str, itype: str) -> None:
+    frame0, frame1 = noise(1, 2, 20, 30, seed=1), noise(1, 2, 20, 30, seed=2)
+    flow = torch.empty(1, 2, 20, 30)
+    flow[:, 0], flow[:, 1] = -1.75, 2.25
+    search = stnls.search.PairedSearch(
+        *(5, 3, 4), stride0=1, self_action=self_action, itype=itype, full_ws=False
+    )
+    _, inds = search(frame0, frame1, flow)
+    first = inds[0, 0, :15, 4:, 0]  # where the flow stays inside the frame
+    expected = [2.25, -1.75] if itype == "float" else [2, -2]
+    assert bool((first == torch.tensor(expected)).all())
+
+
+def test_one_pair_is_a_video_of_one_frame() -> None:
+    frame0, frame1 = noise(2, 4, 18, 70, seed=1), noise(2, 4, 18, 70, seed=2)
+    flow = 2 * noise(2, 2, 18, 70, seed=3)
+    dists, inds = stnls.search.PairedSearch(5, 3, 4, nheads=2, stride0=1)(frame0, frame1, flow)
+    search = stnls.search.NonLocalSearch(5, 0, 3, 4, nheads=2)
+    expected = search(frame0[:, None], frame1[:, None], flow[:, None, None])
+    assert bool((expected[1][..., 0] == 0).all())
+    assert_same_bits((dists, inds), (expected[0].squeeze(2), expected[1][..., 1:].squeeze(2)))
+
+
+def test_frames_of_one_head_are_searched_with_every_head_of_the_flow() -> None:
+    frame0, frame1 = noise(1, 3, 9, 11, seed=1), noise(1, 3, 9, 11, seed=2)
+    flow = 2 * noise(1, 3, 2, 9, 11)
+    search = stnls.search.PairedSearch(3, 3, 2, stride0=1)
+    dists, inds = search(frame0, frame1, flow)
+    assert dists.shape == (1, 3, 9, 11, 2)
+    for head in range(3):
+        one = search(frame0, frame1, flow[:, head])
+        assert_same_bits(one, (dists[:, head : head + 1], inds[:, head : head + 1]))
+
+
+def test_the_default_grid_has_four_pixels_between_queries() -> None:
+    frame = noise(1, 1, 9, 14)
+    dists, inds = stnls.search.PairedSearch(3, 3, 1)(frame, frame, torch.zeros(1, 2, 3, 4))
+    assert dists.shape == (1, 1, 3, 4, 1)
+    assert inds.shape == (1, 1, 3, 4, 1, 2)
+    assert bool((dists == 0).all())
+    assert bool((inds == 0).all())
+
+
+def test_an_empty_batch() -> None:
+    frame, flow = torch.zeros(0, 2, 9, 14), torch.zeros(0, 2, 9, 14)
+    dists, inds = stnls.search.PairedSearch(3, 3, 2, stride0=1, itype="int")(frame, frame, flow)
+    assert dists.shape == (0, 1, 9, 14, 2)
+    assert inds.shape == (0, 1, 9, 14, 2, 2)
