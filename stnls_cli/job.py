@@ -66,7 +66,7 @@ class Job:
             sigma=options.sigma,
             seed=options.seed,
             device=device,
-            ahead=threads,
+            ahead=_ahead(source, threads),
             done=run.done_frames,
             timings=self._timings,
             on_frame=listener.frame_read,
@@ -209,6 +209,11 @@ class Job:
             matches = self._matcher.search(reference.noisy, neighbour.noisy, flow)
         with self._timings.stage("aggregate"):
             return self._matcher.align(clean, matches), matches
+
+
+def _ahead(source: FlowSource | None, threads: int) -> int:
+    """Frames to read beyond the window: each brings two flows for the threads to compute."""
+    return threads // 2 + 1 if source is not None and source.needs_frames else 1
 
 
 def _row_settings(options: AlignOptions, source: FlowSource | None) -> RowSettings:

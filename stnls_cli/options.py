@@ -72,16 +72,24 @@ class AlignOptions:
     # Defaults from real footage, see "Quality" in the README: keeping the flow's fraction of a
     # pixel is worth more than finer steps in as large a window.
     grid: str = option(
-        "float", "Positions: float (bilinear, around the flow as it is) or int.", "Search"
+        "float",
+        "Positions: float (bilinear, around the flow as it is) or int.",
+        "Search",
+        metavar="|".join(GRIDS),
     )
     stride1: float = option(1.0, "Pixels between positions (1, 0.5, ...).", "Search")
     k: int = option(1, "Matches to keep for each pixel.", "Search", flag="-k")
-    dist: str = option("l2", f"Patch distance: {' or '.join(DISTANCES)}.", "Search")
+    dist: str = option(
+        "l2",
+        "Patch distance: sum of squares, or inner product (larger is nearer).",
+        "Search",
+        metavar="|".join(DISTANCES),
+    )
     weights: str = option(
         "best",
         "Align by the best match, or by the softmax of all k.",
         "Search",
-        metavar="best|softmax",
+        metavar="|".join(WEIGHTS),
     )
     bandwidth: float = option(
         10.0, "Softmax: weights fall by e for this root mean square difference (0-255).", "Search"
@@ -90,7 +98,7 @@ class AlignOptions:
         "patch",
         "Aligned value: average of the overlapping matched patches, or the pixel at the match.",
         "Search",
-        metavar="patch|pixel",
+        metavar="|".join(AGGREGATES),
     )
 
     flow: str = option(
@@ -98,6 +106,7 @@ class AlignOptions:
         "Optical flow: tvl1, tvl1-paper, dis, dis-medium, deepflow, farneback, zero, an .npz file "
         "or a folder of .flo files.",
         "Flow and noise",
+        metavar="NAME|PATH",
     )
     sigma: float = option(
         0.0, "Add Gaussian noise (0-255 scale) to what flow and search see.", "Flow and noise"
@@ -109,13 +118,19 @@ class AlignOptions:
         "psnr,ssim,mae,out_of_frame", "Measures to report.", "Report", metavar="LIST"
     )
 
-    save: str = option(
-        "aligned",
-        f"What to write besides the report: {', '.join(SAVES)}; or none.",
+    save: str | None = option(
+        None,
+        f"What to write besides the report: {', '.join(SAVES)}; or none (default: aligned, where "
+        "shifted-nls is among --methods).",
         "Output",
         metavar="LIST",
     )
-    format: str = option("png", f"Images: {', '.join(FORMATS)}.", "Output")
+    format: str = option(
+        "png",
+        "Images: 8 or 16 bits, or NumPy's float32.",
+        "Output",
+        metavar="|".join(FORMATS),
+    )
     overwrite: bool = option(False, "Replace a run with other parameters.", "Output")
 
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "Running")
@@ -217,6 +232,8 @@ class AlignOptions:
 
     def saved(self) -> set[str]:
         """What --save asks for."""
+        if self.save is None:
+            return {"aligned"} if "shifted-nls" in self.method_names() else set()
         return set() if self.save.strip() == "none" else set(_names("--save", self.save, SAVES))
 
     def parameters(self) -> dict[str, Any]:

@@ -143,8 +143,9 @@ class TemporalWindow:
                 seen = frame.rgb if noisy is clean else noisy.permute(1, 2, 0).cpu().numpy()
                 self._grays[t] = luma8(seen)
         if self.frames:
-            self._submit("forward", t - 1, t, users=range(t - self.wt, t))
-            self._submit("backward", t, t - 1, users=range(t, t + self.wt))
+            users = range(max(t - self.wt, self.frames.start), t)
+            self._submit("forward", t - 1, t, users)
+            self._submit("backward", t, t - 1, range(t, t + self.wt))
             self._grays.pop(t - 1, None)
         self.frames = range(self.frames.start if self.frames else t, t + 1)
         self._on_frame()

@@ -48,7 +48,10 @@ class VideoWriter:
 
         # FFmpeg would open the file only with the first packet: take its errors now.
         self._name.write_bytes(b"")
-        self._container = av.open(f"file:{self._name}", "w", format="matroska")
+        # Bit-exact: without a date and random numbers, so that the same frames are the same file.
+        self._container = av.open(
+            f"file:{self._name}", "w", format="matroska", options={"fflags": "+bitexact"}
+        )
         stream: Any = self._container.add_stream("ffv1", rate=rate)
         stream.width, stream.height = self.size
         stream.pix_fmt = "bgr0" if self.bits == 8 else "gbrp16le"

@@ -374,9 +374,7 @@ def test_no_space(cli: Any, tmp_path: Path, save: str) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, old[1]))
     try:
-        ended = cli(
-            "align", folder, *QUICK, "--methods=shifted-nls", "-k9", f"--save={save}", "-q"
-        )
+        ended = cli("align", folder, *QUICK, "--methods=shifted-nls", "-k9", f"--save={save}", "-q")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)

@@ -255,8 +255,9 @@ def test_identical_frames_are_inf(tmp_path: Path, textured: Any, encode: Any) ->
 def test_metrics_and_methods_select(tmp_path: Path, clip: Path) -> None:
     options = {**QUICK, "metrics": "mae", "methods": "flow,none"}
     with pytest.raises(UserError, match=r"--save aligned needs shifted-nls .* use --save none"):
-        align(clip, tmp_path / "out", **options)
-    report = align(clip, tmp_path / "out", save="none", **options)
+        align(clip, tmp_path / "out", save="aligned", **options)
+    report = align(clip, tmp_path / "out", **options)
+    assert files(tmp_path / "out") == ["report.csv", "report.json", "run.json"]
     assert report.methods == ("none", "flow")
     assert all(row.psnr is None and row.mae is not None for row in report.rows)
     for options, words in (

@@ -1,0 +1,52 @@
+"""docs/align.md is in step with the options and the code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_USAGE
+from stnls_cli.option_table import updated
+from stnls_cli.options import SAVES, AlignOptions, CommandOptions, option_flags
+from stnls_cli.report.row import METHODS
+
+
+@pytest.fixture
+def page(root: Path) -> str:
+    return (root / "docs/align.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_options_is_the_one_of_the_code(page: str) -> None:
+    assert updated(page) == page, "run: python -m stnls_cli.option_table docs/align.md"
+    rows = [line for line in page.splitlines() if line.startswith("| `-")]
+    assert len(rows) == len(fields(AlignOptions)) + len(fields(CommandOptions))
+    for entry in (*fields(AlignOptions), *fields(CommandOptions)):
+        flags = ", ".join(f"`{flag}`" for flag in option_flags(entry))
+        assert sum(row.startswith(f"| {flags}") for row in rows) == 1
+
+
+def test_a_changed_table_is_noticed(page: str) -> None:
+    assert updated(page.replace("| 9 |", "| 11 |")) == page
+    with pytest.raises(ValueError, match="marks"):
+        updated("no table here")
+
+
+def test_methods_outputs_and_exit_codes_are_described(page: str) -> None:
+    for name in METHODS:
+        assert f"`{name}` (" in page
+    for name in SAVES:
+        assert re.search(rf"^\| `[^|]+\| `{name}` \|", page, re.M), name
+    for code in (0, EXIT_PARTIAL, EXIT_USAGE, EXIT_INTERRUPTED):
+        assert f"\n| {code} | " in page
+
+
+def test_the_stages_of_timings_are_described(root: Path) -> None:
+    text = (root / "docs/report.md").read_text(encoding="utf-8")
+    for stage in (
+        "decode", "prepare", "flow_wait", "flow_cpu", "compose", "warp", "search", "aggregate",
+        "metrics", "write",
+    ):  # fmt: skip
+        assert f"`{stage}`" in text
