@@ -71,10 +71,14 @@ template <class Real>
 STNLS_HD Sample<Real> sample_at(Real h, Real w, int64_t height, int64_t width, int64_t pitch) {
   const Corners<Real> ch = bilinear_corners(h, height), cw = bilinear_corners(w, width);
   const Real low_h = Real(1) - ch.weight_high, low_w = Real(1) - cw.weight_high;
-  return Sample<Real>{ch.low * pitch + cw.low,   ch.low * pitch + cw.high,
-                      ch.high * pitch + cw.low,  ch.high * pitch + cw.high,
-                      low_h * low_w,             low_h * cw.weight_high,
-                      ch.weight_high * low_w,    ch.weight_high * cw.weight_high};
+  return Sample<Real>{ch.low * pitch + cw.low,
+                      ch.low * pitch + cw.high,
+                      ch.high * pitch + cw.low,
+                      ch.high * pitch + cw.high,
+                      low_h * low_w,
+                      low_h * cw.weight_high,
+                      ch.weight_high * low_w,
+                      ch.weight_high * cw.weight_high};
 }
 
 template <class Real>

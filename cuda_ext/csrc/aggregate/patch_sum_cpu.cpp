@@ -36,7 +36,8 @@ class PatchSum {
     for (int64_t i = 0; i < p.grid_height; ++i) {
       const int64_t y = i * p.stride0;
       if (y + tap_high < top || y + tap_low >= bottom) continue;
-      const int64_t row = (((b * p.heads + head) * p.frames + t) * p.grid_height + i) * p.grid_width;
+      const int64_t row =
+          (((b * p.heads + head) * p.frames + t) * p.grid_height + i) * p.grid_width;
       for (int64_t j = 0; j < p.grid_width; ++j) {
         for (int64_t k = 0; k < p.k; ++k) {
           const int64_t entry = (row + j) * p.k + k;

@@ -96,8 +96,8 @@ STNLS_HD int64_t window_offset_real(Real anchor, Real step, int64_t ws, int64_t 
   if (anchor - step * static_cast<Real>(offset) < Real(0))
     offset = static_cast<int64_t>(std::floor(a / s));
   if (anchor + step * static_cast<Real>(ws - 1 - offset) > static_cast<Real>(length - 1))
-    offset = static_cast<int64_t>(std::ceil((a - static_cast<double>(length - 1)) / s +
-                                            static_cast<double>(ws - 1)));
+    offset = static_cast<int64_t>(
+        std::ceil((a - static_cast<double>(length - 1)) / s + static_cast<double>(ws - 1)));
   return offset;
 }
 

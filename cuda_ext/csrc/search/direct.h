@@ -121,8 +121,9 @@ struct DirectSearch {
       const int64_t plane = p.grid_height * p.grid_width;
       const int64_t flow_head = q.head < p.flow_heads ? q.head : q.head % p.flow_heads;
       const int64_t at =
-          (((q.b * p.flow_heads + flow_head) * p.frames + q.t) * p.flow_slots +
-           flow_slot) * 2 * plane + q.i * p.grid_width + q.j;
+          (((q.b * p.flow_heads + flow_head) * p.frames + q.t) * p.flow_slots + flow_slot) * 2 *
+              plane +
+          q.i * p.grid_width + q.j;
       const Real* flow = static_cast<const Real*>(p.flow);
       const Real dx = flow[at], dy = flow[at + plane];
       w.finite = is_finite(dx) && is_finite(dy);

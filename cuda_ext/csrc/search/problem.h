@@ -19,7 +19,7 @@ enum SelfAction : int64_t { kNone = 0, kAnchor = 1, kAnchorEach = 2, kRemove = 3
 struct SearchProblem {
   const void* query;  // (batch, heads, frames, channels, query_height, query_width)
   const void* key;    // (batch, heads, frames, channels, height, width)
-  const void* flow;   // (batch, flow_heads, frames, flow_slots, 2 = (dx, dy), grid_height, grid_width)
+  const void* flow;   // (batch, flow_heads, frames, flow_slots, 2: dx dy, grid_height, grid_width)
   void* dists;        // (batch, heads, frames, grid_height, grid_width, K)
   void* inds;         // (..., K, components): int32 on the integer grid, else the video's type
   int64_t query_stride[5];  // batch, head, frame, channel, row; columns are contiguous

@@ -7,8 +7,7 @@ namespace {
 constexpr int kThreads = 128;
 
 template <class Real, bool kFloatGrid, bool kProduct>
-__global__ void __launch_bounds__(kThreads)
-    search_kernel(const __grid_constant__ SearchProblem p) {
+__global__ void __launch_bounds__(kThreads) search_kernel(const __grid_constant__ SearchProblem p) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= query_count(p)) return;
   const DirectSearch<Real, kFloatGrid, kProduct> search(p);

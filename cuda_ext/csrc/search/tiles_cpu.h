@@ -1,10 +1,10 @@
 // Search over tiles of neighbouring queries (CPU).
 //
 // For a fixed displacement d the patch distance of every query is a box sum of one difference image
-// e(x) = sum_c (q_c(x) - k_c(x + d))^2. Neighbouring queries look around nearly the same place, so a
-// tile walks the union of their windows once: C differences and a separable box sum for each pixel
-// and displacement, instead of ps^2 C. A tile whose union grows too large (edges of motion) is cut
-// in two; single queries that remain expensive are left to DirectSearch.
+// e(x) = sum_c (q_c(x) - k_c(x + d))^2. Neighbouring queries look around nearly the same place, so
+// a tile walks the union of their windows once: C differences and a separable box sum for each
+// pixel and displacement, instead of ps^2 C. A tile whose union grows too large (edges of motion)
+// is cut in two; single queries that remain expensive are left to DirectSearch.
 //
 // On the bilinear grid the four weights w_a of a sample are the same for the whole patch, so that
 //   sum |q - sum_a w_a k_a|^2 = sum_a w_a D_a - sum_{a<b} w_a w_b G_ab,
