@@ -53,11 +53,17 @@ inline FloatV multiply_add(FloatV a, FloatV b, FloatV c) {
 }
 
 inline bool any(IntV mask) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(__AVX__) && defined(__FMA__)
+  return _mm256_movemask_ps((__m256)mask) != 0;
+#else
   int32_t lanes[kLanes];
   std::memcpy(lanes, &mask, sizeof mask);
   int32_t all = 0;
   for (int lane = 0; lane < kLanes; ++lane) all |= lanes[lane];
   return all != 0;
+#endif
 }
 
 constexpr int64_t round_up_to_lanes(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }

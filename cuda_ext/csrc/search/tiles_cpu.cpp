@@ -15,12 +15,10 @@ namespace {
 
 // Queries in a tile. Larger tiles waste less on patch borders, smaller ones share a motion better.
 constexpr int64_t kTileHeight = 16, kTileWidth = 64;
-// A union of windows this many times as large as one window makes it worth cutting the tile ...
-constexpr double kSplitAt = 2.0;
-// ... as long as both of its sides exceed these.
-constexpr int64_t kMinHeight = 4, kMinWidth = 2 * kLanes;
-// In the smallest tile, the number of windows in the union above which single queries are cheaper.
-constexpr double kDirectAt = 8.0;
+// A tile is cut in two where that costs less. What it takes to begin a walk, in vectors for each
+// displacement, and the number of windows in a union from which a tile is cut in any case.
+constexpr int64_t kWalkOverhead = 8;
+constexpr double kManyWindows = 6.0;
 
 constexpr int64_t kMaxPhases = 4;
 
@@ -116,7 +114,8 @@ class TileSearch {
  public:
   explicit TileSearch(const SearchProblem& problem)
       : p(problem), direct(problem), phases(phases_of(problem)) {
-    const size_t n = static_cast<size_t>(kTileHeight * kTileWidth);
+    // Vectors that begin at the last query of the tile reach beyond it.
+    const size_t n = static_cast<size_t>(kTileHeight * kTileWidth + kLanes);
     for (int64_t phase = 0; phase < phases; ++phase) {
       plan_h[phase].resize(n);
       plan_w[phase].resize(n);
@@ -157,7 +156,10 @@ class TileSearch {
         if (slot != p.first_slot) finish_lists();
         start_lists(slot);
       }
-      if (capacity_of_any > 0) scan(slot, Rect{0, 0, height, width});
+      if (capacity_of_any > 0) {
+        const Rect whole{0, 0, height, width};
+        scan(slot, whole, union_of(whole));
+      }
     }
     finish_lists();
     for (int64_t y = 0; y < height; ++y)
@@ -312,59 +314,63 @@ class TileSearch {
     }
   }
 
-  void scan(int64_t slot, Rect r) {
-    Box box_h, box_w;
-    for (int64_t y = r.y; y < r.y + r.height; ++y) {
-      for (int64_t x = r.x; x < r.x + r.width; ++x) {
-        for (int64_t phase = 0; phase < phases; ++phase) {
-          const AxisPlan &h = plan_h[phase], &w = plan_w[phase];
+  // The union of the windows of a rectangle of queries.
+  struct Union {
+    Box h, w;
+    bool empty() const { return h.size() == 0 || w.size() == 0; }
+  };
+
+  Union union_of(Rect r) const {
+    Union u;
+    for (int64_t phase = 0; phase < phases; ++phase) {
+      const AxisPlan &h = plan_h[phase], &w = plan_w[phase];
+      for (int64_t y = r.y; y < r.y + r.height; ++y) {
+        for (int64_t x = r.x; x < r.x + r.width; ++x) {
           const size_t n = at(y, x);
-          if (h.high[n] > h.low[n]) box_h.include(h.low[n], h.high[n]);
-          if (w.high[n] > w.low[n]) box_w.include(w.low[n], w.high[n]);
+          if (h.low[n] >= h.high[n] || w.low[n] >= w.high[n]) continue;
+          u.h.include(h.low[n], h.high[n]);
+          u.w.include(w.low[n], w.high[n]);
         }
       }
     }
-    if (box_h.size() == 0 || box_w.size() == 0) return;
-    const double own = static_cast<double>((p.ws + phases - 1) / phases + (phases > 1 ? 1 : 0));
-    const double windows = static_cast<double>(box_h.size() * box_w.size()) / (own * own);
-    if (windows > kSplitAt) {
-      const bool tall = r.height > kMinHeight, wide = r.width > kMinWidth;
-      if (tall && (r.height * 2 >= r.width || !wide)) {
-        const int64_t half = r.height / 2;
-        scan(slot, Rect{r.y, r.x, half, r.width});
-        scan(slot, Rect{r.y + half, r.x, r.height - half, r.width});
-        return;
-      }
-      if (wide) {
-        const int64_t half = round_up_to_lanes(r.width / 2);
-        scan(slot, Rect{r.y, r.x, r.height, half});
-        scan(slot, Rect{r.y, r.x + half, r.height, r.width - half});
-        return;
-      }
-      if (windows > kDirectAt) {
-        scan_directly(slot, r);
-        return;
-      }
-    }
-    scan_union(slot, r, box_h, box_w);
+    return u;
   }
 
-  void scan_directly(int64_t slot, Rect r) {
-    for (int64_t y = r.y; y < r.y + r.height; ++y) {
-      for (int64_t x = r.x; x < r.x + r.width; ++x) {
-        const size_t n = at(y, x);
-        if (lists[n].capacity == 0 || to_direct[n]) continue;
-        const Query q = query(y, x);
-        const Window<Pos> w = direct.window(q, slot);
-        for (int64_t i = 0; i < p.ws; ++i) {
-          for (int64_t j = 0; j < p.ws; ++j) {
-            if (excluded_h[n] == i && excluded_w[n] == j) continue;
-            const float key = direct.key_at(q, w, i, j);
-            if (key < Direct::worst_key()) offer(n, key, direct.candidate(slot, i, j));
-          }
-        }
+  // Vectors of differences that walking a union takes, its patch border included.
+  double cost(Rect r, const Union& u) const {
+    if (u.empty()) return 0;
+    const int64_t more = kFloatGrid ? 1 : 0;
+    const int64_t vectors = round_up_to_lanes(round_up_to_lanes(r.width) + p.ps - 1) / kLanes;
+    return static_cast<double>((u.h.size() + more) * (u.w.size() + more)) *
+           static_cast<double>((r.height + p.ps - 1) * vectors + kWalkOverhead);
+  }
+
+  void scan(int64_t slot, Rect r, const Union& u) {
+    if (u.empty()) return;
+    Rect a = r, b = r;
+    if (r.height > 1 && (r.height * 2 >= r.width || r.width <= kLanes)) {
+      a.height = r.height / 2;
+      b.y += a.height;
+      b.height -= a.height;
+    } else {
+      a.width = r.width > kLanes ? round_up_to_lanes(r.width / 2) : (r.width + 1) / 2;
+      b.x += a.width;
+      b.width -= a.width;
+    }
+    if (r.height * r.width > 1) {
+      const Union ua = union_of(a), ub = union_of(b);
+      // One query that looks elsewhere can make both of two parts large for some rounds, so that a
+      // union of many windows is cut without asking whether the first cut pays.
+      const double window = static_cast<double>((p.ws + phases - 1) / phases + (phases > 1));
+      const bool huge =
+          static_cast<double>(u.h.size() * u.w.size()) > kManyWindows * window * window;
+      if (huge || cost(a, ua) + cost(b, ub) < cost(r, u)) {
+        scan(slot, a, ua);
+        scan(slot, b, ub);
+        return;
       }
     }
+    scan_union(slot, r, u.h, u.w);
   }
 
   void offer(size_t n, float key, int64_t id) {
