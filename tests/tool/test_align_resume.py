@@ -51,8 +51,16 @@ def same_run(one: Path, other: Path) -> None:
     assert documents[0] == documents[1]
     assert (one / "report.csv").read_bytes() == (other / "report.csv").read_bytes()
     assert files(one) == files(other)
-    left = {path.name for path in one.parent.iterdir()}
+    left = {path.name for path in other.parent.iterdir()}
     assert not any(name.startswith(".") or name.endswith(".partial") for name in left)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    align(clip, folder, **EVERYTHING)
+    return folder
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, call: int, error: type[BaseException]) -> None:
@@ -68,17 +76,25 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, call: int, error: type[BaseExceptio
     monkeypatch.setattr(Outputs, "flush", flush)
 
 
-@pytest.mark.parametrize("call", [2, 4, 7])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError, RuntimeError])
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (2, KeyboardInterrupt),
+        (4, KeyboardInterrupt),
+        (7, KeyboardInterrupt),
+        (4, UserError),
+        (7, RuntimeError),
+    ],
+)
 def test_resumed_is_as_uninterrupted(
     tmp_path: Path,
     clip: Path,
+    whole: Path,
     monkeypatch: pytest.MonkeyPatch,
     call: int,
     error: type[BaseException],
 ) -> None:
     """After 1, after 3, and after all 6 frames, before the videos are made."""
-    align(clip, tmp_path / "whole", **EVERYTHING)
     with monkeypatch.context() as patch:
         stop_at(patch, call, error)
         with pytest.raises(error):
@@ -100,7 +116,7 @@ def test_resumed_is_as_uninterrupted(
     monkeypatch.setattr(stnls_cli.job.Job, "_reference", counted)
     align(clip, tmp_path / "out", **EVERYTHING)
     assert computed == list(range(call - 1, 6))
-    same_run(tmp_path / "whole", tmp_path / "out")
+    same_run(whole, tmp_path / "out")
 
 
 def test_flows_that_only_finished_frames_use_are_not_computed(
