@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,10 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from outcome import Ended
 
 Frames = list[NDArray[np.uint8]]
 
@@ -78,20 +81,6 @@ def clip(
     """A lossless clip of six frames of 48x32; its name is `clip.mkv`."""
     path: Path = tmp_path_factory.mktemp("clip") / "clip.mkv"
     return encode(path, textured(6, 32, 48), codec="ffv1", pixel_format="bgr0")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        """Lines on standard error."""
-        return self.err.splitlines()
 
 
 @pytest.fixture
