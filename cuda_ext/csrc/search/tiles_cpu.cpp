@@ -560,7 +560,8 @@ class TileSearch {
             multiply_add(gx * gx, load(below + x),
                          multiply_add(fx * fx, load(below + x + 1), fx * gx * load(diagonals + x)));
         value -= multiply_add(fx * gx, across, fy * gy * along);
-        value = select(value > 0.0f, value, FloatV{});  // rounding can leave a tiny negative
+        // Rounding can leave a tiny negative; not a number must stay one.
+        value = select(value < 0.0f, FloatV{}, value);
       }
       return value;
     }
