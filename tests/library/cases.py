@@ -121,9 +121,7 @@ def draw_search(pick: Pick, *, tiles: bool = False, channels_at_most: int = 3) -
     heads, frames = o.nheads, 2 * o.wt + 1 + pick((0, 0, 1, 2))
     channels = pick(range(channels_at_most + 1)) if pick((True, False)) else channels_at_most
     batch = pick((1, 1, 1, 2))
-    height, width = pick(SIZES), pick(SIZES)
-    while batch * heads * frames * channels * _taps(o, height, width) > MOST_TAPS:
-        height, width = (height + 1) // 2, (width + 1) // 2
+    height, width = _affordable(pick, o, batch * heads * frames * channels)
     query_size = (height, width)
     if o.strideQ is not None and not tiles:
         query_size = (pick(SIZES), pick(SIZES))
@@ -158,9 +156,7 @@ def draw_paired(pick: Pick) -> PairedCase:
         }
     )
     channels, batch = pick((0, 1, 2, 3)), pick((1, 1, 2))
-    height, width = pick(SIZES), pick(SIZES)
-    while batch * o.nheads * channels * _taps(o, height, width) > MOST_TAPS:
-        height, width = (height + 1) // 2, (width + 1) // 2
+    height, width = _affordable(pick, o, batch * o.nheads * channels)
     dtype = pick((torch.float32, torch.float64))
     values, integers = _draw_values(pick)
     six = pick((True, False))
@@ -262,6 +258,14 @@ def _draw_options(pick: Pick, tiles: bool) -> SearchOptions:
         strideQ=pick((None, 1) if tiles else (None, None, 1, 2, 3)),
         itype=itype,
     )
+
+
+def _affordable(pick: Pick, o: SearchOptions, planes: int) -> tuple[int, int]:
+    """A frame size for which the reference takes no more than MOST_TAPS, or the smallest."""
+    height, width = pick(SIZES), pick(SIZES)
+    while height * width > 1 and planes * _taps(o, height, width) > MOST_TAPS:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return height, width
 
 
 def _taps(o: SearchOptions, height: int, width: int) -> int:

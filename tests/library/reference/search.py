@@ -54,12 +54,15 @@ class Candidates:
     inds: (..., 3), offsets (dt, dh, dw): int64 on the integer grid, else the video's dtype.
     anchors: (B, HD, T, nH, nW, S), the candidate of the slot that lies where the flow points.
     rounding: size of a distance that float32 rounding of the pixels alone can make.
+    cancellation: the same where a distance between pixels is computed from those at the pixels
+        around it, which can be much larger (see csrc/search/tiles_cpu.h).
     """
 
     dists: Tensor
     inds: Tensor
     anchors: Tensor
     rounding: float
+    cancellation: float
 
 
 def candidates(o: SearchOptions, vid0: Tensor, vid1: Tensor, flows: Tensor | None) -> Candidates:
@@ -86,7 +89,7 @@ def candidates(o: SearchOptions, vid0: Tensor, vid1: Tensor, flows: Tensor | Non
         torch.stack(parts).unflatten(0, (batch, heads, frames))
         for parts in zip(*tables, strict=True)
     )
-    return Candidates(dists, inds, anchors, _rounding(o, query, key))
+    return Candidates(dists, inds, anchors, *_rounding(o, query, key))
 
 
 def paired_candidates(o: SearchOptions, frame0: Tensor, frame1: Tensor, flow: Tensor) -> Candidates:
@@ -102,19 +105,18 @@ def paired_candidates(o: SearchOptions, frame0: Tensor, frame1: Tensor, flow: Te
     return candidates(o, query, key, flows)
 
 
-def _rounding(o: SearchOptions, query: Tensor, key: Tensor) -> float:
-    largest = max((float(v.abs().max()) for v in (query, key) if v.numel()), default=0.0)
-    terms = o.ps * o.ps * key.shape[3]
+def _rounding(o: SearchOptions, query: Tensor, key: Tensor) -> tuple[float, float]:
     if min(query.numel(), key.numel()) == 0:
-        return 0.0
+        return 0.0, 0.0
+    largest = max(float(v.abs().max()) for v in (query, key))
+    terms = o.ps * o.ps * key.shape[3]
     if o.dist_type == "prod":
-        return terms * 1e-6 * largest**2
+        return terms * 1e-6 * largest**2, 0.0
+    alone = float(terms * (1e-6 * largest) ** 2)
     if o.itype == "int":
-        return float(terms * (1e-6 * largest) ** 2)
-    # On the real grid a distance may be computed from those at the pixels around (see
-    # csrc/search/tiles_cpu.h): it inherits their rounding, and they can be much larger.
+        return alone, 0.0
     span = max(float(v.amax() - w.amin()) for v in (query, key) for w in (query, key))
-    return terms * 0.5e-6 * max(span, 0.0) ** 2
+    return alone, terms * 0.5e-6 * max(span, 0.0) ** 2
 
 
 def _with_heads(video: Tensor, nheads: int) -> Tensor:
