@@ -17,22 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
     params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)],
 )
 def device(request: pytest.FixtureRequest) -> str:
-    """Every device that the kernels serve; skips visibly where it is not there."""
+    """Every device that the kernels serve."""
     name: str = request.param
-    if name == "cuda":
-        need_cuda()
     return name
-
-
-@pytest.fixture
-def cuda() -> str:
-    need_cuda()
-    return "cuda"
-
-
-def need_cuda() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
 
 
 @pytest.fixture

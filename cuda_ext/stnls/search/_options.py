@@ -46,8 +46,9 @@ class SearchOptions:
     itype: str
 
     def __post_init__(self) -> None:
-        for name in ("ws", "ps", "nheads", "stride0", "dilation", "stride_query"):
+        for name in ("ws", "ps", "nheads", "stride0", "dilation"):
             _checks.positive_int(name, getattr(self, name))
+        _checks.positive_int("strideQ", self.stride_query)
         _checks.positive_int("wt", self.wt, minimum=0)
         for name in ("k", "off_Hq", "off_Wq"):
             _checks.any_int(name, getattr(self, name))

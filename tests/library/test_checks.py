@@ -1,0 +1,318 @@
+"""What users pass in wrongly: one message each, with the value found and the one expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import stnls
+import torch
+from torch import Tensor
+
+Call = Callable[[], Any]
+
+
+def video(*shape: int, **options: Any) -> Tensor:
+    return torch.zeros(shape or (1, 3, 4, 8, 9), **options)
+
+
+def search(*arguments: Any, **options: Any) -> Call:
+    """A search of correct parameters but for `options`, called with `arguments`."""
+    keywords = {"ws": 3, "wt": 1, "ps": 3, "k": 2, **options}
+    return lambda: stnls.search.NonLocalSearch(**keywords)(*(arguments or (video(), video())))
+
+
+def paired(*arguments: Any, **options: Any) -> Call:
+    keywords = {"ws": 3, "ps": 3, "k": 2, "stride0": 1, **options}
+    frame = video(1, 4, 8, 9)
+    return lambda: stnls.search.PairedSearch(**keywords)(
+        *(arguments or (frame, frame, video(1, 2, 8, 9)))
+    )
+
+
+def patch_sum(*arguments: Any, **options: Any) -> Call:
+    keywords = {"ps": 3, "stride0": 1, **options}
+    correct = (video(), video(1, 2, 3, 8, 9, 5), video(1, 2, 3, 8, 9, 5, 3))
+    return lambda: stnls.agg.WeightedPatchSum(**keywords)(*(arguments or correct))
+
+
+def slots(*arguments: Any) -> Call:
+    return lambda: stnls.nn.search_flow(*arguments)
+
+
+def flows(slots: int = 2, **options: Any) -> Tensor:
+    return video(1, 3, slots, 2, 8, 9, **options)
+
+
+def neighbours(**options: Any) -> Tensor:
+    return video(1, 3, 2, 8, 9, **options)
+
+
+def test_the_calls_that_the_others_spoil_are_right() -> None:
+    search()()
+    search(video(), video(), flows())()
+    search(video(), video(), neighbours(), neighbours())()
+    paired()()
+    patch_sum()()
+    slots(neighbours(), neighbours(), 1)()
+
+
+PARAMETERS: list[tuple[Call, type[Exception], str]] = [
+    (search(ws=0), ValueError, "ws must be at least 1, not 0"),
+    (search(ws=3.0), TypeError, "ws must be an int, not 3.0"),
+    (search(ws=True), TypeError, "ws must be an int, not True"),
+    (search(wt=-1), ValueError, "wt must be at least 0, not -1"),
+    (search(ps=0), ValueError, "ps must be at least 1, not 0"),
+    (search(nheads=0), ValueError, "nheads must be at least 1, not 0"),
+    (search(stride0=0), ValueError, "stride0 must be at least 1, not 0"),
+    (search(dilation="2"), TypeError, "dilation must be an int, not '2'"),
+    (search(strideQ=0), ValueError, "strideQ must be at least 1, not 0"),
+    (search(k=1.5), TypeError, "k must be an int, not 1.5"),
+    (search(k_agg=None), TypeError, "k_agg must be an int, not None"),
+    (search(off_Hq=0.5), TypeError, "off_Hq must be an int, not 0.5"),
+    (search(off_Wq="1"), TypeError, "off_Wq must be an int, not '1'"),
+    (search(stride1=0), ValueError, "stride1 must be above 0 and finite, not 0"),
+    (search(stride1=-0.5), ValueError, "stride1 must be above 0 and finite, not -0.5"),
+    (search(stride1=float("inf")), ValueError, "stride1 must be above 0 and finite, not inf"),
+    (search(stride1=float("nan")), ValueError, "stride1 must be above 0 and finite, not nan"),
+    (search(stride1="1"), TypeError, "stride1 must be a number, not '1'"),
+    (search(dist_type="l1"), ValueError, "dist_type must be one of 'l2', 'prod', not 'l1'"),
+    (search(itype="3d"), ValueError, "itype must be one of 'float', 'int', not '3d'"),
+    (search(self_action="x"), ValueError, "self_action must be one of None, 'anchor', .*'x'"),
+    (search(topk_mode="best"), ValueError, "topk_mode must be one of 'all', .*not 'best'"),
+    (search(topk_mode="none"), ValueError, "k must be 0 or less, not 2"),
+    (search(self_action="remove", topk_mode="each"), ValueError, '"remove" .*not "each"'),
+    (search(wt=0, self_action="remove_ref_frame"), ValueError, "wt must be at least 1, not 0"),
+    (search(pt=2), ValueError, "pt=2 is not supported: it takes only its default, 1"),
+    (search(ws_interior=3), ValueError, "ws_interior=3 is not supported.* 0"),
+    (search(normalize_bwd=True), ValueError, "normalize_bwd=True is not supported.*False"),
+    (paired(pt=2), ValueError, "pt=2 is not supported: it takes only its default, 1"),
+    (paired(normalize_bwd=True), ValueError, "normalize_bwd=True is not supported.*False"),
+    (paired(self_action="remove"), ValueError, "self_action must be one of .*not 'remove'"),
+    (paired(k_agg=0.5), TypeError, "k_agg must be an int, not 0.5"),
+    (patch_sum(ps=0), ValueError, "ps must be at least 1, not 0"),
+    (patch_sum(stride0=0), ValueError, "stride0 must be at least 1, not 0"),
+    (patch_sum(dilation=0), ValueError, "dilation must be at least 1, not 0"),
+    (patch_sum(pt=2), ValueError, "pt=2 is not supported: it takes only its default, 1"),
+    (patch_sum(itype="2d"), ValueError, "itype must be one of 'float', 'int', not '2d'"),
+    (slots(neighbours(), neighbours(), -1), ValueError, "wt must be at least 0, not -1"),
+    (slots(neighbours(), neighbours(), 1, 0), ValueError, "stride0 must be at least 1, not 0"),
+]
+
+TENSORS: list[tuple[Call, type[Exception], str]] = [
+    # Not a tensor, not a dense one, not of the right number of dimensions.
+    (search([1], video()), TypeError, r"vid0 must be a tensor \(B, T, C, H, W\) or .*, not list"),
+    (search(video().to_sparse(), video()), TypeError, "vid0 must be a dense tensor, not .*sparse"),
+    (search(video(), video(3, 4, 8, 9)), ValueError, r"vid1 must have shape .*not \(3, 4, 8, 9\)"),
+    (search(video(), video(), None), TypeError, "flows must be a tensor .*, not NoneType"),
+    (paired(None, None, None), TypeError, "frame0 must be a tensor .*, not NoneType"),
+    (patch_sum(video(), 1.0, None), TypeError, "weights must be a tensor .*, not float"),
+    (slots(video(3, 2, 8, 9), neighbours(), 1), ValueError, r"fflow must have shape .*\(3, 2,"),
+    # Another dtype.
+    (search(video(dtype=torch.int64), video()), TypeError, "vid0 must be .*, not torch.int64"),
+    (
+        search(video(dtype=torch.float64), video()),
+        TypeError,
+        "vid0 and vid1 must have one dtype, not torch.float64 and torch.float32",
+    ),
+    (
+        search(video(), video(), flows(dtype=torch.float64)),
+        TypeError,
+        "flows and vid0 must have one dtype, not torch.float64 and torch.float32",
+    ),
+    (
+        search(video(), video(), flows(dtype=torch.complex64), itype="int"),
+        TypeError,
+        "flows must be a tensor of numbers, not torch.complex64",
+    ),
+    (
+        search(video(), video(), flows(dtype=torch.bool), itype="int"),
+        TypeError,
+        "flows must be a tensor of numbers, not torch.bool",
+    ),
+    (
+        patch_sum(video(), video(1, 2, 3, 8, 9, 5, dtype=torch.float64), video(1)),
+        ValueError,
+        "inds must have shape",
+    ),
+    (
+        patch_sum(
+            *(video(), video(1, 2, 3, 8, 9, 5, dtype=torch.float64), video(1, 2, 3, 8, 9, 5, 3))
+        ),
+        TypeError,
+        "vid and weights must have one dtype, not torch.float32 and torch.float64",
+    ),
+    (
+        patch_sum(video(), video(1, 2, 3, 8, 9, 5), video(1, 2, 3, 8, 9, 5, 3, dtype=torch.bool)),
+        TypeError,
+        "inds must be a tensor of numbers, not torch.bool",
+    ),
+    (slots(neighbours().half(), neighbours(), 1), TypeError, "fflow must be .*, not torch.float16"),
+    (
+        slots(neighbours(), neighbours().double(), 1),
+        TypeError,
+        "fflow and bflow must have one dtype, not torch.float32 and torch.float64",
+    ),
+    # Another device.
+    (
+        search(video(device="meta"), video()),
+        TypeError,
+        "vid0 and vid1 must be on one device, not meta and cpu",
+    ),
+    (
+        search(video(), video(), flows(device="meta")),
+        TypeError,
+        "flows and vid0 must be on one device, not meta and cpu",
+    ),
+    (
+        patch_sum(video(), video(1, 2, 3, 8, 9, 5, device="meta"), video(1, 2, 3, 8, 9, 5, 3)),
+        TypeError,
+        "vid and weights must be on one device, not cpu and meta",
+    ),
+    (
+        slots(neighbours(), neighbours(device="meta"), 1),
+        TypeError,
+        "fflow and bflow must be on one device, not cpu and meta",
+    ),
+    # Sizes that do not fit together.
+    (search(video(), video(), wt=2), ValueError, r"wt=2 needs at least 2\*wt\+1 = 5 frames.* 3"),
+    (
+        search(video(2, 3, 4, 8, 9), video()),
+        ValueError,
+        r"same batch, heads, frames and channels, not \(2, 1, 3, 4\) and \(1, 1, 3, 4\)",
+    ),
+    (
+        search(video(1, 3, 4, 8, 8), video()),
+        ValueError,
+        r"one size unless strideQ is given, not \(8, 8\) and \(8, 9\)",
+    ),
+    (
+        search(video(1, 3, 4, 0, 9), video(1, 3, 4, 0, 9)),
+        ValueError,
+        r"vid0 must have at least one row and one column, not \(1, 1, 3, 4, 0, 9\)",
+    ),
+    (search(nheads=3), ValueError, "vid0 has 4 channels, which nheads=3 does not divide"),
+    (
+        search(video(1, 3, 3, 4, 8, 9), video(1, 3, 3, 4, 8, 9), nheads=2),
+        ValueError,
+        r"vid0 has 3 heads \(dimension 1\), but nheads=2",
+    ),
+    (
+        search(video(), video(), flows(5)),
+        ValueError,
+        r"flows must have shape .* = \(1, 1, 3, 2 or 3, 2, 8, 9\), not \(1, 1, 3, 5, 2, 8, 9\)",
+    ),
+    (
+        search(video(), video(), flows(), stride0=2),
+        ValueError,
+        r"= \(1, 1, 3, 2 or 3, 2, 4, 5\), not \(1, 1, 3, 2, 2, 8, 9\)",
+    ),
+    (
+        search(video(), video(), video(1, 0, 3, 2, 2, 8, 9)),
+        ValueError,
+        "flows must have at least one head, not 0",
+    ),
+    (
+        search(video(), video(), flows(), flows(), flows()),
+        TypeError,
+        r"call as \(vid0, vid1\), .*, not with 5 tensors",
+    ),
+    (
+        paired(video(1, 4, 8, 9), video(1, 4, 8, 9), video(1, 2, 2, 2)),
+        ValueError,
+        r"flow must have shape .* = \(1, 1, 2, 8, 9\), not \(1, 1, 2, 2, 2\)",
+    ),
+    (
+        paired(video(1, 4, 8, 9), video(1, 4, 8, 9), video(1, 0, 2, 8, 9)),
+        ValueError,
+        "flow must have at least one head, not 0",
+    ),
+    (
+        paired(video(1, 4, 8, 9), video(1, 4, 8, 9), video(1, 3, 2, 8, 9), nheads=2),
+        ValueError,
+        "frames and flow must have as many heads, or one, not 2 and 3",
+    ),
+    (
+        paired(video(1, 4, 8, 9), video(1, 4, 8, 10), video(1, 2, 8, 9)),
+        ValueError,
+        r"one size .*, not \(8, 9\) and \(8, 10\)",
+    ),
+    (
+        patch_sum(video(1, 2, 3, 4, 8, 9), video(1, 3, 3, 8, 9, 5), video(1, 3, 3, 8, 9, 5, 3)),
+        ValueError,
+        "vid and weights must have as many heads, not 2 and 3",
+    ),
+    (
+        patch_sum(video(), video(1, 3, 3, 8, 9, 5), video(1, 3, 3, 8, 9, 5, 3)),
+        ValueError,
+        "vid has 4 channels, which the 3 heads of weights do not divide",
+    ),
+    (
+        patch_sum(video(), video(1, 0, 3, 8, 9, 5), video(1, 0, 3, 8, 9, 5, 3)),
+        ValueError,
+        "vid has 4 channels, which the 0 heads of weights do not divide",
+    ),
+    (
+        patch_sum(video(), video(1, 2, 3, 8, 8, 5), video(1, 2, 3, 8, 9, 5, 3)),
+        ValueError,
+        r"weights must have shape .* = \(1, 2, 3, 8, 9, 5\), not \(1, 2, 3, 8, 8, 5\)",
+    ),
+    (
+        patch_sum(video(), video(1, 2, 3, 8, 9, 5), video(1, 2, 3, 8, 9, 4, 3)),
+        ValueError,
+        r"inds must have shape .* = \(1, 2, 3, 8, 9, 5, 3\), not \(1, 2, 3, 8, 9, 4, 3\)",
+    ),
+    (
+        patch_sum(video(), video(1, 2, 3, 2, 3, 5), video(1, 2, 3, 2, 3, 5, 3), stride0=4),
+        ValueError,
+        r"patches of ps=3 .* stride0=4 do not cover all of 8 pixels",
+    ),
+    (
+        slots(neighbours(), video(1, 4, 2, 8, 9), 1),
+        ValueError,
+        r"same shape, not \(1, 3, 2, 8, 9\) and \(1, 4, 2, 8, 9\)",
+    ),
+    (
+        slots(video(1, 3, 3, 8, 9), video(1, 3, 3, 8, 9), 1),
+        TypeError,
+        r"fflow must have 2 channels \(dx, dy\), not 3",
+    ),
+    (
+        slots(video(1, 3, 2, 8, 0), video(1, 3, 2, 8, 0), 1),
+        ValueError,
+        "fflow must have at least one row and one column",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), PARAMETERS + TENSORS)
+def test_messages(call: Call, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert isinstance(caught.value, stnls.StnlsError)
+
+
+def test_compose_flow_checks_its_steps() -> None:
+    with pytest.raises(ValueError, match="steps must have shape"):
+        stnls.nn.compose_flow(torch.zeros(2, 8, 9))
+    with pytest.raises(TypeError, match=r"stride0 must be an int, not 1\.5"):
+        stnls.nn.compose_flow(neighbours(), stride0=1.5)  # type: ignore[arg-type]
+
+
+def test_a_device_without_kernels() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        there = torch.empty(1, 3, 4, 8, 9, device="xpu")
+        with pytest.raises(TypeError, match="vid0 must be on the CPU or a CUDA device, not xpu"):
+            search(there, there)()
+
+
+def test_a_query_video_may_have_a_size_of_its_own() -> None:
+    """With a stride of its own the query video has its own size, also when the strides agree."""
+    query = torch.randn(1, 1, 1, 4, 5)
+    key = torch.randn(1, 1, 1, 8, 9)
+    dists, _ = stnls.search.NonLocalSearch(1, 0, itype="int", strideQ=1)(query, key)
+    wrapped = query.repeat(1, 1, 1, 2, 2)[..., :9]
+    assert torch.equal(dists[0, 0, 0, :, :, 0], (wrapped - key).square()[0, 0, 0])
