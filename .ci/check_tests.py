@@ -41,7 +41,7 @@ REASONS: dict[str, Callable[[], bool]] = {
     "no CUDA device": no_cuda,
     "no shared data": no_shared_data,
     "no footage in": no_shared_data,
-    "root may write anywhere": is_root,
+    "root may": is_root,
 }
 """How the message of a skip may begin, and what must hold then."""
 
