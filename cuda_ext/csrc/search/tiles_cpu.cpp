@@ -322,15 +322,17 @@ class TileSearch {
 
   Union union_of(Rect r) const {
     Union u;
-    for (int64_t phase = 0; phase < phases; ++phase) {
-      const AxisPlan &h = plan_h[phase], &w = plan_w[phase];
-      for (int64_t y = r.y; y < r.y + r.height; ++y) {
-        for (int64_t x = r.x; x < r.x + r.width; ++x) {
-          const size_t n = at(y, x);
-          if (h.low[n] >= h.high[n] || w.low[n] >= w.high[n]) continue;
-          u.h.include(h.low[n], h.high[n]);
-          u.w.include(w.low[n], w.high[n]);
+    for (int64_t y = r.y; y < r.y + r.height; ++y) {
+      for (int64_t x = r.x; x < r.x + r.width; ++x) {
+        const size_t n = at(y, x);
+        Box h, w;  // candidates pair every phase of the rows with every one of the columns
+        for (int64_t phase = 0; phase < phases; ++phase) {
+          h.include(plan_h[phase].low[n], plan_h[phase].high[n]);
+          w.include(plan_w[phase].low[n], plan_w[phase].high[n]);
         }
+        if (h.low >= h.high || w.low >= w.high) continue;
+        u.h.include(h.low, h.high);
+        u.w.include(w.low, w.high);
       }
     }
     return u;
