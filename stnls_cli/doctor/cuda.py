@@ -73,11 +73,11 @@ def check_gpu() -> Fact:
 
 def check_cuda() -> Fact:
     """Whether `--device cuda` works, and if not, the first thing in its way."""
-    if _architectures() is None:
-        return Fact("missing", "off: the CUDA kernels are not built", REBUILD)
     torch = _torch()
     if torch is None:
-        return Fact("missing", "off: torch is not usable")
+        return Fact("missing", "off: torch cannot be imported")
+    if _architectures() is None:
+        return Fact("missing", "off: the CUDA kernels are not built", REBUILD)
     if torch.version.cuda is None:
         why = f"off: torch {torch.__version__} is built without CUDA"
         return Fact("missing", why, "install a CUDA build of torch, where there is a GPU")

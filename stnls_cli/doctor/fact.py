@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, Literal
 
 Status = Literal["ok", "missing", "problem"]
@@ -34,6 +37,17 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def pip_install(requirements: str) -> str:
-    """The remedy that installs something with the Python that runs."""
-    return f"run: {sys.executable} -m pip install {requirements}"
+def pip_install(package: str, *options: str) -> str:
+    """The remedy that installs a package for the Python that runs, in a version that was tried."""
+    command = [sys.executable, "-m", "pip", "install", *options, _requirement(package)]
+    return f"run: {shlex.join(command)}"
+
+
+def _requirement(package: str) -> str:
+    """The requirement as in the metadata of stnls, e.g. "av<19,>=17.1"; else the bare name."""
+    try:
+        requirements = metadata.requires("stnls") or []
+    except metadata.PackageNotFoundError:
+        requirements = []
+    of_this = re.compile(rf"{re.escape(package)}(?![\w.-])[^;]*$", re.IGNORECASE)
+    return next((text.strip() for text in requirements if of_this.match(text)), package)

@@ -25,7 +25,7 @@ def check_stnls() -> Fact:
     try:
         version = metadata.version("stnls")
     except metadata.PackageNotFoundError:
-        return Fact("missing", f"runs from {place}, not installed", pip_install("--editable ."))
+        return Fact("missing", f"runs from {place}, not installed", pip_install(".", "--editable"))
     return Fact("ok", f"{version} in {place}", details={"version": version, "path": place})
 
 
@@ -80,7 +80,7 @@ def check_ffmpeg() -> Fact:
     lacking = [name for name in ENCODERS if not _has_encoder(av, name)]
     if lacking:
         summary = f"{version} has no encoder for {' and '.join(lacking)} ({listed})"
-        remedy = pip_install("--force-reinstall --only-binary=av av")
+        remedy = pip_install("av", "--force-reinstall", "--only-binary=av")
         return Fact("problem", summary, remedy, details)
     return Fact("ok", f"{version} ({listed})", details=details)
 
@@ -100,8 +100,9 @@ def _check_package(name: str, describe: Callable[[Any], str]) -> Fact:
     except ModuleNotFoundError as error:
         if error.name == name:
             return Fact("missing", "not installed", pip_install(name))
-        return Fact("problem", f"cannot be imported: {one_line(error)}", pip_install(name))
+        lacking = (error.name or name).partition(".")[0]
+        return Fact("problem", f"cannot be imported: {one_line(error)}", pip_install(lacking))
     except Exception as error:
-        remedy = pip_install(f"--force-reinstall {name}")
+        remedy = pip_install(name, "--force-reinstall")
         return Fact("problem", f"cannot be imported: {one_line(error)}", remedy)
     return Fact("ok", describe(package), details={"version": str(package.__version__)})
