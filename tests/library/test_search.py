@@ -223,6 +223,19 @@ def test_windows_and_patches_larger_than_the_frame(
     check(SearchCase(o, query, key, flows, itype == "int"))
 
 
+@pytest.mark.parametrize("size", [(1, 5), (11, 1), (2, 3)])
+@pytest.mark.parametrize("stride1", [0.5, 0.25, 1 / 3])
+@pytest.mark.parametrize("full_ws", [True, False])
+def test_fractions_of_pixels_in_frames_that_few_of_them_fit_into(
+    size: tuple[int, int], stride1: float, full_ws: bool
+) -> None:
+    """Some fractions have candidates along one axis only."""
+    query, key = (noise(1, 1, 2, *size, seed=seed) for seed in (1, 2))
+    for flows in (None, 0.4 * noise(1, 1, 1, 2, *size)):
+        o = SearchOptions(5, 0, 3, 6, stride1=stride1, full_ws=full_ws)
+        check(SearchCase(o, query, key, flows, False), both_forms=True)
+
+
 def test_videos_with_heads_equal_videos_with_channels() -> None:
     video, other = noise(2, 3, 6, 8, 9), noise(2, 3, 6, 8, 9, seed=1)
     flows = noise(2, 3, 3, 2, 2, 8, 9)

@@ -1,0 +1,213 @@
+"""CUDA against the reference and against the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import stnls
+import torch
+from cases import (
+    PairedCase,
+    SearchCase,
+    direct_form,
+    draw_flow,
+    draw_paired,
+    draw_patch_sum,
+    draw_search,
+    seeded,
+)
+from compare import assert_same_bits, assert_search, bytes_like, noise
+from reference import SearchOptions, candidates, paired_candidates
+from torch import Tensor
+
+pytestmark = pytest.mark.gpu
+
+CHUNK = 20
+
+
+def chunks(count: int) -> list[range]:
+    return [range(first, first + CHUNK) for first in range(0, count, CHUNK)]
+
+
+@pytest.mark.parametrize("seeds", chunks(240), ids=str)
+def test_search(seeds: range) -> None:
+    for seed in seeds:
+        case = draw_search(seeded(seed), tiles=seed % 3 == 0)
+        table = candidates(case.options, case.vid0, case.vid1, case.flows)
+        check(seed, case, case.options, table, case.run("cuda"))
+
+
+@pytest.mark.parametrize("seeds", chunks(80), ids=str)
+def test_paired_search(seeds: range) -> None:
+    for seed in seeds:
+        case: PairedCase = draw_paired(seeded(seed))
+        assert case.flows is not None
+        table = paired_candidates(case.options, case.vid0, case.vid1, case.flows)
+        check(seed, case, case.reference_options, table, case.run_with_time("cuda"))
+
+
+def check(
+    seed: int,
+    case: SearchCase,
+    options: SearchOptions,
+    table: object,
+    found: tuple[Tensor, Tensor],
+) -> None:
+    """Right by the table, the same bits every time, and those of the CPU where these are exact."""
+    try:
+        assert_search(options, table, found, exact=case.exact, direct=True)  # type: ignore[arg-type]
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {case.options}\n{error}") from error
+    run = case.run_with_time if isinstance(case, PairedCase) else case.run
+    assert_same_bits(found, run("cuda"))
+    if case.exact:
+        assert_same_bits(found, run("cpu"))
+
+
+@pytest.mark.parametrize("seeds", chunks(80), ids=str)
+def test_weighted_patch_sum(seeds: range) -> None:
+    for seed in seeds:
+        case = draw_patch_sum(seeded(seed))
+        found = case.run("cuda")
+        tolerance = 1e-5 if found.dtype == torch.float32 else 1e-12
+        for expected in (case.run("cpu").double(), case.expected()):
+            torch.testing.assert_close(
+                found.double(), expected, rtol=tolerance, atol=tolerance * case.size()
+            )
+        assert_same_bits((found,), (case.run("cuda"),))
+
+
+@pytest.mark.parametrize("seeds", chunks(60), ids=str)
+def test_flow_composition_has_the_bits_of_the_cpu(seeds: range) -> None:
+    for seed in seeds:
+        pick = seeded(seed)
+        batch, frames = pick((0, 1, 2)), pick((1, 2, 3, 5))
+        height, width = pick((1, 2, 5, 13)), pick((1, 3, 8, 40))
+        dtype, wt, stride0 = pick((torch.float32, torch.float64)), pick((0, 1, 2)), pick((1, 2, 4))
+        shape = (batch, frames, 2, height, width)
+        fflow, bflow = (draw_flow(pick, shape, max(height, width)).to(dtype) for _ in range(2))
+        on_cpu = flows_of(fflow, bflow, wt, stride0)
+        on_cuda = [x.cpu() for x in flows_of(fflow.cuda(), bflow.cuda(), wt, stride0)]
+        for a, b in zip(on_cpu, on_cuda, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def flows_of(fflow: Tensor, bflow: Tensor, wt: int, stride0: int) -> list[Tensor]:
+    slots = stnls.nn.search_flow(fflow, bflow, wt, stride0)
+    return [slots, stnls.nn.compose_flow(fflow, stride0=stride0)]
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("ps", [1, 3, 7, 9])
+def test_integers_give_the_bits_of_the_cpu_on_large_frames(k: int, ps: int) -> None:
+    query, key = (bytes_like(1, 3, 3, 90, 170, seed=seed) for seed in (1, 2))
+    flows = 6 * noise(1, 3, 2, 2, 90, 170)
+    flows[..., 60:] += 11.0
+    case = SearchCase(SearchOptions(5, 1, ps, k, itype="int"), query, key, flows, True)
+    found = case.run("cuda")
+    assert_same_bits(found, case.run("cpu"))
+    with direct_form():
+        assert_same_bits(found, case.run("cpu"))
+
+
+def test_the_callers_stream_is_used() -> None:
+    """Work that is queued before on the same stream is waited for; other streams are not."""
+    video, flows = noise(1, 3, 4, 60, 70), noise(1, 3, 2, 2, 60, 70)
+    search = stnls.search.NonLocalSearch(5, 1, 3, 4)
+    operator = stnls.agg.WeightedPatchSum(3, 1)
+    ready = [x.cuda() for x in (video, flows)]
+    expected = search(ready[0], ready[0], ready[1])
+    expected_sum = operator(ready[0], *expected)
+    late = [torch.zeros_like(x) for x in ready]
+    torch.cuda.synchronize()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(200_000_000)
+        for to, source in zip(late, ready, strict=True):
+            to.copy_(source)
+        dists, inds = search(late[0], late[0], late[1])
+        out = operator(late[0], dists, inds)
+        composed = stnls.nn.compose_flow(late[1][:, 0])
+    side.synchronize()
+    assert_same_bits((*expected, expected_sum), (dists, inds, out))
+    assert_same_bits((stnls.nn.compose_flow(ready[1][:, 0]),), (composed,))
+
+
+def test_the_device_of_the_tensors_is_used() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU only")
+    video = noise(1, 3, 4, 20, 30)
+    search, operator = stnls.search.NonLocalSearch(5, 1, 3, 4), stnls.agg.WeightedPatchSum(3, 1)
+    results = []
+    for index in (0, 1):
+        there = video.to(f"cuda:{index}")
+        dists, inds = search(there, there)
+        out = operator(there, dists, inds)
+        assert {x.get_device() for x in (dists, inds, out)} == {index}
+        results.append([x.cpu() for x in (dists, inds, out)])
+    assert torch.cuda.current_device() == 0
+    assert_same_bits(*results)
+
+
+def test_a_cuda_graph_of_search_softmax_and_patch_sum() -> None:
+    search = stnls.search.NonLocalSearch(5, 1, 3, 4, nheads=2, stride1=0.5, self_action="anchor")
+    operator = stnls.agg.WeightedPatchSum(3, 1)
+
+    def pipeline(video: Tensor, fflow: Tensor, bflow: Tensor) -> Tensor:
+        flows = stnls.nn.search_flow(fflow, bflow, 1)
+        dists, inds = search(video, video, flows)
+        out: Tensor = operator(video, torch.softmax(-10 * dists, -1), inds)
+        return out
+
+    def inputs(seed: int) -> list[Tensor]:
+        shapes = ((1, 3, 4, 40, 50), (1, 3, 2, 40, 50), (1, 3, 2, 40, 50))
+        return [noise(*shape, seed=seed + i).cuda() for i, shape in enumerate(shapes)]
+
+    static = inputs(0)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        pipeline(*static)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = pipeline(*static)
+    for seed in (10, 20):
+        fresh = inputs(seed)
+        for to, source in zip(static, fresh, strict=True):
+            to.copy_(source)
+        graph.replay()
+        assert_same_bits((pipeline(*fresh),), (captured,))
+
+
+def test_tensors_of_two_devices() -> None:
+    video = torch.zeros(1, 1, 1, 4, 4)
+    with pytest.raises(TypeError, match="vid0 and vid1 must be on one device, not cpu and cuda:0"):
+        stnls.search.NonLocalSearch(3, 0)(video, video.cuda())
+
+
+@pytest.mark.slow
+def test_more_than_two_to_the_31_entries() -> None:
+    ws, side = 12, 4096
+    if torch.cuda.mem_get_info()[0] < 50 * 2**30:
+        pytest.skip("less than 50 GiB of GPU memory are free")
+    generator = torch.Generator("cuda").manual_seed(0)
+    query, key = (
+        torch.randint(0, 256, (1, 1, 1, side, side), generator=generator, device="cuda").float()
+        for _ in range(2)
+    )
+    search = stnls.search.NonLocalSearch(ws, 0, 1, -1, full_ws=False, itype="int")
+    dists, inds = search(query, key)
+    assert dists.numel() > 2**31
+    low = -((ws - 1) // 2)
+    for i, j in ((0, 0), (2000, 3000), (side - 1, side - 1), (side - 1, 0)):
+        at = dists[0, 0, 0, i, j].reshape(ws, ws).cpu()
+        offsets = inds[0, 0, 0, i, j].reshape(ws, ws, 3).cpu()
+        for a in range(ws):
+            for b in range(ws):
+                assert offsets[a, b].tolist() == [0, low + a, low + b]
+                h, w = i + low + a, j + low + b
+                if 0 <= h < side and 0 <= w < side:
+                    difference = query[0, 0, 0, i, j] - key[0, 0, 0, h, w]
+                    assert at[a, b] == difference.square().cpu()
+                else:
+                    assert at[a, b] == float("inf")
