@@ -48,7 +48,7 @@ gpu-check: ## on a machine with a GPU and its own torch: build there, offline, a
 	PYTHON="$(PYTHON)" bash .ci/gpu-check
 
 samples: $(READY) ## render the sample clips again
-	$(PY) sample_videos/render.py
+	$(PY) sample_videos/render.py --flow
 
 wheel: $(READY) ## build a wheel for every GPU architecture that nvcc knows, into dist/
 	STNLS_CUDA_ARCHITECTURES=all $(PY) -m pip wheel -q --no-deps -w dist -C build-dir=build/dist .

@@ -37,11 +37,18 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
+def lacks_avx512() -> bool:
+    """Whether some instruction set of the kernels cannot run here."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
+    return "avx512dq" not in flags or "avx2" not in flags
+
+
 REASONS: dict[str, Callable[[], bool]] = {
     "no CUDA device": no_cuda,
     "no shared data": no_shared_data,
     "no footage in": no_shared_data,
     "root may": is_root,
+    "this processor has no": lacks_avx512,
 }
 """How the message of a skip may begin, and what must hold then."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stnls_cli.architectures import serves
 from stnls_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,9 +16,13 @@ def resolve_device(name: str) -> torch.device:
     import torch
     from stnls import _native
 
+    build = _native.cuda_build() if torch.cuda.is_available() else None
     built = _native.find_library("cuda") is not None
     if name == "auto":
-        return torch.device("cuda" if built and torch.cuda.is_available() else "cpu")
+        usable = build is not None and serves(
+            build.architectures, torch.cuda.get_device_capability()
+        )
+        return torch.device("cuda" if usable else "cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, separator, index = name.partition(":")
@@ -37,4 +42,11 @@ def resolve_device(name: str) -> torch.device:
     number = int(index) if index else torch.cuda.current_device()
     if number >= count:
         raise UserError(f"--device {name}: there are {count} CUDA devices, numbered from 0")
+    capability = torch.cuda.get_device_capability(number)
+    if build is not None and not serves(build.architectures, capability):
+        raise UserError(
+            f"--device {name}: the CUDA kernels were built for {build.architectures}, not for this "
+            f"GPU (compute capability {capability[0]}.{capability[1]}); reinstall stnls here with "
+            "STNLS_CUDA_ARCHITECTURES=native, or use --device cpu"
+        )
     return torch.device("cuda", number)

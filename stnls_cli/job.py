@@ -212,8 +212,9 @@ class Job:
 
 
 def _ahead(source: FlowSource | None, threads: int) -> int:
-    """Frames to read beyond the window: each brings two flows for the threads to compute."""
-    return threads // 2 + 1 if source is not None and source.needs_frames else 1
+    """Frames to read beyond the window: each brings two flows for the threads to compute. At most
+    eight, so that many cores do not cost much memory."""
+    return min(threads // 2 + 1, 8) if source is not None and source.needs_frames else 1
 
 
 def _row_settings(options: AlignOptions, source: FlowSource | None) -> RowSettings:

@@ -13,7 +13,8 @@ from stnls_cli.storage import storage_errors
 class Journal:
     """`frames.ndjson`: a frame is in it wholly or not at all, whatever kills the process.
 
-    `done` maps frame indices to their payloads; a frame recorded twice keeps the later one.
+    `done` maps frame indices to the payloads that were there at the start, or to None for those
+    recorded since; a frame recorded twice keeps the later one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +52,8 @@ class Journal:
                 # Full disk: the next line must not continue half of this one.
                 os.ftruncate(self._descriptor, start)
                 raise
-        self.done[t] = json.loads(line)["payload"]
+        # What was written in this run is not kept in memory a second time.
+        self.done[t] = None
 
     def close(self) -> None:
         """Close the file; more than once does no harm."""

@@ -233,7 +233,9 @@ class AlignOptions:
     def saved(self) -> set[str]:
         """What --save asks for."""
         if self.save is None:
-            return {"aligned"} if "shifted-nls" in self.method_names() else set()
+            if "shifted-nls" not in self.method_names():
+                return set()
+            return {"aligned"} if self.k == 1 else {"aligned", "offsets", "distance"}
         return set() if self.save.strip() == "none" else set(_names("--save", self.save, SAVES))
 
     def parameters(self) -> dict[str, Any]:

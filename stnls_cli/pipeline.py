@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
 from stnls_cli.errors import UserError
 from stnls_cli.flow import FLOW_METHODS, FlowSource, open_flow_source
@@ -45,7 +45,7 @@ def align_clip(
     """Aligns one clip into `folder`. Raises UserError for what the user can put right."""
     listener = listener or Listener()
     device = resolve_device(options.device)
-    threads = options.threads or os.cpu_count() or 1
+    threads = options.threads or usable_cores()
     with _torch_threads(threads), contextlib.ExitStack() as stack:
         clip = stack.enter_context(_open_clip(path, options))
         source = None

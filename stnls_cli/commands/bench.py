@@ -24,14 +24,13 @@ def bench(
     ] = False,
 ) -> None:
     """Time the operators on named problems: median, fastest and slowest run in milliseconds."""
-    import os
-
     import torch
     from rich.table import Table
     from stnls import _native
 
     from stnls_cli.bench import measure, problems
     from stnls_cli.console import console_for
+    from stnls_cli.cores import usable_cores
     from stnls_cli.devices import resolve_device
 
     if repeat < 1:
@@ -39,7 +38,7 @@ def bench(
     if threads is not None and threads < 1:
         raise UserError(f"--threads must be at least 1, not {threads}")
     place = resolve_device(device)
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or usable_cores())
     if place.type == "cuda":
         machine = torch.cuda.get_device_name(place)
     else:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from stnls_cli.doctor.architectures import serves
+from stnls_cli.architectures import serves
 from stnls_cli.doctor.fact import Fact
 from stnls_cli.doctor.gpus import Gpu, driver_gpus, torch_gpus
 from stnls_cli.doctor.kernels import native

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from stnls_cli.cores import usable_cores
 from stnls_cli.doctor.fact import Fact, one_line
 
 
@@ -55,7 +56,7 @@ def check_isa() -> Fact:
 
 def check_threads() -> Fact:
     """Cores that this process may use, and the threads that each kernel takes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     try:
         taken = importlib.import_module("torch").get_num_threads()
     except Exception:

@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from stnls_cli.architectures import serves
 from stnls_cli.commands.doctor import doctor
 from stnls_cli.doctor import CHECKS, cuda, examine, kernels, opencv, packages
-from stnls_cli.doctor.architectures import serves
 from stnls_cli.doctor.gpus import Gpu, driver_gpus
 from stnls_cli.errors import UserError
 from stnls_cli.flow.opencv import OpenCVStatus

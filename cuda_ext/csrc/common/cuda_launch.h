@@ -13,9 +13,14 @@ class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
     error = cudaGetDevice(&previous);
-    if (error == cudaSuccess && previous != device) error = cudaSetDevice(device);
+    if (error == cudaSuccess && previous != device) {
+      error = cudaSetDevice(device);
+      changed = error == cudaSuccess;
+    }
   }
-  ~DeviceGuard() { cudaSetDevice(previous); }
+  ~DeviceGuard() {
+    if (changed) cudaSetDevice(previous);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
@@ -23,6 +28,7 @@ class DeviceGuard {
 
  private:
   int previous = 0;
+  bool changed = false;
 };
 
 // Runs launch() on the device; 0, or 3 with the message of CUDA's error in `message`.

@@ -32,7 +32,8 @@ int64_t phases_of(const SearchProblem& p) {
 }
 
 // Along one axis and for one phase: the valid candidates i = first, first + n, first + 2 n, ... lie
-// at the integer displacements low, low + 1, ..., high - 1 (relative to the query), plus a fraction.
+// at the integer displacements low, low + 1, ..., high - 1 (relative to the query), plus a
+// fraction.
 struct AxisPlan {
   std::vector<int32_t> low, high, first;
   std::vector<float> fraction;
@@ -63,8 +64,7 @@ inline FloatV sum_of(int64_t ps, At&& at) {
   if constexpr (kPatch == 1) return at(0);
   if constexpr (kPatch == 3) return (at(0) + at(1)) + at(2);
   if constexpr (kPatch == 5) return ((at(0) + at(1)) + (at(2) + at(3))) + at(4);
-  if constexpr (kPatch == 7)
-    return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + at(6));
+  if constexpr (kPatch == 7) return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + at(6));
   FloatV sum = at(0);
   for (int64_t i = 1; i < ps; ++i) sum += at(i);
   return sum;
@@ -176,8 +176,8 @@ class TileSearch {
   // Per query of the tile (row pitch kTileWidth).
   AxisPlan plan_h[kMaxPhases], plan_w[kMaxPhases];
   std::vector<BestList<float, Index>> lists;
-  std::vector<float> limit;    // keys below this one enter the list
-  std::vector<int32_t> code;   // displacement of the best so far in this slot (one entry lists)
+  std::vector<float> limit;   // keys below this one enter the list
+  std::vector<int32_t> code;  // displacement of the best so far in this slot (one entry lists)
   std::vector<int32_t> excluded_h, excluded_w;  // (row, column) of the pinned or removed candidate
   std::vector<int32_t> row_low, row_high, row_excluded;
   std::vector<char> to_direct;
@@ -196,7 +196,9 @@ class TileSearch {
   }
   int64_t query_index(int64_t y, int64_t x) const {
     return (((origin.b * p.heads + origin.head) * p.frames + origin.t) * p.grid_height + origin.i +
-            y) * p.grid_width + origin.j + x;
+            y) *
+               p.grid_width +
+           origin.j + x;
   }
   const float* query_plane() const {
     return static_cast<const float*>(p.query) + origin.b * p.query_stride[0] +
@@ -235,8 +237,8 @@ class TileSearch {
       while (first < end && !inside(direct.position(anchor, first, offset), length))
         first += phases;
       int64_t count = first < end ? (end - first + phases - 1) / phases : 0;
-      while (count > 0 && !inside(
-                              direct.position(anchor, first + (count - 1) * phases, offset), length))
+      while (count > 0 &&
+             !inside(direct.position(anchor, first + (count - 1) * phases, offset), length))
         --count;
       if (count == 0) {
         a.low[n] = INT_MAX;
@@ -527,7 +529,8 @@ class TileSearch {
       for (int64_t y = 0; y < term_rows; ++y) {
         for (int64_t x = 0; x < usable; ++x) {
           float sum = 0;
-          for (int64_t i = 0; i < p.ps; ++i) sum += terms[static_cast<size_t>(y * terms_wide + x + i)];
+          for (int64_t i = 0; i < p.ps; ++i)
+            sum += terms[static_cast<size_t>(y * terms_wide + x + i)];
           row_sums[static_cast<size_t>(y * pitch + x)] = sum;
         }
       }
@@ -590,7 +593,8 @@ class TileSearch {
   // The columns of the union that each query may use in this row of displacements.
   void plan_row(Rect r, int64_t phase_h, int64_t phase_w, int64_t dy, int64_t base) {
     const AxisPlan &h = plan_h[phase_h], &w = plan_w[phase_w];
-    const IntV row = broadcast(static_cast<int32_t>(dy)), left = broadcast(static_cast<int32_t>(base));
+    const IntV row = broadcast(static_cast<int32_t>(dy)),
+               left = broadcast(static_cast<int32_t>(base));
     const int64_t end = round_up_to_lanes(r.width);
     for (int64_t y = 0; y < r.height; ++y) {
       const size_t start = at(r.y + y, r.x);
@@ -628,11 +632,12 @@ class TileSearch {
   void keep(int64_t slot, Rect r, int64_t phase_h, int64_t phase_w, int64_t dy, int64_t dx,
             bool one_entry, const Value& value) {
     const IntV column = broadcast(static_cast<int32_t>(dx));
-    const IntV here = broadcast(static_cast<int32_t>(
-        ((dy * code_span + dx) * phases + phase_h) * phases + phase_w));
+    const IntV here = broadcast(
+        static_cast<int32_t>(((dy * code_span + dx) * phases + phase_h) * phases + phase_w));
     const bool exclude = any_excluded;
     for (int64_t y = 0; y < r.height; ++y) {
-      // Plain pointers: what is stored through one must not make the compiler read the others again.
+      // Plain pointers: what is stored through one must not make the compiler read the others
+      // again.
       const size_t start = at(r.y + y, r.x);
       const int32_t *low = row_low.data() + start, *high = row_high.data() + start;
       const int32_t* excluded = row_excluded.data() + start;
@@ -682,9 +687,8 @@ class TileSearch {
         rest /= phases * phases;
         BestList<float, Index>& list = lists[n];
         list.keys[0] = list.worst = limit[n];
-        list.ids[0] = static_cast<Index>(candidate(slot, n, phase_h, phase_w,
-                                                   box_low_h + rest / code_span,
-                                                   box_low_w + rest % code_span));
+        list.ids[0] = static_cast<Index>(candidate(
+            slot, n, phase_h, phase_w, box_low_h + rest / code_span, box_low_w + rest % code_span));
         list.size = 1;
       }
     }
@@ -728,7 +732,7 @@ void run_patch_size(const SearchProblem& p, int64_t threads) {
 
 bool tiles_apply(const SearchProblem& p) {
   return p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 && p.stride0 == 1 &&
-         p.stride_query == 1 && p.keep != kEvery && phases_of(p) > 0 &&
+         p.stride_query == 1 && p.keep != kEvery && p.channels > 0 && phases_of(p) > 0 &&
          p.query_height == p.height && p.query_width == p.width;
 }
 

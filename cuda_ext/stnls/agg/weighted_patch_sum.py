@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from stnls import _checks, _ops
@@ -119,8 +120,6 @@ class WeightedPatchSum(nn.Module):
         return cast(Tensor, out)
 
     def _offsets(self, inds: Tensor, vid: Tensor) -> Tensor:
-        import torch
-
         if inds.is_complex() or inds.dtype == torch.bool:
             raise StnlsTypeError(f"inds must be a tensor of numbers, not {inds.dtype}")
         if self.itype == "float":

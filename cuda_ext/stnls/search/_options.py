@@ -73,6 +73,13 @@ class SearchOptions:
                 f"wt must be at least 1, not {self.wt}"
             )
 
+        candidates = (2 * self.wt + 1) * self.ws**2
+        if candidates > 2**24:  # their numbers must be exact in float32
+            raise StnlsValueError(
+                f"a search has at most 2**24 candidates for each query, but ws={self.ws} and "
+                f"wt={self.wt} make {candidates}"
+            )
+
     @property
     def float_grid(self) -> bool:
         """Whether positions are real numbers, read with bilinear interpolation."""

@@ -51,7 +51,8 @@ class NonLocalSearch(nn.Module):
         self_action: ``None``; ``"anchor"``: the query's own position comes first, whatever its
             distance; ``"anchor_each"``: the position that flow predicts comes first in its slot;
             ``"remove"``: the own position is left out; ``"remove_ref_frame"``: the own frame is
-            left out; ``"anchor_and_remove_ref_frame"``: both of the last but one kind.
+            left out; ``"anchor_and_remove_ref_frame"``: the own frame is left
+            out, and the others as ``"anchor_each"``; ``"anchor_self"`` is ``"anchor"``.
         topk_mode: ``"all"``: the k best over all slots; ``"each"``: the k best of each slot, slot
             by slot; ``"none"``: every candidate (k must be 0 or less).
         ws_interior: accepts only 0.
