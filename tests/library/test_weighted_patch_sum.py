@@ -84,3 +84,9 @@ def test_threads_do_not_change_a_bit(threads: None, itype: str) -> None:
         torch.set_num_threads(count)
         runs.append((stnls.agg.WeightedPatchSum(5, 2, itype=itype)(video, weights, inds),))
     assert_same_bits(*runs)
+
+
+def test_parameters_stand_in_the_order_of_the_original() -> None:
+    module = stnls.agg.WeightedPatchSum(3, 2, 1, 2, False, True, "int")
+    assert (module.ps, module.stride0, module.dilation) == (3, 2, 2)
+    assert (module.reflect_bounds, module.use_adj, module.itype) == (False, True, "int")

@@ -129,25 +129,28 @@ def compare(clip: Path, out: Path, options: dict[str, Any], sigma: float = 0, se
     return len(pairs)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"grid": "float", "stride1": 0.5},
-        {"grid": "int"},
-        {"grid": "int", "stride1": 2},
-        {"ws": 1, "ps": 1},
-        {"ps": 4},
-        {"k": 3},
-        {"k": 3, "weights": "softmax", "bandwidth": 40.0},
-        {"ws": 3, "k": 9, "weights": "softmax", "grid": "int"},
-        {"dist": "prod"},
-        {"dist": "prod", "k": 4, "weights": "softmax"},
-        {"aggregate": "pixel"},
-        {"aggregate": "pixel", "grid": "int", "k": 2, "weights": "softmax"},
-    ],
-    ids=lambda options: ",".join(f"{k}={v}" for k, v in options.items()) or "defaults",
-)
+OPTIONS = [
+    {},
+    {"grid": "float", "stride1": 0.5},
+    {"grid": "int"},
+    {"grid": "int", "stride1": 2},
+    {"ws": 1, "ps": 1},
+    {"ps": 4},
+    {"k": 3},
+    {"k": 3, "weights": "softmax", "bandwidth": 40.0},
+    {"ws": 3, "k": 9, "weights": "softmax", "grid": "int"},
+    {"dist": "prod"},
+    {"dist": "prod", "k": 4, "weights": "softmax"},
+    {"aggregate": "pixel"},
+    {"aggregate": "pixel", "grid": "int", "k": 2, "weights": "softmax"},
+]
+
+
+def named(options: dict[str, Any]) -> str:
+    return ",".join(f"{k}={v}" for k, v in options.items()) or "defaults"
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=named)
 def test_equal_to_direct_calls(tmp_path: Path, clip: Path, options: dict[str, Any]) -> None:
     assert compare(clip, tmp_path / "out", {**SMALL, **options}) == 18
 
@@ -221,9 +224,9 @@ def test_the_same_on_any_number_of_threads(tmp_path: Path, clip: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("grid", ["int", "float"])
-def test_cpu_and_cuda_agree(tmp_path: Path, clip: Path, grid: str) -> None:
-    options = {**SMALL, "grid": grid, "sigma": 15.0, "format": "npy", "k": 2}
+@pytest.mark.parametrize("options", OPTIONS, ids=named)
+def test_cpu_and_cuda_agree(tmp_path: Path, clip: Path, options: dict[str, Any]) -> None:
+    options = {**SMALL, "sigma": 15.0, "format": "npy", **options}
     reports = {
         device: align(clip, tmp_path / device, device=device, save="aligned,flow", **options)
         for device in ("cpu", "cuda")
