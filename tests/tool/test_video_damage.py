@@ -148,7 +148,13 @@ def test_truncated(
     count, text = message(path)
     assert 1 <= count < 24
     of = f" of {promised}" if promised else ""
-    assert text == f"{path}: truncated: {count}{of} frames could be read; {GO_ON}"
+    wanted = [f"{path}: truncated: {count}{of} frames could be read; {GO_ON}"]
+    if name == "a.ts":
+        # Without an index: whether FFmpeg still gives the cut frame, concealed, or none at all
+        # depends on how its threads meet.
+        before = f"{count} frames could be read before it"
+        wanted.append(f"{path}: damaged: frame {count} has errors, {before}; {GO_ON}")
+    assert text in wanted
     frames, damage = salvage(path)
     assert count <= len(frames) < 24
     assert damage
