@@ -16,12 +16,12 @@ def resolve_device(name: str) -> torch.device:
     import torch
     from stnls import _native
 
-    build = _native.cuda_build() if torch.cuda.is_available() else None
     built = _native.find_library("cuda") is not None
     if name == "auto":
-        usable = build is not None and serves(
-            build.architectures, torch.cuda.get_device_capability()
-        )
+        if not (built and torch.cuda.is_available()):
+            return torch.device("cpu")
+        build = _native.cuda_build()
+        usable = build and serves(build.architectures, torch.cuda.get_device_capability())
         return torch.device("cuda" if usable else "cpu")
     if name == "cpu":
         return torch.device("cpu")
@@ -42,6 +42,7 @@ def resolve_device(name: str) -> torch.device:
     number = int(index) if index else torch.cuda.current_device()
     if number >= count:
         raise UserError(f"--device {name}: there are {count} CUDA devices, numbered from 0")
+    build = _native.cuda_build()
     capability = torch.cuda.get_device_capability(number)
     if build is not None and not serves(build.architectures, capability):
         raise UserError(

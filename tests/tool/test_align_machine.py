@@ -26,6 +26,8 @@ def test_cuda_asked_for_and_absent(
     import torch
     from stnls import _native
 
+    from stnls_cli.devices import resolve_device
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words = "--device cuda: no CUDA device is available to PyTorch"
     refused(cli("align", clip, *QUICK, "--device=cuda"), words)
@@ -37,6 +39,12 @@ def test_cuda_asked_for_and_absent(
     refused(cli("align", clip, *QUICK, "--device=cuda"), "built without its CUDA kernels")
     monkeypatch.setattr(_native, "find_library", lambda name: Path("libstnls_cuda.so"))
     refused(cli("align", clip, *QUICK, "--device=cuda:1"), "there are 1 CUDA devices")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
+    monkeypatch.setattr(_native, "cuda_build", lambda: _native.CudaBuild("13.0", "90"))
+    refused(cli("align", clip, *QUICK, "--device=cuda:0"), "kernels were built for 90")
+    assert resolve_device("auto").type == "cpu"
+    monkeypatch.setattr(_native, "cuda_build", lambda: _native.CudaBuild("13.0", "80-real 90"))
+    assert resolve_device("auto").type == resolve_device("cuda:0").type == "cuda"
 
 
 @pytest.mark.parametrize("flow", ["tvl1", "deepflow"])
