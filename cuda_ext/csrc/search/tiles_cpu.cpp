@@ -31,6 +31,9 @@ int64_t phases_of(const SearchProblem& p) {
   return 0;
 }
 
+// Displacement of what does not exist: beyond every frame, and safe to subtract from.
+constexpr int32_t kNowhere = 1 << 30;
+
 // Along one axis and for one phase: the valid candidates i = first, first + n, first + 2 n, ... lie
 // at the integer displacements low, low + 1, ..., high - 1 (relative to the query), plus a
 // fraction.
@@ -241,8 +244,8 @@ class TileSearch {
              !inside(direct.position(anchor, first + (count - 1) * phases, offset), length))
         --count;
       if (count == 0) {
-        a.low[n] = INT_MAX;
-        a.high[n] = INT_MIN;
+        a.low[n] = kNowhere;
+        a.high[n] = -kNowhere;
         a.first[n] = 0;
         a.fraction[n] = 0;
         continue;
@@ -285,7 +288,7 @@ class TileSearch {
           --list.capacity;
         }
         if (list.capacity == 0)
-          for (int64_t phase = 0; phase < phases; ++phase) plan_h[phase].high[n] = INT_MIN;
+          for (int64_t phase = 0; phase < phases; ++phase) plan_h[phase].high[n] = -kNowhere;
         limit[n] = Direct::worst_key();
         capacity_of_any = std::max(capacity_of_any, list.capacity);
       }
