@@ -3,24 +3,45 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
+from stnls_cli.app import main
 from stnls_cli.architectures import serves
-from stnls_cli.commands.doctor import doctor
 from stnls_cli.doctor import CHECKS, cuda, examine, kernels, opencv, packages
 from stnls_cli.doctor.gpus import Gpu, driver_gpus
-from stnls_cli.errors import UserError
 from stnls_cli.flow.opencv import OpenCVStatus
 
-app = typer.Typer()
-app.command()(doctor)
 H200 = Gpu("NVIDIA H200", (9, 0))
+
+
+Run = Callable[..., "Ran"]
+
+
+class Ran(NamedTuple):
+    """What `stnls doctor` did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """`run("--json")`: the command line as a user has it."""
+
+    def call(*arguments: str) -> Ran:
+        with pytest.raises(SystemExit) as exit_:
+            main(["doctor", *arguments])
+        code = exit_.value.code
+        assert isinstance(code, int)
+        return Ran(code, *capfd.readouterr())
+
+    return call
 
 
 def script(path: Path, text: str) -> Path:
@@ -56,10 +77,10 @@ def test_architectures_and_the_gpus_they_serve(
     assert serves(architectures, capability) is expected
 
 
-def test_text_has_one_line_for_each_fact() -> None:
-    result = CliRunner().invoke(app, [])
-    assert result.exit_code == 0
-    lines = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
+def test_text_has_one_line_for_each_fact(run: Run) -> None:
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    lines = [line for line in out.splitlines() if not line.startswith(" ")]
     assert [line.split()[1] for line in lines] == list(CHECKS)
     assert {line.split()[0] for line in lines} <= {"ok", "missing", "problem"}
 
@@ -74,34 +95,30 @@ def test_this_environment_is_found_whole() -> None:
     assert facts["ffmpeg"].details["libraries"]["libavcodec"].split(".")[0].isdigit()
 
 
-def test_json() -> None:
-    result = CliRunner().invoke(app, ["--json", "--require", "python,torch"])
-    document = json.loads(result.stdout)
+def test_json(run: Run) -> None:
+    document = json.loads(run("--json", "--require", "python,torch").out)
     assert document["schema_version"] == 1
     assert document["ok"] is True
     assert list(document["facts"]) == list(CHECKS)
     assert document["facts"]["torch"]["version"] == sys.modules["torch"].__version__
 
 
-def test_require_exits_1_and_still_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_require_exits_1_and_still_prints(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setattr(cuda, "_torch", lambda: None)
-    result = CliRunner().invoke(app, ["--require", "python,cuda", "--require", "cuda"])
-    assert result.exit_code == 1
-    assert "stnls: required, but not ok: cuda\n" in result.stderr
-    assert "python" in result.stdout
-    assert (
-        json.loads(CliRunner().invoke(app, ["--json", "--require", "cuda"]).stdout)["ok"] is False
-    )
+    code, out, err = run("--require", "python,cuda", "--require", "cuda")
+    assert code == 1
+    assert err == "stnls: required, but not ok: cuda\n"
+    assert "python" in out
+    assert json.loads(run("--json", "--require", "cuda").out)["ok"] is False
 
 
 @pytest.mark.parametrize("wanted", ["cudda", "cuda,", ""])
-def test_require_of_an_unknown_name_is_a_usage_error(wanted: str) -> None:
-    result = CliRunner().invoke(app, ["--require", wanted])
-    assert isinstance(result.exception, UserError)
-    message = str(result.exception)
-    assert repr(wanted.split(",")[-1]) in message
-    assert all(name in message for name in CHECKS)
-    assert result.stdout == ""
+def test_require_of_an_unknown_name_is_a_usage_error(run: Run, wanted: str) -> None:
+    code, out, err = run("--require", wanted)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert repr(wanted.split(",")[-1]) in err
+    assert all(name in err for name in CHECKS)
 
 
 def test_everything_missing_is_said_and_does_not_crash(root: Path) -> None:
