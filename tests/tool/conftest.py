@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,10 @@ def cli(
     return run
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """`start("align", "a.mp4", ..., before="python code")`: starts the tool as a process."""
@@ -112,6 +117,8 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         *arguments: str | Path, before: str = "", env: dict[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[str]:
         code = f"{before}\nfrom stnls_cli.app import main\nmain()"
+        # Where the tests themselves run in the background, Ctrl-C is ignored, also by children.
+        options.setdefault("preexec_fn", _heed_interrupts)
         return subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             cwd=tmp_path,
