@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,6 @@ def _ahead(source: FlowSource | None, threads: int) -> int:
 
 
 def _row_settings(options: AlignOptions, source: FlowSource | None) -> RowSettings:
-    names = ("ws", "wt", "ps", "stride1", "k", "dist", "grid", "aggregate", "sigma", "seed")
+    names = (field.name for field in fields(RowSettings) if field.name != "flow")
     settings: dict[str, Any] = {name: getattr(options, name) for name in names}
     return RowSettings(flow=source.label if source is not None else "", **settings)

@@ -12,6 +12,7 @@ from stnls_cli.report.plain import from_plain, plain
 METHODS = ("none", "flow", "nls", "shifted-nls")
 SETTINGS = (
     "flow", "ws", "wt", "ps", "stride1", "k", "dist", "grid", "aggregate", "sigma", "seed",
+    "weights", "bandwidth",
 )  # fmt: skip
 SCORES = ("psnr", "ssim", "mae", "out_of_frame")
 
@@ -53,6 +54,8 @@ class Row:
     ssim: float | None = None
     mae: float | None = None
     out_of_frame: float | None = None
+    weights: str | None = None
+    bandwidth: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -96,6 +99,8 @@ class RowSettings:
     aggregate: str
     sigma: float
     seed: int
+    weights: str
+    bandwidth: float
 
     def row(
         self, clip: str, t: int, dt: int, method: str, scores: Mapping[str, float | None]
@@ -105,6 +110,8 @@ class RowSettings:
             raise ValueError(f"method {method!r}: one of {', '.join(METHODS)}")
         used = USED[method]
         cells: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS if name in used}
+        if self.weights != "softmax":
+            cells.pop("bandwidth", None)
         cells.update({name: score for name, score in scores.items() if name in SCORES})
         if "flow" not in used:
             cells.pop("out_of_frame", None)

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,6 +44,8 @@ SETTINGS_9 = RowSettings(
     aggregate="patch",
     sigma=15.0,
     seed=0,
+    weights="softmax",
+    bandwidth=10.0,
 )
 INPUT = InputRecord(
     path="a, b.mp4",
@@ -95,7 +98,7 @@ def render(report: Report, width: int = 80) -> str:
 def test_columns_are_the_agreed_ones() -> None:
     assert ",".join(COLUMNS) == (
         "clip,t,dt,method,flow,ws,wt,ps,stride1,k,dist,grid,aggregate,sigma,seed,"
-        "psnr,ssim,mae,out_of_frame"
+        "psnr,ssim,mae,out_of_frame,weights,bandwidth"
     )
     assert tuple(METRICS) == SCORES
 
@@ -114,6 +117,11 @@ def test_settings_that_a_method_does_not_use_are_empty(method: str, empty: set[s
     assert {name for name, value in row.items() if value is None} == empty
     for name in set(SETTINGS) - empty:
         assert row[name] == getattr(SETTINGS_9, name)
+
+
+def test_the_best_match_alone_has_no_bandwidth() -> None:
+    row = replace(SETTINGS_9, weights="best").row("clip", 0, 1, "nls", scores(30.0))
+    assert (row.weights, row.bandwidth) == ("best", None)
 
 
 def test_unknown_methods_are_refused() -> None:
