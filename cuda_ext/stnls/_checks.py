@@ -138,3 +138,64 @@ def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_a
                 f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
                 f"cover all of {length} pixels: take a larger ps or a smaller stride0"
             )
+
+
+def finite_number(name: str, value: object) -> float:
+    """`value` as a finite float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise StnlsTypeError(f"{name} must be a number, not {value!r}")
+    if not float("-inf") < value < float("inf"):
+        raise StnlsValueError(f"{name} must be finite, not {value}")
+    return float(value)
+
+
+def fraction(name: str, value: object) -> float:
+    """`value` as a float from 0 to 1."""
+    number = finite_number(name, value)
+    if not 0 <= number <= 1:
+        raise StnlsValueError(f"{name} must be from 0 to 1, not {value}")
+    return number
+
+
+def floating(name: str, value: Tensor) -> None:
+    """The dtype is one of floating-point numbers."""
+    if not value.is_floating_point():
+        raise StnlsTypeError(f"{name} must hold floating-point numbers, not {value.dtype}")
+
+
+def numbers(name: str, value: Tensor) -> None:
+    """The dtype is one of real numbers, integers among them."""
+    if value.is_complex() or value.dtype == torch.bool:
+        raise StnlsTypeError(f"{name} must hold real numbers, not {value.dtype}")
+
+
+def integers(name: str, value: Tensor) -> None:
+    """The dtype is one of integers."""
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise StnlsTypeError(f"{name} must hold integers, not {value.dtype}")
+
+
+def contiguous(name: str, value: Tensor) -> None:
+    """The tensor, written in place, lies in memory row after row."""
+    if not value.is_contiguous():
+        expected = torch.empty(value.shape, device="meta").stride()
+        raise StnlsValueError(
+            f"{name} is written in place and must be contiguous, with strides {expected}, "
+            f"not {value.stride()}"
+        )
+
+
+def entries(name: str, inds: Tensor, of: str, dists: Tensor, components: int) -> None:
+    """`inds` holds an offset of so many components for every entry of `dists`."""
+    expected = (*dists.shape, components)
+    if tuple(inds.shape) != expected:
+        raise StnlsValueError(
+            f"{name} must have the shape of {of} and {components} components, {expected}, "
+            f"not {tuple(inds.shape)}"
+        )
+
+
+def fill(name: str, value: object) -> None:
+    """`value` is a number, also an infinite one or NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise StnlsTypeError(f"{name} must be a number, not {value!r}")
