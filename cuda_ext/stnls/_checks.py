@@ -175,8 +175,13 @@ def integers(name: str, value: Tensor) -> None:
         raise StnlsTypeError(f"{name} must hold integers, not {value.dtype}")
 
 
-def contiguous(name: str, value: Tensor) -> None:
-    """The tensor, written in place, lies in memory row after row."""
+def writable(name: str, value: Tensor) -> None:
+    """The tensor can be written in place, row after row."""
+    if value.is_leaf and value.requires_grad and torch.is_grad_enabled():
+        raise StnlsValueError(
+            f"{name} is written in place and must not be a leaf that requires a gradient: "
+            f"pass {name}.clone()"
+        )
     if not value.is_contiguous():
         expected = torch.empty(value.shape, device="meta").stride()
         raise StnlsValueError(
@@ -195,7 +200,20 @@ def entries(name: str, inds: Tensor, of: str, dists: Tensor, components: int) ->
         )
 
 
-def fill(name: str, value: object) -> None:
-    """`value` is a number, also an infinite one or NaN."""
+def fill(name: str, value: object, tensor: Tensor) -> torch.dtype:
+    """The dtype of `tensor` with entries of `value`, a number, also an infinite one or NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise StnlsTypeError(f"{name} must be a number, not {value!r}")
+    dtype = tensor.dtype
+    if not (dtype.is_floating_point or dtype.is_complex):
+        if isinstance(value, float):
+            dtype = torch.get_default_dtype()
+        elif dtype == torch.bool:
+            dtype = torch.int64
+    if value - value == 0 and not dtype.is_complex:
+        limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+        if not limits.min <= value <= limits.max:
+            raise StnlsValueError(
+                f"{name} must be from {limits.min} to {limits.max} for {dtype}, not {value}"
+            )
+    return dtype

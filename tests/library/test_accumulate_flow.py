@@ -92,6 +92,8 @@ def test_dtype_of_the_result() -> None:
     for dtype in (torch.float16, torch.float64):
         found = accumulate_flow(fflow, bflow, 1, dtype)
         assert_same_bits(found, [x.to(dtype) for x in expected])
+    halves = fflow.half(), bflow.half()
+    assert_same_bits(accumulate_flow(*halves), accumulate_flow(*(x.float() for x in halves)))
 
 
 def test_a_single_frame_has_no_flow() -> None:

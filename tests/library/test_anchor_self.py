@@ -233,6 +233,10 @@ SIZE = (2, 2, 2, 2)
             *(ValueError, r"must be contiguous, with strides \(648, .*, 1\), not \(648, .*, 3\)"),
         ),
         (
+            lambda: anchor_self(D, torch.zeros_like(I, requires_grad=True), 1, 2, 2),
+            *(ValueError, r"inds is written .* a leaf that requires a gradient: pass inds\.clone"),
+        ),
+        (
             lambda: anchor_self_time(D, I, FLOWS, 2, 1, *SIZE),
             *(ValueError, r"at least 2\*wt\+1 = 5 frames, but the video has 3"),
         ),

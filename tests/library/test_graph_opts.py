@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -243,6 +244,10 @@ def test_tensors_are_checked() -> None:
         gather_tensor(torch.zeros(1, 2, 168, 2), **{**where, "labels": labels.float()})
     with pytest.raises(TypeError, match="invalid must be a number, not None"):
         scatter_tensor(torch.zeros(1, 2, 3, 4, 4, 5), **where, invalid=None)
+    with pytest.raises(ValueError, match=r"from -128 to 127 for torch\.int8, not 128"):
+        scatter_tensor(torch.zeros(1, 2, 3, 4, 4, 5).to(torch.int8), **where, invalid=128)
+    with pytest.raises(ValueError, match=r"to 65504\.0 for torch\.float16, not 100000\.0"):
+        gather_tensor(torch.zeros(1, 2, 168, 2).half(), **where, invalid=100000.0)
     weights, flows_k = torch.zeros(1, 2, 9, 4), torch.zeros(1, 2, 9, 4, 3)
     with pytest.raises(ValueError, match=r"\(1, 2, 9, 4\) and \(1, 2, 9, 3\)"):
         scatter_topk(weights, flows_k, weights[..., 1:], 2)
@@ -252,9 +257,17 @@ def test_tensors_are_checked() -> None:
         scatter_topk(weights, flows_k, weights, 2.0)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """PyTorch refuses what is not deterministic."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("seed", range(40))
-def test_cuda_has_the_bits_of_the_cpu(seed: int) -> None:
+def test_cuda_has_the_bits_of_the_cpu(seed: int, deterministic: None) -> None:
     pick = seeded(seed)
     flows_k, stride0, size = draw(pick)
     stride1, tensor = pick((1, 2)), noise(*flows_k.shape[:6])

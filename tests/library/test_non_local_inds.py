@@ -84,6 +84,12 @@ def test_positions_of_the_search(stride1: float, full_ws: bool) -> None:
     assert_same_bits((away,), (inds,))
 
 
+def test_half_precision_is_taken_as_single() -> None:
+    flow = [noise(1, 3, 2, 5, 6, seed=seed).half() for seed in (1, 2)]
+    wide = (x.float() for x in flow)
+    assert_same_bits((non_local_inds(*flow, 3, 1, 2, 1),), (non_local_inds(*wide, 3, 1, 2, 1),))
+
+
 def test_gradient() -> None:
     flow = [noise(1, 3, 2, 4, 5, seed=seed).double().requires_grad_() for seed in (1, 2)]
     assert torch.autograd.gradcheck(lambda f, b: non_local_inds(f, b, 3, 1, 2, 0.5), flow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -150,9 +151,17 @@ def test_arguments_of_topk_each_are_checked() -> None:
         topk_each(torch.zeros(2, 5), torch.zeros(2, 5, 3), None, True)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """PyTorch refuses what is not deterministic."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("count", [1, 7, 300, 5000])
-def test_cuda_has_the_bits_of_the_cpu(count: int) -> None:
+def test_cuda_has_the_bits_of_the_cpu(count: int, deterministic: None) -> None:
     generator = torch.Generator().manual_seed(count)
     for anchor in (False, True):
         for descending in (False, True):

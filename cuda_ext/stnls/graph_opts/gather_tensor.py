@@ -53,9 +53,8 @@ def gather_tensor(
     pixels = frames * _ops.grid_size(H, stride1) * _ops.grid_size(W, stride1)
     expected = (b, heads, pixels, layers, *components)
     _checks.shape("tensor", tensor, expected, layout)
-    _checks.fill("invalid", invalid)
+    dtype = _checks.fill("invalid", invalid, tensor)
 
-    dtype = torch.result_type(tensor, invalid)
     shape = (*flows_k.shape[:6], *components)
     if tensor.numel() == 0:
         return tensor.new_full(shape, invalid, dtype=dtype)

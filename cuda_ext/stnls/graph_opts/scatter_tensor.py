@@ -53,7 +53,7 @@ def scatter_tensor(
     b, heads, frames = flows_k.shape[:3]
     components = tensor.shape[6:]
     _checks.shape("tensor", tensor, (*flows_k.shape[:6], *components), layout)
-    _checks.fill("invalid", invalid)
+    dtype = _checks.fill("invalid", invalid, tensor)
     if components == (1,):
         tensor, components = tensor.squeeze(-1), torch.Size()
 
@@ -64,7 +64,6 @@ def scatter_tensor(
     planes = torch.arange(b * heads, device=keys.device).view(b, heads, 1)
     cells = ((planes * pixels + keys) * layers + labels).flatten()
     taken = (there & (labels >= 0)).flatten().nonzero().squeeze(-1)
-    dtype = torch.result_type(tensor, invalid)
     out = tensor.new_full((b * heads * pixels * layers, *components), invalid, dtype=dtype)
     values = tensor.flatten(0, 5).index_select(0, taken).to(dtype)
     out = out.index_copy(0, cells.index_select(0, taken), values)

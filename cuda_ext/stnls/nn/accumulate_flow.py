@@ -40,10 +40,10 @@ def accumulate_flow(
     Args:
         fflow: (B, T, 2, H, W), channel 0 = dx, 1 = dy in pixels; ``fflow[:, t]`` leads from frame t
             to t + 1 on the grid of frame t. Or a mapping or an object with both ``fflow`` and
-            ``bflow``.
+            ``bflow``. float32 or float64; float16 and bfloat16 are taken as float32.
         bflow: the same shape; ``bflow[:, t]`` leads from frame t to t - 1.
         stride0: pixels between the queries whose flow is returned.
-        dtype: of the result; None is that of the flow.
+        dtype: of the result; None is float64 for flow in float64, otherwise float32.
         fwd_mode: accepts only "pytorch".
 
     Returns:

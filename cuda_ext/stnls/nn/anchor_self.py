@@ -214,7 +214,7 @@ def _candidates(dists: Tensor, inds: Tensor, ndim: int, layout: str, components:
     _checks.numbers("inds", inds)
     _checks.same_place("dists", dists, "inds", inds)
     for name, value in (("dists", dists), ("inds", inds)):
-        _checks.contiguous(name, value)
+        _checks.writable(name, value)
 
 
 def _flows(name: str, value: Tensor, inds: Tensor, ndim: int, layout: str) -> Tensor:

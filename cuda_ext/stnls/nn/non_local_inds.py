@@ -36,9 +36,9 @@ def non_local_inds(
             window is longer than the frame, some positions lie outside.
 
     Returns:
-        (B, Q, S, ws, ws, 3), absolute (t, h, w) in frames and pixels, the flow's dtype. Q = T nH nW
-        queries in raster order, nH = (H - 1) // stride0 + 1; S = min(2 wt + 1, T) temporal slots.
-        h or w is NaN where the flow is not finite.
+        (B, Q, S, ws, ws, 3), absolute (t, h, w) in frames and pixels, float64 for flow in float64,
+        otherwise float32. Q = T nH nW queries in raster order, nH = (H - 1) // stride0 + 1;
+        S = min(2 wt + 1, T) temporal slots. h or w is NaN where the flow is not finite.
 
     Raises:
         StnlsError: (also ValueError or TypeError) for arguments that do not fit together.

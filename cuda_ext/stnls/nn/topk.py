@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
 from stnls import _checks
 from stnls._errors import StnlsValueError
+
+
+@overload
+def topk(
+    dists: Tensor,
+    inds: Tensor,
+    k: int,
+    dim: int = 1,
+    anchor: bool = False,
+    descending: bool = True,
+    unique: bool = False,
+    return_order: Literal[False] = False,
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def topk(
+    dists: Tensor,
+    inds: Tensor,
+    k: int,
+    dim: int = 1,
+    anchor: bool = False,
+    descending: bool = True,
+    unique: bool = False,
+    *,
+    return_order: Literal[True],
+) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
 def topk(
@@ -88,8 +117,7 @@ def topk_each(
     """
     _checks.any_int("K", K)
     dists = _checks.tensor("dists", dists, range(2, 65), "(..., G, S)")
-    kept, kept_inds, *_ = topk(dists, inds, K, -1, anchor_self, descending)
-    return kept, kept_inds
+    return topk(dists, inds, K, -1, anchor_self, descending)
 
 
 def _order(dists: Tensor, k: int, axis: int, anchor: bool, descending: bool) -> Tensor:
