@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stnls._errors import StnlsTypeError, StnlsValueError
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def positive_int(name: str, value: object, minimum: int = 1) -> int:
@@ -28,12 +28,14 @@ def any_int(name: str, value: object) -> int:
     return value
 
 
-def positive_number(name: str, value: object) -> float:
-    """`value` as a finite float above zero."""
+def positive_number(name: str, value: object, maximum: float = float("inf")) -> float:
+    """`value` as a finite float above zero, at most `maximum`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise StnlsTypeError(f"{name} must be a number, not {value!r}")
     if not 0 < value < float("inf"):
         raise StnlsValueError(f"{name} must be above 0 and finite, not {value}")
+    if value > maximum:
+        raise StnlsValueError(f"{name} must be at most {maximum:g}, not {value}")
     return float(value)
 
 
@@ -66,8 +68,8 @@ def tensor(name: str, value: object, ndims: Sequence[int], layout: str) -> Tenso
 def real_dtype(name: str, value: Tensor) -> None:
     """The dtype is one that the kernels compute in."""
     if value.dtype not in DTYPES:
-        known = " or ".join(str(dtype) for dtype in DTYPES)
-        raise StnlsTypeError(f"{name} must be {known}, not {value.dtype}")
+        known = ", ".join(str(dtype) for dtype in DTYPES)
+        raise StnlsTypeError(f"{name} must be one of {known}, not {value.dtype}")
 
 
 def same(what: str, name0: str, value0: object, name1: str, value1: object) -> None:
@@ -128,12 +130,10 @@ def shape(name: str, value: Tensor, expected: Sequence[int | tuple[int, ...]], l
 def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
     """Patches of the query grid cover every pixel of the frame."""
     start = 0 if use_adj else -(ps // 2)
+    taps = [dilation * (tap + start) for tap in range(ps)]
     for length in (height, width):
-        grid = torch.arange(0, length, stride0)
-        taps = dilation * (torch.arange(ps) + start)
-        at = (grid[:, None] + taps).flatten()
-        at = at[(at >= 0) & (at < length)]
-        if torch.unique(at).numel() < length:
+        reached = {origin + tap for origin in range(0, length, stride0) for tap in taps}
+        if not reached.issuperset(range(length)):
             raise StnlsValueError(
                 f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
                 f"cover all of {length} pixels: take a larger ps or a smaller stride0"

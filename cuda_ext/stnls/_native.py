@@ -30,7 +30,7 @@ class SearchProblem(ctypes.Structure):
     """Mirror of csrc/search/problem.h: every field is eight bytes wide."""
 
     _fields_ = (
-        *((name, _PTR) for name in ("query", "key", "flow", "dists", "inds")),
+        *((name, _PTR) for name in ("query", "key", "flow", "prior", "dists", "inds", "source")),
         ("query_stride", _I64 * 5),
         ("key_stride", _I64 * 5),
         *(
@@ -39,6 +39,7 @@ class SearchProblem(ctypes.Structure):
                 *("batch", "heads", "frames", "channels"),
                 *("query_height", "query_width", "height", "width"),
                 *("grid_height", "grid_width", "flow_heads", "flow_slots"),
+                *("prior_entries", "windows"),
                 *("wt", "first_slot", "ws", "ps", "patch_offset", "dilation"),
                 *("stride0", "stride_query", "offset_height", "offset_width"),
                 *("k", "keep", "self_action", "reflect_bounds", "full_window", "product"),
@@ -46,6 +47,24 @@ class SearchProblem(ctypes.Structure):
             )
         ),
         ("stride1", ctypes.c_double),
+    )
+
+
+class SearchGradProblem(ctypes.Structure):
+    """Mirror of SearchGradProblem in csrc/search/problem.h."""
+
+    _fields_ = (
+        ("search", SearchProblem),
+        *(
+            (name, _PTR)
+            for name in (
+                *("grad_dists", "grad_inds", "grad_query", "grad_key", "grad_flow", "grad_prior"),
+                *("fixed_query", "fixed_key", "fixed_scale"),
+            )
+        ),
+        ("grad_query_stride", _I64 * 5),
+        ("grad_key_stride", _I64 * 5),
+        ("k_agg", _I64),
     )
 
 
@@ -79,25 +98,64 @@ class ChainProblem(ctypes.Structure):
     )
 
 
-class PatchSumProblem(ctypes.Structure):
-    """Mirror of csrc/aggregate/problem.h."""
+class FlowGradProblem(ctypes.Structure):
+    """Mirror of FlowGradProblem in csrc/flow/problem.h."""
 
     _fields_ = (
-        *((name, _PTR) for name in ("video", "weights", "inds", "out")),
-        ("video_stride", _I64 * 5),
-        ("out_stride", _I64 * 5),
+        ("flow", FlowProblem),
         *(
-            (name, _I64)
+            (name, _PTR)
             for name in (
-                *("batch", "heads", "frames", "channels", "height", "width"),
-                *("grid_height", "grid_width", "k", "ps", "patch_offset", "dilation"),
-                *("stride0", "reflect_bounds", "float_grid", "dtype"),
+                *("grad_out", "grad_forward", "grad_backward"),
+                *("fixed_forward", "fixed_backward", "fixed_scale"),
             )
         ),
     )
 
 
-_STRUCTURES = (SearchProblem, FlowProblem, ChainProblem, PatchSumProblem)
+class ChainGradProblem(ctypes.Structure):
+    """Mirror of ChainGradProblem in csrc/flow/problem.h."""
+
+    _fields_ = (
+        ("chain", ChainProblem),
+        *((name, _PTR) for name in ("grad_out", "grad_steps", "fixed_steps", "fixed_scale")),
+    )
+
+
+class PatchProblem(ctypes.Structure):
+    """Mirror of csrc/aggregate/problem.h."""
+
+    _fields_ = (
+        *(
+            (name, _PTR)
+            for name in (
+                *("video", "own", "weights", "inds", "grad_weights", "grad_inds"),
+                *("fixed_video", "fixed_scale"),
+            )
+        ),
+        ("video_stride", _I64 * 5),
+        ("own_stride", _I64 * 5),
+        *(
+            (name, _I64)
+            for name in (
+                "own_entry_stride",
+                *("batch", "heads", "frames", "channels", "height", "width"),
+                *("grid_height", "grid_width", "k", "ps", "patch_offset", "dilation"),
+                *("stride0", "reflect_bounds", "float_grid", "dtype", "stacked", "normalize"),
+            )
+        ),
+    )
+
+
+# In the order of stnls_*_struct_size.
+_STRUCTURES = (
+    *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
+    *(SearchGradProblem, FlowGradProblem, ChainGradProblem),
+)
+_FUNCTIONS = (
+    *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
+    *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
+)
 
 
 def library_folders() -> list[Path]:
@@ -173,10 +231,8 @@ def cpu_library() -> ctypes.CDLL:
     """The CPU kernels for `cpu_isa()`."""
     library = _open(cpu_isa())
     assert library is not None  # cpu_isa names only libraries that are there
-    for function in (
-        *("stnls_cpu_compose_slots", "stnls_cpu_compose_chain", "stnls_cpu_patch_sum"),
-    ):
-        getattr(library, function).argtypes = (_PTR, _I64)
+    for function in _FUNCTIONS:
+        getattr(library, f"stnls_cpu_{function}").argtypes = (_PTR, _I64)
     library.stnls_cpu_search.argtypes = (_PTR, _I64, ctypes.c_int)
     return library
 
@@ -190,11 +246,9 @@ def cuda_library() -> ctypes.CDLL:
             "the CUDA kernels are not built: install the CUDA toolkit (nvcc) and reinstall with "
             "STNLS_CUDA=ON, or move the tensors to the CPU"
         )
-    for function in (
-        *("stnls_cuda_search", "stnls_cuda_compose_slots", "stnls_cuda_compose_chain"),
-        "stnls_cuda_patch_sum",
-    ):
-        getattr(library, function).argtypes = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
+    for function in _FUNCTIONS:
+        arguments = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
+        getattr(library, f"stnls_cuda_{function}").argtypes = arguments
     return library
 
 

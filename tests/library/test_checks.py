@@ -150,7 +150,8 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
         TypeError,
         "inds must be a tensor of numbers, not torch.bool",
     ),
-    (slots(neighbours().half(), neighbours(), 1), TypeError, "fflow must be .*, not torch.float16"),
+    (slots(neighbours().int(), neighbours(), 1), TypeError, "fflow must be .*, not torch.int32"),
+    (slots(neighbours().half(), neighbours(), 1), TypeError, "one dtype, not torch.float16 and"),
     (
         slots(neighbours(), neighbours().double(), 1),
         TypeError,

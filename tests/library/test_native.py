@@ -198,13 +198,13 @@ OPERATORS = [
     ("search", (BY_HEAD, BY_HEAD, None, 3, 1, 1, 0, "every", "remove", 0, 2, 1.0, 2, *TAIL)),
     ("compose_slots", (FLOW[:, :, 0], FLOW[:, :, 1], 1, 2, 2)),
     ("compose_chain", (FLOW[:, :, 0], 1)),
-    ("patch_sum", (BY_HEAD, WEIGHTS, INDS, 3, 1, 1, True, False, True, True)),
-    ("patch_sum", (BY_HEAD, WEIGHTS, INDS.int(), 3, 1, 1, True, False, False, False)),
+    ("patch_sum", (BY_HEAD, WEIGHTS, INDS, 3, 1, 1, True, False, True, False, True, True)),
+    ("patch_sum", (BY_HEAD, WEIGHTS, INDS.int(), 3, 1, 1, True, False, False, True, True, False)),
 ]
 
 
 def complete(name: str, arguments: tuple[object, ...], float_grid: bool) -> tuple[object, ...]:
-    return (*arguments, float_grid, True, False) if name == "search" else arguments
+    return (*arguments, float_grid, True, -1, False) if name == "search" else arguments
 
 
 @pytest.mark.parametrize(("name", "arguments"), OPERATORS)

@@ -88,5 +88,6 @@ def test_threads_do_not_change_a_bit(threads: None, itype: str) -> None:
 
 def test_parameters_stand_in_the_order_of_the_original() -> None:
     module = stnls.agg.WeightedPatchSum(3, 2, 1, 2, False, True, "int")
-    assert (module.ps, module.stride0, module.dilation) == (3, 2, 2)
-    assert (module.reflect_bounds, module.use_adj, module.itype) == (False, True, "int")
+    o = module.options
+    assert (o.ps, o.stride0, o.dilation) == (3, 2, 2)
+    assert (o.reflect_bounds, o.use_adj, o.itype) == (False, True, "int")

@@ -26,7 +26,7 @@ struct Neighbour<Real, false> {
 constexpr double kEmptyOffset = 1e7;
 
 template <class Real, bool kFloatGrid>
-STNLS_HD Neighbour<Real, kFloatGrid> neighbour(const PatchSumProblem& p, int64_t entry, int64_t t,
+STNLS_HD Neighbour<Real, kFloatGrid> neighbour(const PatchProblem& p, int64_t entry, int64_t t,
                                                int64_t i, int64_t j) {
   using Pos = typename Neighbour<Real, kFloatGrid>::Pos;
   Neighbour<Real, kFloatGrid> n;

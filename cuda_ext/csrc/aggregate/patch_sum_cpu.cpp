@@ -16,22 +16,23 @@ constexpr int64_t kBand = 32;
 template <class Real, bool kFloatGrid>
 class PatchSum {
  public:
-  explicit PatchSum(const PatchSumProblem& problem) : p(problem) {
+  explicit PatchSum(const PatchProblem& problem) : p(problem) {
     tap_low = p.dilation * p.patch_offset;
     tap_high = p.dilation * (p.ps - 1 + p.patch_offset);
     count_h = coverage(p.height, p.grid_height);
     count_w = coverage(p.width, p.grid_width);
   }
 
-  void run(int64_t b, int64_t head, int64_t t, int64_t band) const {
+  // Gathers the entries first .. last - 1 of all queries of one frame into a band of `own`.
+  void run(int64_t b, int64_t head, int64_t t, int64_t band, int64_t first, int64_t last) const {
     const int64_t top = band * kBand, bottom = std::min(top + kBand, p.height);
-    Real* out = static_cast<Real*>(p.out) + b * p.out_stride[0] + head * p.out_stride[1] +
-                t * p.out_stride[2];
+    Real* out = static_cast<Real*>(p.own) + b * p.own_stride[0] + head * p.own_stride[1] +
+                t * p.own_stride[2] + (p.stacked ? first * p.own_entry_stride : 0);
     const Real* video =
         static_cast<const Real*>(p.video) + b * p.video_stride[0] + head * p.video_stride[1];
     for (int64_t c = 0; c < p.channels; ++c)
       for (int64_t y = top; y < bottom; ++y)
-        std::memset(out + c * p.out_stride[3] + y * p.out_stride[4], 0,
+        std::memset(out + c * p.own_stride[3] + y * p.own_stride[4], 0,
                     static_cast<size_t>(p.width) * sizeof(Real));
     for (int64_t i = 0; i < p.grid_height; ++i) {
       const int64_t y = i * p.stride0;
@@ -39,7 +40,7 @@ class PatchSum {
       const int64_t row =
           (((b * p.heads + head) * p.frames + t) * p.grid_height + i) * p.grid_width;
       for (int64_t j = 0; j < p.grid_width; ++j) {
-        for (int64_t k = 0; k < p.k; ++k) {
+        for (int64_t k = first; k < last; ++k) {
           const int64_t entry = (row + j) * p.k + k;
           const auto n = neighbour<Real, kFloatGrid>(p, entry, t, i, j);
           if (!n.used) continue;
@@ -48,9 +49,10 @@ class PatchSum {
         }
       }
     }
+    if (!p.normalize) return;
     for (int64_t c = 0; c < p.channels; ++c) {
       for (int64_t y = top; y < bottom; ++y) {
-        Real* line = out + c * p.out_stride[3] + y * p.out_stride[4];
+        Real* line = out + c * p.own_stride[3] + y * p.own_stride[4];
         const Real rows = count_h[static_cast<size_t>(y)];
         for (int64_t x = 0; x < p.width; ++x) line[x] /= rows * count_w[static_cast<size_t>(x)];
       }
@@ -58,7 +60,7 @@ class PatchSum {
   }
 
  private:
-  const PatchSumProblem& p;
+  const PatchProblem& p;
   int64_t tap_low, tap_high;
   std::vector<Real> count_h, count_w;  // patches that cover a row, a column
 
@@ -85,7 +87,7 @@ class PatchSum {
     for (int64_t pi = 0; pi < p.ps; ++pi) {
       const int64_t tap_h = p.dilation * (pi + p.patch_offset);
       if (y + tap_h < top || y + tap_h >= bottom) continue;
-      Real* line = out + (y + tap_h) * p.out_stride[4];
+      Real* line = out + (y + tap_h) * p.own_stride[4];
       if (whole) {
         add_row(n.h + static_cast<Pos>(tap_h), n.w + static_cast<Pos>(tap_low), weight, frame,
                 line + x + tap_low);
@@ -109,7 +111,7 @@ class PatchSum {
       const Sample<Real> s = sample_at(h, w, p.height, p.width, p.video_stride[4]);
       const Real w00 = weight * s.w00, w01 = weight * s.w01;
       const Real w10 = weight * s.w10, w11 = weight * s.w11;
-      for (int64_t c = 0; c < p.channels; ++c, to += p.out_stride[3], frame += p.video_stride[3]) {
+      for (int64_t c = 0; c < p.channels; ++c, to += p.own_stride[3], frame += p.video_stride[3]) {
         const Real* low = frame + s.at00;
         const Real* high = frame + s.at10;
         for (int64_t x = 0; x < p.ps; ++x) {
@@ -121,7 +123,7 @@ class PatchSum {
       }
     } else {
       frame += h * p.video_stride[4] + w;
-      for (int64_t c = 0; c < p.channels; ++c, to += p.out_stride[3], frame += p.video_stride[3])
+      for (int64_t c = 0; c < p.channels; ++c, to += p.own_stride[3], frame += p.video_stride[3])
         for (int64_t x = 0; x < p.ps; ++x) to[x] = multiply_add(weight, frame[x], to[x]);
     }
   }
@@ -131,31 +133,32 @@ class PatchSum {
     if constexpr (kFloatGrid) {
       const Sample<Real> s = sample_at(h, w, p.height, p.width, p.video_stride[4]);
       for (int64_t c = 0; c < p.channels; ++c)
-        to[c * p.out_stride[3]] += weight * read(frame + c * p.video_stride[3], s);
+        to[c * p.own_stride[3]] += weight * read(frame + c * p.video_stride[3], s);
     } else {
       frame += h * p.video_stride[4] + w;
       for (int64_t c = 0; c < p.channels; ++c)
-        to[c * p.out_stride[3]] =
-            multiply_add(weight, frame[c * p.video_stride[3]], to[c * p.out_stride[3]]);
+        to[c * p.own_stride[3]] =
+            multiply_add(weight, frame[c * p.video_stride[3]], to[c * p.own_stride[3]]);
     }
   }
 };
 
 template <class Real, bool kFloatGrid>
-void patch_sum(const PatchSumProblem& p, int64_t threads) {
+void patch_sum(const PatchProblem& p, int64_t threads) {
   const PatchSum<Real, kFloatGrid> sum(p);
   const int64_t bands = (p.height + kBand - 1) / kBand;
-  parallel_for(p.batch * p.heads * p.frames * bands, threads, [&](int64_t item, int64_t) {
-    const int64_t plane = item / bands;
+  const int64_t layers = p.stacked ? p.k : 1;
+  parallel_for(p.batch * p.heads * p.frames * layers * bands, threads, [&](int64_t item, int64_t) {
+    const int64_t layer = item / bands % layers, plane = item / bands / layers;
     sum.run(plane / (p.heads * p.frames), plane / p.frames % p.heads, plane % p.frames,
-            item % bands);
+            item % bands, p.stacked ? layer : 0, p.stacked ? layer + 1 : p.k);
   });
 }
 
 }  // namespace
 }  // namespace stnls
 
-STNLS_API int stnls_cpu_patch_sum(const stnls::PatchSumProblem* p, int64_t threads) {
+STNLS_API int stnls_cpu_patch_sum(const stnls::PatchProblem* p, int64_t threads) {
   using namespace stnls;
   return guarded([&] {
     if (p->dtype == kFloat64)

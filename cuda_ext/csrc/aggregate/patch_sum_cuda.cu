@@ -9,17 +9,18 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kChannels = 4;
 
-STNLS_HD int64_t channel_groups(const PatchSumProblem& p) {
+STNLS_HD int64_t channel_groups(const PatchProblem& p) {
   return (p.channels + kChannels - 1) / kChannels;
 }
 
-STNLS_HD int64_t thread_count(const PatchSumProblem& p) {
-  return p.batch * p.heads * p.frames * channel_groups(p) * p.height * p.width;
+STNLS_HD int64_t thread_count(const PatchProblem& p) {
+  const int64_t layers = p.stacked ? p.k : 1;
+  return p.batch * p.heads * layers * p.frames * channel_groups(p) * p.height * p.width;
 }
 
 template <class Real, bool kFloatGrid>
 __global__ void __launch_bounds__(kThreads)
-    patch_sum_kernel(const __grid_constant__ PatchSumProblem p) {
+    patch_sum_kernel(const __grid_constant__ PatchProblem p) {
   using Pos = typename Neighbour<Real, kFloatGrid>::Pos;
   int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= thread_count(p)) return;
@@ -30,7 +31,11 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first_channel = index % channel_groups(p) * kChannels;
   index /= channel_groups(p);
   const int64_t t = index % p.frames;
-  const int64_t head = index / p.frames % p.heads, b = index / (p.frames * p.heads);
+  index /= p.frames;
+  const int64_t layer = p.stacked ? index % p.k : 0;
+  if (p.stacked) index /= p.k;
+  const int64_t head = index % p.heads, b = index / p.heads;
+  const int64_t first_entry = p.stacked ? layer : 0, last_entry = p.stacked ? layer + 1 : p.k;
   const int64_t left = p.channels - first_channel;
   const int channels = static_cast<int>(left < kChannels ? left : kChannels);
   const Real* video = static_cast<const Real*>(p.video) + b * p.video_stride[0] +
@@ -49,7 +54,7 @@ __global__ void __launch_bounds__(kThreads)
       if (column < 0 || column % p.stride0 != 0 || column / p.stride0 >= p.grid_width) continue;
       const int64_t i = row / p.stride0, j = column / p.stride0;
       ++count;
-      for (int64_t k = 0; k < p.k; ++k) {
+      for (int64_t k = first_entry; k < last_entry; ++k) {
         const int64_t entry = (plane + i * p.grid_width + j) * p.k + k;
         const auto n = neighbour<Real, kFloatGrid>(p, entry, t, i, j);
         Pos h, w;
@@ -72,17 +77,19 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-  Real* out = static_cast<Real*>(p.out) + b * p.out_stride[0] + head * p.out_stride[1] +
-              t * p.out_stride[2] + first_channel * p.out_stride[3] + y * p.out_stride[4] + x;
+  const Real divisor = p.normalize ? static_cast<Real>(count) : Real(1);
+  Real* out = static_cast<Real*>(p.own) + layer * p.own_entry_stride + b * p.own_stride[0] +
+              head * p.own_stride[1] + t * p.own_stride[2] + first_channel * p.own_stride[3] +
+              y * p.own_stride[4] + x;
 #pragma unroll
   for (int c = 0; c < kChannels; ++c)
-    if (c < channels) out[c * p.out_stride[3]] = sum[c] / static_cast<Real>(count);
+    if (c < channels) out[c * p.own_stride[3]] = sum[c] / divisor;
 }
 
 }  // namespace
 }  // namespace stnls
 
-STNLS_API int stnls_cuda_patch_sum(const stnls::PatchSumProblem* p, int device, void* stream,
+STNLS_API int stnls_cuda_patch_sum(const stnls::PatchProblem* p, int device, void* stream,
                                    char* message, int64_t message_size) {
   using namespace stnls;
   return launch_on(device, message, message_size, [&] {

@@ -34,6 +34,17 @@ STNLS_HD Real reflect(Real x, int64_t length) {
   return x <= last ? x : period - x;
 }
 
+// Derivative of reflect(x) with respect to x: -1 where an odd number of reflections is needed.
+template <class Real>
+STNLS_HD Real reflect_sign(Real x, int64_t length) {
+  const Real last = static_cast<Real>(length - 1);
+  if (x >= Real(0) && x <= last) return Real(1);
+  if (length == 1) return Real(0);
+  const Real sign = x < Real(0) ? Real(-1) : Real(1);
+  const Real rest = std::fmod(std::fabs(x), Real(2) * last);
+  return rest <= last ? sign : -sign;
+}
+
 STNLS_HD bool inside(int64_t x, int64_t length) { return x >= 0 && x < length; }
 
 template <class Real>
@@ -60,6 +71,16 @@ STNLS_HD Corners<Real> bilinear_corners(Real x, int64_t length) {
   return c;
 }
 
+// The same for the derivative of the interpolation, the difference between the two pixels: at the
+// last pixel the upper corner is its mirror image, so that the derivative is that of the image
+// mirrored at the border.
+template <class Real>
+STNLS_HD Corners<Real> slope_corners(Real x, int64_t length) {
+  Corners<Real> c = bilinear_corners(x, length);
+  if (c.low + 1 >= length) c.high = length > 1 ? length - 2 : 0;
+  return c;
+}
+
 // Temporal slots: slot 0 is the query's own frame, then come the frames after it, then those
 // before it in falling order; the 2 wt + 1 frames slide inward at the ends of the sequence.
 STNLS_HD int64_t last_forward_frame(int64_t t, int64_t wt, int64_t frames) {
@@ -72,6 +93,11 @@ STNLS_HD int64_t last_forward_frame(int64_t t, int64_t wt, int64_t frames) {
 STNLS_HD int64_t slot_frame(int64_t t, int64_t slot, int64_t wt, int64_t frames) {
   const int64_t last = last_forward_frame(t, wt, frames);
   return t + slot <= last ? t + slot : last - slot;
+}
+
+// The slot in which a frame of the temporal window stands: the inverse of slot_frame.
+STNLS_HD int64_t frame_slot(int64_t t, int64_t frame, int64_t wt, int64_t frames) {
+  return frame >= t ? frame - t : last_forward_frame(t, wt, frames) - frame;
 }
 
 // Index of the window position that coincides with the anchor. Positions along one axis are

@@ -24,7 +24,13 @@ STNLS_API int64_t stnls_cpu_struct_size(int which) {
     case 2:
       return sizeof(stnls::ChainProblem);
     case 3:
-      return sizeof(stnls::PatchSumProblem);
+      return sizeof(stnls::PatchProblem);
+    case 4:
+      return sizeof(stnls::SearchGradProblem);
+    case 5:
+      return sizeof(stnls::FlowGradProblem);
+    case 6:
+      return sizeof(stnls::ChainGradProblem);
     default:
       return -1;
   }

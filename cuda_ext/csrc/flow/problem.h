@@ -26,4 +26,23 @@ struct ChainProblem {
   int64_t stride0, dtype;
 };
 
+// Gradients: `out` holds what the composition returned. fixed_*: see SearchGradProblem.
+struct FlowGradProblem {
+  FlowProblem flow;
+  const void* grad_out;  // as out
+  void* grad_forward;    // as forward, zeros at first
+  void* grad_backward;   // as backward, zeros at first
+  int64_t* fixed_forward;
+  int64_t* fixed_backward;
+  const double* fixed_scale;
+};
+
+struct ChainGradProblem {
+  ChainProblem chain;
+  const void* grad_out;  // as out
+  void* grad_steps;      // as steps, zeros at first
+  int64_t* fixed_steps;
+  const double* fixed_scale;
+};
+
 }  // namespace stnls

@@ -28,7 +28,11 @@ STNLS_HD int64_t query_count(const SearchProblem& p) {
   return p.batch * p.heads * p.frames * p.grid_height * p.grid_width;
 }
 
-STNLS_HD int64_t slot_count(const SearchProblem& p) { return 2 * p.wt + 1 - p.first_slot; }
+// Windows of one query: one for each slot, or one for each entry that is refined.
+STNLS_HD int64_t end_slot(const SearchProblem& p) {
+  return p.prior != nullptr ? p.windows : 2 * p.wt + 1;
+}
+STNLS_HD int64_t slot_count(const SearchProblem& p) { return end_slot(p) - p.first_slot; }
 
 // Entries in one query's output.
 STNLS_HD int64_t entry_count(const SearchProblem& p) {
@@ -89,8 +93,18 @@ struct Window {
   Pos anchor_h, anchor_w;
   int64_t offset_h, offset_w;
   int64_t frame;
-  bool finite;  // false: the flow was NaN or infinite, every candidate is invalid
+  bool finite;  // false: no place was given (NaN, infinite, empty): every candidate is invalid
 };
+
+// Offsets of an entry that is empty, and the size from which on those of an entry to refine count
+// as empty.
+constexpr int64_t kEmptyEntry = -100000000;
+template <class Index>
+STNLS_HD bool is_place(Index offset) {
+  if constexpr (std::is_floating_point<Index>::value)
+    return std::fabs(offset) < static_cast<Index>(-kEmptyEntry);
+  return offset > -100000 && offset < 100000;
+}
 
 template <class Real, bool kFloatGrid, bool kProduct>
 struct DirectSearch {
@@ -112,6 +126,7 @@ struct DirectSearch {
   }
 
   STNLS_HD Window<Pos> window(const Query& q, int64_t slot) const {
+    if (p.prior != nullptr) return window_of_prior(q, slot);
     Window<Pos> w;
     w.frame = slot_frame(q.t, slot, p.wt, p.frames);
     w.finite = true;
@@ -137,6 +152,38 @@ struct DirectSearch {
         }
       }
     }
+    place(h, v, &w);
+    return w;
+  }
+
+  STNLS_HD const Index* prior_of(const Query& q, int64_t entry) const {
+    const int64_t query =
+        (((q.b * p.heads + q.head) * p.frames + q.t) * p.grid_height + q.i) * p.grid_width + q.j;
+    return static_cast<const Index*>(p.prior) + (query * p.prior_entries + entry) * p.components;
+  }
+
+  // The window around an entry of an earlier search.
+  STNLS_HD Window<Pos> window_of_prior(const Query& q, int64_t entry) const {
+    Window<Pos> w;
+    const Index* at = prior_of(q, entry);
+    const Index dt = p.components == 3 ? *at++ : Index(0);
+    w.finite = is_place(at[0]) && is_place(at[1]) && is_place(dt);
+    w.frame = q.t;
+    Pos h = static_cast<Pos>(q.i * p.stride0), v = static_cast<Pos>(q.j * p.stride0);
+    if (w.finite) {
+      if constexpr (kFloatGrid)
+        w.frame = reflect(q.t + static_cast<int64_t>(std::floor(dt + Real(0.5))), p.frames);
+      else
+        w.frame = reflect(q.t + dt, p.frames);
+      h += at[0];
+      v += at[1];
+    }
+    place(h, v, &w);
+    return w;
+  }
+
+  STNLS_HD void place(Pos h, Pos v, Window<Pos>* window) const {
+    Window<Pos>& w = *window;
     w.anchor_h = reflect(h, p.height);
     w.anchor_w = reflect(v, p.width);
     if constexpr (kFloatGrid) {
@@ -146,7 +193,6 @@ struct DirectSearch {
       w.offset_h = window_offset(w.anchor_h, step(), p.ws, p.height, p.full_window != 0);
       w.offset_w = window_offset(w.anchor_w, step(), p.ws, p.width, p.full_window != 0);
     }
-    return w;
   }
 
   STNLS_HD bool valid(Pos h, Pos w) const { return inside(h, p.height) && inside(w, p.width); }
@@ -244,7 +290,7 @@ struct DirectSearch {
   STNLS_HD int64_t self_candidate(const Query& q) const {
     int64_t best = candidate(p.first_slot, 0, 0);
     double best_distance = infinity<double>();
-    for (int64_t slot = p.first_slot; slot <= 2 * p.wt; ++slot) {
+    for (int64_t slot = p.first_slot; slot < end_slot(p); ++slot) {
       const Window<Pos> w = window(q, slot);
       const double time = static_cast<double>(w.frame > q.t ? w.frame - q.t : q.t - w.frame);
       if (time >= best_distance) continue;
@@ -286,6 +332,7 @@ struct DirectSearch {
     Index dw = static_cast<Index>(position(w.anchor_w, at % p.ws, w.offset_w) -
                                   static_cast<Pos>(q.j * p.stride0));
     if (exactly_self) dt = dh = dw = Index(0);
+    if (p.prior != nullptr && !w.finite) dt = dh = dw = static_cast<Index>(kEmptyEntry);
     if (p.components == 3) *out++ = dt;
     out[0] = dh;
     out[1] = dw;
@@ -308,7 +355,7 @@ struct DirectSearch {
   STNLS_HD void write_every(const Query& q, int64_t self, Real* keys, Index* inds) const {
     const int64_t first = candidate(p.first_slot, 0, 0);
     const int64_t dropped = p.self_action == kRemove ? 1 : 0;
-    for (int64_t slot = p.first_slot; slot <= 2 * p.wt; ++slot) {
+    for (int64_t slot = p.first_slot; slot < end_slot(p); ++slot) {
       const Window<Pos> w = window(q, slot);
       // The anchor changes places with the first candidate (of its slot).
       const bool each = p.self_action == kAnchorEach;
@@ -323,6 +370,7 @@ struct DirectSearch {
           place -= first + dropped;
           keys[place] = key_to_distance(key_at(q, w, i, j));
           write_offsets(q, id, is_exact_self(id, self), inds + place * p.components);
+          if (p.source != nullptr) source_of(inds)[place] = static_cast<int32_t>(slot);
         }
       }
     }
@@ -339,7 +387,7 @@ struct DirectSearch {
     const int64_t first = candidate(p.first_slot, 0, 0);
     const bool swaps = swaps_slots(self);
     BestList<Real, Index> list{keys, inds, p.components, p.k};
-    for (int64_t slot = p.first_slot; slot <= 2 * p.wt; ++slot) {
+    for (int64_t slot = p.first_slot; slot < end_slot(p); ++slot) {
       const Window<Pos> w = window(q, slot);
       const bool starts = slot == p.first_slot;
       const bool new_list = starts || p.keep == kBestOfEach;
@@ -372,7 +420,14 @@ struct DirectSearch {
       const int64_t id = static_cast<int64_t>(inds[e * p.components]);
       keys[e] = key_to_distance(keys[e]);
       write_offsets(q, id, is_exact_self(id, self), inds + e * p.components);
+      if (p.source != nullptr) source_of(inds)[e] = static_cast<int32_t>(id / (p.ws * p.ws));
     }
+  }
+
+  // The sources of one query, whose offsets begin at inds.
+  STNLS_HD int32_t* source_of(const Index* inds) const {
+    return static_cast<int32_t*>(p.source) +
+           (inds - static_cast<const Index*>(p.inds)) / p.components;
   }
 
   // The anchored entry carries the exact offset (0, 0, 0), also where the grid only came near it.

@@ -734,9 +734,9 @@ void run_patch_size(const SearchProblem& p, int64_t threads) {
 }  // namespace
 
 bool tiles_apply(const SearchProblem& p) {
-  return p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 && p.stride0 == 1 &&
-         p.stride_query == 1 && p.keep != kEvery && p.channels > 0 && phases_of(p) > 0 &&
-         p.query_height == p.height && p.query_width == p.width;
+  return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
+         p.stride0 == 1 && p.stride_query == 1 && p.keep != kEvery && p.channels > 0 &&
+         phases_of(p) > 0 && p.query_height == p.height && p.query_width == p.width;
 }
 
 void search_tiles(const SearchProblem& p, int64_t threads) {

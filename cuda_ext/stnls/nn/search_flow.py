@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks, _ops, _precision
 from stnls._errors import StnlsTypeError
 
 
@@ -29,15 +29,16 @@ def search_flow(fflow: Tensor, bflow: Tensor, wt: int, stride0: int = 1) -> Tens
 
     Args:
         fflow: (B, T, 2, H, W), channel 0 = dx, 1 = dy in pixels; ``fflow[:, t]`` leads from frame t
-            to t + 1 on the grid of frame t. The last frame's is not read. float32 or float64.
+            to t + 1 on the grid of frame t. The last frame's is not read. float32 or float64;
+            float16 and bfloat16 are taken as float32.
         bflow: the same shape; ``bflow[:, t]`` leads from frame t to t - 1. The first is not read.
         wt: frames before and after the query's own (≥ 0).
         stride0: pixels between queries.
 
     Returns:
         (B, T, min(2 wt + 1, T) - 1, 2, nH, nW), slots 1, 2, … of `NonLocalSearch` (slot 0 is the
-        query's own frame), nH = (H - 1) // stride0 + 1. NaN where the path meets a flow that is not
-        finite.
+        query's own frame), nH = (H - 1) // stride0 + 1; differentiable with respect to both flows.
+        NaN where the path meets a flow that is not finite.
 
     Raises:
         StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
@@ -48,9 +49,11 @@ def search_flow(fflow: Tensor, bflow: Tensor, wt: int, stride0: int = 1) -> Tens
     fflow = _flow("fflow", fflow, "(B, T, 2, H, W)")
     bflow = _flow("bflow", bflow, "(B, T, 2, H, W)")
     _checks.same_place("fflow", fflow, "bflow", bflow)
+    fflow, bflow = _precision.unified(fflow, bflow)
     _checks.same_dtype("fflow", fflow, "bflow", bflow)
     _checks.same("shape", "fflow", tuple(fflow.shape), "bflow", tuple(bflow.shape))
     slots = max(0, min(2 * wt + 1, fflow.shape[1]) - 1)
+    fflow, bflow = _precision.widened(fflow), _precision.widened(bflow)
     return cast(Tensor, _ops.compose_slots(fflow, bflow, wt, slots, stride0))
 
 
@@ -62,11 +65,13 @@ def compose_flow(steps: Tensor, *, stride0: int = 1) -> Tensor:
 
     Args:
         steps: (B, N, 2, H, W), channel 0 = dx, 1 = dy in pixels; ``steps[:, n]`` leads from the
-            n-th frame of the path to the next, on the grid of the n-th. float32 or float64.
+            n-th frame of the path to the next, on the grid of the n-th. float32 or float64; float16
+            and bfloat16 are taken as float32.
         stride0: pixels between queries.
 
     Returns:
-        (B, N, 2, nH, nW): ``[:, n]`` leads from the first frame to the (n + 1)-th after it.
+        (B, N, 2, nH, nW): ``[:, n]`` leads from the first frame to the (n + 1)-th after it;
+        differentiable with respect to the steps.
 
     Raises:
         StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
@@ -74,4 +79,4 @@ def compose_flow(steps: Tensor, *, stride0: int = 1) -> Tensor:
     """
     _checks.positive_int("stride0", stride0)
     steps = _flow("steps", steps, "(B, N, 2, H, W)")
-    return cast(Tensor, _ops.compose_chain(steps, stride0))
+    return cast(Tensor, _ops.compose_chain(_precision.widened(steps), stride0))

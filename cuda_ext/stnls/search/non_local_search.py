@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks
 from stnls._errors import StnlsTypeError
 from stnls.nn.search_flow import search_flow
-from stnls.search._options import (
-    SearchOptions,
-    check_flow,
-    check_sizes,
-    check_videos,
-    split_heads,
-)
+from stnls.search._base import SearchModule
+from stnls.search._options import SearchOptions, search_videos
 
 
-class NonLocalSearch(nn.Module):
+class NonLocalSearch(SearchModule):
     r"""Finds, for every query patch of a video, its K best matches in space and time.
 
     For the query at pixel :math:`x = (i, j) \cdot` ``stride0`` of frame :math:`t` and every
@@ -102,7 +97,6 @@ class NonLocalSearch(nn.Module):
         _checks.only_default("pt", pt, 1)
         _checks.only_default("ws_interior", ws_interior, 0)
         _checks.only_default("normalize_bwd", normalize_bwd, False)
-        self.k_agg = _checks.any_int("k_agg", k_agg)
         self.strideQ = strideQ
         self.options = SearchOptions(
             ws=ws,
@@ -123,6 +117,7 @@ class NonLocalSearch(nn.Module):
             off_Wq=off_Wq,
             stride_query=stride0 if strideQ is None else strideQ,
             itype=itype,
+            k_agg=k_agg,
         )
 
     def forward(self, vid0: Tensor, vid1: Tensor, *flow: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +126,8 @@ class NonLocalSearch(nn.Module):
         Called as ``(vid0, vid1, flows)``, ``(vid0, vid1, fflow, bflow)`` or ``(vid0, vid1)``.
 
         Args:
-            vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W), float32 or float64.
+            vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W); float32 or float64, or
+                float16 or bfloat16, which are computed in float32 (as are their flows).
             vid1: key video, the same.
             flow: nothing (zero flow); or one tensor ``flows``, (B, T, S, 2, nH, nW) or
                 (B, HD_f, T, S, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, for the 2 wt slots
@@ -141,10 +137,12 @@ class NonLocalSearch(nn.Module):
                 not finite makes the slot's candidates invalid.
 
         Returns:
-            dists: (B, HD, T, nH, nW, K), the video's dtype; +inf ("l2") or -inf ("prod") marks a
-                position outside the frame.
+            dists: (B, HD, T, nH, nW, K), float64 for float64 videos, else float32; +inf ("l2") or
+                -inf ("prod") marks a position outside the frame. Differentiable with respect to the
+                videos and, for itype "float", the flow.
             inds: (B, HD, T, nH, nW, K, 3), the offsets (dt, dh, dw) from query to match, in frames
-                and pixels; int32 for itype "int", else the video's dtype.
+                and pixels; int32 for itype "int", else the dtype of dists, and differentiable with
+                respect to the flow (dh, dw).
 
         Raises:
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together, and for
@@ -152,46 +150,14 @@ class NonLocalSearch(nn.Module):
 
         """
         o = self.options
-        layout = "(B, T, C, H, W) or (B, HD, T, C, H, W)"
-        query = split_heads(_checks.tensor("vid0", vid0, (5, 6), layout), o.nheads, "vid0")
-        key = split_heads(_checks.tensor("vid1", vid1, (5, 6), layout), o.nheads, "vid1")
-        check_videos(query, key, ("vid0", "vid1"))
-        if self.strideQ is None:
-            check_sizes(query, key)
-        _checks.enough_frames(query.shape[2], o.wt)
-        flows = self._flows(flow, query, key)
-        return o.run(query, key, flows, with_time=True)
-
-    def _flows(self, flow: tuple[Tensor, ...], query: Tensor, key: Tensor) -> Tensor | None:
-        o = self.options
-        if len(flow) == 0:
-            return None
         if len(flow) == 2:
-            flows = search_flow(flow[0], flow[1], o.wt, o.stride0)
-        elif len(flow) == 1:
-            flows = flow[0]
-        else:
+            flow = (search_flow(flow[0], flow[1], o.wt, o.stride0),)
+        if len(flow) > 1:
             raise StnlsTypeError(
                 "call as (vid0, vid1), (vid0, vid1, flows) or (vid0, vid1, fflow, bflow), not with "
                 f"{2 + len(flow)} tensors"
             )
         layout = "(B, T, S, 2, nH, nW) or (B, HD, T, S, 2, nH, nW)"
-        flows = _checks.tensor("flows", flows, (6, 7), layout)
-        if flows.ndim == 6:
-            flows = flows.unsqueeze(1)
-        check_flow(flows, query, "flows", "vid0", o)
-        expected = (
-            query.shape[0],
-            flows.shape[1],
-            query.shape[2],
-            (2 * o.wt, 2 * o.wt + 1),
-            2,
-            _ops.grid_size(key.shape[-2], o.stride0),
-            _ops.grid_size(key.shape[-1], o.stride0),
-        )
-        _checks.shape("flows", flows, expected, "(B, HD, T, S, 2, nH, nW)")
-        return flows
-
-    def extra_repr(self) -> str:
-        """Parameters for `print(module)`."""
-        return str(self.options).removeprefix("SearchOptions(").removesuffix(")")
+        flows = _checks.tensor("flows", flow[0], (6, 7), layout) if flow else None
+        slots = (2 * o.wt, 2 * o.wt + 1)
+        return search_videos(o, vid0, vid1, flows, slots=slots, one_size=self.strideQ is None)

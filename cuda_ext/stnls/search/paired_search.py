@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
 
 from stnls import _checks, _ops
 from stnls._errors import StnlsValueError
+from stnls.search._base import SearchModule
 from stnls.search._options import (
     SearchOptions,
-    check_flow,
     check_sizes,
-    check_videos,
+    search_videos,
     split_heads,
+    take_places,
+    take_videos,
 )
 
 
-class PairedSearch(nn.Module):
+class PairedSearch(SearchModule):
     """Finds, for every query patch of one frame, its K best matches in another frame.
 
     The window and the distance are those of `NonLocalSearch`, for one pair of frames.
@@ -58,7 +63,6 @@ class PairedSearch(nn.Module):
         _checks.only_default("pt", pt, 1)
         _checks.only_default("normalize_bwd", normalize_bwd, False)
         _checks.one_of("self_action", self_action, (None, "anchor", "anchor_self", "anchor_each"))
-        self.k_agg = _checks.any_int("k_agg", k_agg)
         self.options = SearchOptions(
             ws=ws,
             wt=0,
@@ -78,21 +82,24 @@ class PairedSearch(nn.Module):
             off_Wq=off_Wq,
             stride_query=stride0,
             itype=itype,
+            k_agg=k_agg,
         )
 
     def forward(self, frame0: Tensor, frame1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """Searches for the patches of `frame0` in `frame1`.
 
         Args:
-            frame0: query frame, (B, C, H, W) or (B, HD, C/HD, H, W), float32 or float64.
+            frame0: query frame, (B, C, H, W) or (B, HD, C/HD, H, W); dtypes as for
+                `NonLocalSearch`.
             frame1: key frame, the same.
             flow: (B, 2, nH, nW) or (B, HD_f, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, on the
                 grid of queries. Frames of one head are searched with each head of the flow.
 
         Returns:
-            dists: (B, HD, nH, nW, K), the frames' dtype; infinite for invalid positions.
+            dists: (B, HD, nH, nW, K), float64 for float64 frames, else float32; infinite for
+                invalid positions.
             inds: (B, HD, nH, nW, K, 2), the offsets (dh, dw) from query to match in pixels; int32
-                for itype "int", else the frames' dtype.
+                for itype "int", else the dtype of dists.
 
         Raises:
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
@@ -103,9 +110,9 @@ class PairedSearch(nn.Module):
         flow = _checks.tensor("flow", flow, (4, 5), "(B, 2, nH, nW) or (B, HD, 2, nH, nW)")
         if flow.ndim == 4:
             flow = flow.unsqueeze(1)
-        check_videos(query, key, ("frame0", "frame1"))
+        query, key = take_videos(query, key, ("frame0", "frame1"))
         check_sizes(query, key)
-        check_flow(flow, query, "flow", "frame0", o)
+        flow = take_places(flow, query, "flow", "frame0", o)
         expected = (
             query.shape[0],
             flow.shape[1],
@@ -125,12 +132,50 @@ class PairedSearch(nn.Module):
         dists, inds = o.run(query, key, flow[:, :, None, None], with_time=False)
         return dists.squeeze(2), inds.squeeze(2)
 
+    def paired_vids(
+        self, vid0: Tensor, vid1: Tensor, flows: Tensor, wt: int, skip_self: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Searches every frame of a video in every frame of its temporal window.
+
+        The result is that of `NonLocalSearch` with ``topk_mode="each"``.
+
+        Args:
+            vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W).
+            vid1: key video, the same.
+            flows: (B, T, 2 wt, 2, nH, nW) or (B, HD_f, T, 2 wt, 2, nH, nW), flow for the slots
+                after the own frame, as `stnls.nn.search_flow` returns it; the own has none.
+            wt: frames before and after the query's own (≥ 0).
+            skip_self: leave out the query's own frame.
+
+        Returns:
+            dists: (B, HD, T, nH, nW, S K), slot by slot, S = 2 wt + 1 slots (one less with
+                `skip_self`).
+            inds: (B, HD, T, nH, nW, S K, 3), the offsets (dt, dh, dw).
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for tensors that do not fit together, and for
+                T < 2 wt + 1.
+
+        """
+        _checks.positive_int("wt", wt, minimum=1 if skip_self else 0)
+        o = replace(self.options, wt=wt, topk_mode="each" if self.options.k > 0 else "all")
+        if skip_self:
+            action = "remove_ref_frame"
+            if o.self_action is not None:
+                action = "anchor_and_remove_ref_frame"
+            o = replace(o, self_action=action)
+        return search_videos(o, vid0, vid1, flows, slots=(2 * wt,))
+
+    def _components(self) -> int:
+        return 2
+
+    def _shape(self, b: int, t: int, c: int, h: int, w: int) -> Sequence[int]:
+        # One pair for every frame.
+        heads = self.options.nheads
+        return (b * t, heads, 1, c // heads, h, w)
+
     def _heads(self, frame: Tensor, name: str) -> Tensor:
         """(B, C, H, W) or (B, HD, C, H, W) as (B, HD, 1, C, H, W)."""
         frame = _checks.tensor(name, frame, (4, 5), "(B, C, H, W) or (B, HD, C, H, W)")
         with_time = frame.unsqueeze(1) if frame.ndim == 4 else frame.unsqueeze(2)
         return split_heads(with_time, self.options.nheads, name)
-
-    def extra_repr(self) -> str:
-        """Parameters for `print(module)`."""
-        return str(self.options).removeprefix("SearchOptions(").removesuffix(")")

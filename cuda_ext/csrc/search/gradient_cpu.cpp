@@ -1,0 +1,161 @@
+// Every band of rows of a gradient belongs to one thread, which takes the entries in raster order:
+// the sums do not depend on the number of threads, nor on how the bands are cut.
+#include <algorithm>
+
+#include "../common/parallel.h"
+#include "../common/status.h"
+#include "gradient.h"
+
+namespace stnls {
+namespace {
+
+// A video's gradient, of which one thread owns the rows top .. bottom - 1 of all frames.
+struct Band {
+  int64_t b, head, top, bottom;
+  bool holds(int64_t row) const { return row >= top && row < bottom; }
+};
+
+template <class Work>
+void for_bands(const SearchProblem& p, int64_t height, int64_t threads, Work&& work) {
+  const int64_t planes = p.batch * p.heads;
+  if (planes == 0) return;
+  const int64_t bands =
+      threads == 1 ? 1 : std::max<int64_t>(1, std::min(height, (4 * threads) / planes));
+  parallel_for(planes * bands, threads, [&](int64_t item, int64_t) {
+    const int64_t plane = item / bands, band = item % bands;
+    work(
+        Band{plane / p.heads, plane % p.heads, height * band / bands, height * (band + 1) / bands});
+  });
+}
+
+template <class Real, bool kFloatGrid, bool kProduct>
+class VideoGradients {
+ public:
+  using Gradient = SearchGradient<Real, kFloatGrid, kProduct>;
+  using Entry = typename Gradient::Entry;
+  using Taps = typename Gradient::Taps;
+
+  explicit VideoGradients(const SearchGradProblem& problem)
+      : g(problem), p(problem.search), gradient(problem) {
+    tap_low = p.dilation * p.patch_offset;
+    tap_high = p.dilation * (p.ps - 1 + p.patch_offset);
+  }
+
+  void of_query(const Band& band) const {
+    for_entries(band, [&](const Query& q, const Entry& e) {
+      const int64_t centre = gradient.query_row(q);
+      if (misses(band, centre + tap_low, centre + tap_high, p.query_height)) return;
+      const Real* query = gradient.query_plane(q);
+      const Real* key = gradient.key_plane(q, e.frame);
+      Real* grad = plane_of(g.grad_query, g.grad_query_stride, q, q.t);
+      gradient.for_taps(
+          q, e, [&](int64_t row, const Taps&) { return band.holds(row); },
+          [&](int64_t row, int64_t column, const Taps& t) {
+            const int64_t from = row * p.query_stride[4] + column;
+            const int64_t to = row * g.grad_query_stride[4] + column;
+            for (int64_t c = 0; c < p.channels; ++c)
+              grad[to + c * g.grad_query_stride[3]] +=
+                  Gradient::query_slope(e.weight, query[from + c * p.query_stride[3]],
+                                        gradient.read(key + c * p.key_stride[3], t));
+          });
+    });
+  }
+
+  void of_key(const Band& band) const {
+    for_entries(band, [&](const Query& q, const Entry& e) {
+      const int64_t centre = static_cast<int64_t>(e.h);
+      if (misses(band, centre + tap_low, centre + tap_high + 1, p.height)) return;
+      const Real* query = gradient.query_plane(q);
+      const Real* key = gradient.key_plane(q, e.frame);
+      Real* grad = plane_of(g.grad_key, g.grad_key_stride, q, e.frame);
+      gradient.for_taps(
+          q, e,
+          [&](int64_t, const Taps& t) { return band.holds(t.row[0]) || band.holds(t.row[1]); },
+          [&](int64_t row, int64_t column, const Taps& t) {
+            const int64_t from = row * p.query_stride[4] + column;
+            for (int64_t c = 0; c < p.channels; ++c) {
+              const Real slope = Gradient::key_slope(e.weight, query[from + c * p.query_stride[3]],
+                                                     gradient.read(key + c * p.key_stride[3], t));
+              Real* to = grad + c * g.grad_key_stride[3];
+              for (int corner = 0; corner < (kFloatGrid ? 2 : 1); ++corner) {
+                if (!band.holds(t.row[corner])) continue;
+                Real* line = to + t.row[corner] * g.grad_key_stride[4];
+                const Real weight = slope * t.row_weight[corner];
+                line[t.column[0]] += weight * t.column_weight[0];
+                if constexpr (kFloatGrid) line[t.column[1]] += weight * t.column_weight[1];
+              }
+            }
+          });
+    });
+  }
+
+ private:
+  const SearchGradProblem& g;
+  const SearchProblem& p;
+  const Gradient gradient;
+  int64_t tap_low, tap_high;
+
+  // Whether rows low .. high, all inside the frame, lie outside the band; rows that are reflected
+  // may come anywhere.
+  static bool misses(const Band& band, int64_t low, int64_t high, int64_t height) {
+    return low >= 0 && high < height && (high < band.top || low >= band.bottom);
+  }
+
+  static Real* plane_of(void* grad, const int64_t* stride, const Query& q, int64_t frame) {
+    return static_cast<Real*>(grad) + q.b * stride[0] + q.head * stride[1] + frame * stride[2];
+  }
+
+  template <class Visit>
+  void for_entries(const Band& band, Visit&& visit) const {
+    const int64_t grid = p.grid_height * p.grid_width;
+    for (int64_t t = 0; t < p.frames; ++t) {
+      for (int64_t place = 0; place < grid; ++place) {
+        const Query q{band.b, band.head, t, place / p.grid_width, place % p.grid_width};
+        const int64_t index = ((band.b * p.heads + band.head) * p.frames + t) * grid + place;
+        for (int64_t k = 0; k < gradient.used; ++k) {
+          Entry e;
+          if (gradient.entry(q, index * gradient.entries + k, &e) && e.weight != Real(0))
+            visit(q, e);
+        }
+      }
+    }
+  }
+};
+
+template <class Real, bool kFloatGrid, bool kProduct>
+void differentiate(const SearchGradProblem& g, int64_t threads) {
+  const SearchProblem& p = g.search;
+  const VideoGradients<Real, kFloatGrid, kProduct> videos(g);
+  if (g.grad_query != nullptr && g.grad_dists != nullptr)
+    for_bands(p, p.query_height, threads, [&](const Band& band) { videos.of_query(band); });
+  if (g.grad_key != nullptr && g.grad_dists != nullptr)
+    for_bands(p, p.height, threads, [&](const Band& band) { videos.of_key(band); });
+  if constexpr (kFloatGrid) {
+    if (g.grad_flow == nullptr && g.grad_prior == nullptr) return;
+    const SearchGradient<Real, kFloatGrid, kProduct> places(g);
+    const int64_t rows = p.batch * p.heads * p.frames * p.grid_height;
+    parallel_for(rows, threads, [&](int64_t row, int64_t) {
+      for (int64_t j = 0; j < p.grid_width; ++j) places.run_places(row * p.grid_width + j);
+    });
+  }
+}
+
+template <class Real>
+void differentiate(const SearchGradProblem& g, int64_t threads) {
+  if (g.search.float_grid)
+    g.search.product ? differentiate<Real, true, true>(g, threads)
+                     : differentiate<Real, true, false>(g, threads);
+  else
+    g.search.product ? differentiate<Real, false, true>(g, threads)
+                     : differentiate<Real, false, false>(g, threads);
+}
+
+}  // namespace
+}  // namespace stnls
+
+STNLS_API int stnls_cpu_search_gradient(const stnls::SearchGradProblem* g, int64_t threads) {
+  return stnls::guarded([&] {
+    g->search.dtype == stnls::kFloat64 ? stnls::differentiate<double>(*g, threads)
+                                       : stnls::differentiate<float>(*g, threads);
+  });
+}

@@ -1,0 +1,97 @@
+"""Floating-point operations of the operators by their definition, for `torch.utils.flop_counter`
+and the `flops` of the modules. What the kernels save by sharing work is not subtracted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch.utils.flop_counter import register_flop_formula
+
+from stnls._ops import _patches, _search
+from stnls._ops._patches import PatchSettings
+from stnls._ops._registry import grid_size
+from stnls._ops._search import SearchSettings
+
+BILINEAR = 7
+"""Four products and three sums for an interpolated pixel."""
+
+
+def search_flops(
+    query: Sequence[int], key: Sequence[int], s: SearchSettings, windows: int | None = None
+) -> int:
+    """Of a search of (B, HD, T, C, H, W) videos; every candidate counts."""
+    b, heads, frames, channels = query[:4]
+    queries = grid_size(key[-2], s.stride0) * grid_size(key[-1], s.stride0) * b * heads * frames
+    slots = 2 * s.wt + 1 - s.first_slot if windows is None else windows
+    term = (2 if s.dist_type == "prod" else 3) + (BILINEAR if s.float_grid else 0)
+    return queries * slots * s.ws**2 * s.ps**2 * channels * term
+
+
+def patch_flops(video: Sequence[int], weights: Sequence[int], s: PatchSettings) -> int:
+    """Of a weighted patch sum of a (B, HD, T, C, H, W) video; every entry counts."""
+    term = 2 + (BILINEAR if s.float_grid else 0)
+    return math.prod(weights) * s.ps**2 * video[3] * term
+
+
+@register_flop_formula(_search.search)
+def _(query: Any, key: Any, flow: Any, *args: Any, **_: Any) -> int:
+    return search_flops(query, key, SearchSettings(*args))
+
+
+@register_flop_formula(_search.refine)
+def _(query: Any, key: Any, prior: Any, windows: int, *args: Any, **_: Any) -> int:
+    return search_flops(query, key, SearchSettings(*args), windows)
+
+
+@register_flop_formula(_search.search_gradient)
+def _(
+    grad_dists: Any,
+    grad_inds: Any,
+    query: Any,
+    key: Any,
+    flow: Any,
+    prior: Any,
+    dists: Any,
+    inds: Any,
+    source: Any,
+    windows: int,
+    of_query: bool,
+    of_key: bool,
+    of_places: bool,
+    deterministic: bool,
+    *args: Any,
+    **_: Any,
+) -> int:
+    s = SearchSettings(*args)
+    entries = math.prod(dists[:-1]) * (min(s.k_agg, dists[-1]) if s.k_agg > 0 else dists[-1])
+    read = BILINEAR if s.float_grid else 0
+    # A difference and a product for each; the key's is spread over four pixels on the real grid.
+    term = (read + 4) * (of_query + of_key) + (2 * read + 4) * of_places
+    return int(entries * s.ps**2 * query[3] * term)
+
+
+@register_flop_formula(_patches.patch_sum)
+def _(video: Any, weights: Any, inds: Any, *args: Any, **_: Any) -> int:
+    return patch_flops(video, weights, PatchSettings(*args))
+
+
+@register_flop_formula(_patches.patch_scatter)
+def _(own: Any, weights: Any, inds: Any, deterministic: bool, *args: Any, **_: Any) -> int:
+    s = PatchSettings(*args)
+    return patch_flops(own[:2] + own[3:] if s.stacked else own, weights, s)
+
+
+@register_flop_formula(_patches.patch_dot)
+def _(
+    video: Any,
+    own: Any,
+    weights: Any,
+    inds: Any,
+    of_weights: bool,
+    of_inds: bool,
+    *args: Any,
+    **_: Any,
+) -> int:
+    return patch_flops(video, weights, PatchSettings(*args)) * (of_weights + 2 * of_inds)

@@ -1,0 +1,254 @@
+"""Gathering the patches that entries point to, scattering patches to them, and the gradients."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from stnls import _checks, _native
+from stnls._ops import _reproducible
+from stnls._ops._registry import (
+    DTYPES,
+    define,
+    nothing,
+    pointer,
+    rows_contiguous,
+    run,
+    schema_of,
+)
+
+
+class PatchSettings(NamedTuple):
+    """Arguments of the operators that are no tensors; csrc/aggregate/problem.h explains them."""
+
+    ps: int
+    stride0: int
+    dilation: int
+    reflect_bounds: bool
+    use_adj: bool
+    float_grid: bool
+    stacked: bool
+    normalize: bool
+    heads_last: bool
+
+
+def _describe(
+    p: _native.PatchProblem,
+    s: PatchSettings,
+    video: Tensor,
+    own: Tensor,
+    weights: Tensor,
+    inds: Tensor,
+) -> None:
+    """Sizes and pointers for contiguous weights and offsets; own is (B, HD, [K,] T, C, H, W)."""
+    p.video, p.own = video.data_ptr(), own.data_ptr()
+    p.weights, p.inds = weights.data_ptr(), inds.data_ptr()
+    p.video_stride = _native.i64_array(video.stride()[:5])
+    own_stride = list(own.stride())
+    if s.stacked:
+        p.own_entry_stride = own_stride.pop(2)
+    p.own_stride = _native.i64_array(own_stride[:5])
+    p.batch, p.heads, p.frames, p.channels, p.height, p.width = video.shape
+    p.grid_height, p.grid_width, p.k = weights.shape[3:]
+    p.ps, p.patch_offset, p.dilation = s.ps, 0 if s.use_adj else -(s.ps // 2), s.dilation
+    p.stride0, p.reflect_bounds = s.stride0, s.reflect_bounds
+    p.float_grid, p.dtype = s.float_grid, DTYPES[video.dtype]
+    p.stacked, p.normalize = s.stacked, s.normalize
+
+
+def _own_output(video: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
+    b, heads, t, c, h, w = video.shape
+    if s.stacked:
+        return video.new_empty((b, heads, weights.shape[-1], t, c, h, w))
+    # heads_last: the caller folds the heads back into the channels, so that they lie beside them.
+    if s.heads_last:
+        return video.new_empty((b, t, heads, c, h, w)).permute(0, 2, 1, 3, 4, 5)
+    return video.new_empty((b, heads, t, c, h, w))
+
+
+@functools.lru_cache(maxsize=256)
+def _check_covered(height: int, width: int, s: PatchSettings) -> None:
+    _checks.covered(height, width, s.ps, s.stride0, s.dilation, s.use_adj)
+
+
+def _sum(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
+    s = PatchSettings(*args)
+    if s.normalize:
+        _check_covered(video.shape[-2], video.shape[-1], s)
+    video, weights, inds = rows_contiguous(video), weights.contiguous(), inds.contiguous()
+    out = _own_output(video, weights, s)
+    if out.numel() > 0:
+        p = _native.PatchProblem()
+        _describe(p, s, video, out, weights, inds)
+        run("patch_sum", p, out.device)
+    return out
+
+
+def _sum_fake(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
+    return _own_output(video, weights, PatchSettings(*args))
+
+
+def _video_output(own: Tensor, s: PatchSettings) -> Tensor:
+    """Zeros of the sizes of the video, in the memory layout of the queries' own pixels."""
+    if s.stacked:
+        own = own[:, :, 0] if own.shape[2] > 0 else own.sum(2)
+    b, heads, t, c, h, w = own.shape
+    if s.heads_last:
+        return own.new_zeros((b, t, heads, c, h, w)).permute(0, 2, 1, 3, 4, 5)
+    return own.new_zeros((b, heads, t, c, h, w))
+
+
+def _scatter(own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *args: Any) -> Tensor:
+    s = PatchSettings(*args)
+    own, weights, inds = rows_contiguous(own), weights.contiguous(), inds.contiguous()
+    out = _video_output(own, s)
+    if out.numel() == 0 or weights.numel() == 0:
+        return out
+    p = _native.PatchProblem()
+    _describe(p, s, out, own, weights, inds)
+    if not deterministic:
+        run("patch_scatter", p, out.device)
+        return out
+    bound = _reproducible.largest(own) * _reproducible.largest(weights)
+    scale = _reproducible.scale_for(bound, weights[0, 0].numel() * s.ps * s.ps)
+    fixed = torch.zeros_like(out, dtype=torch.int64)
+    p.fixed_video, p.fixed_scale = fixed.data_ptr(), scale.data_ptr()
+    run("patch_scatter", p, out.device)
+    return _reproducible.finish(fixed, scale, out)
+
+
+def _scatter_fake(
+    own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *args: Any
+) -> Tensor:
+    return _video_output(own, PatchSettings(*args))
+
+
+def _dot(
+    video: Tensor,
+    own: Tensor,
+    weights: Tensor,
+    inds: Tensor,
+    of_weights: bool,
+    of_inds: bool,
+    *args: Any,
+) -> tuple[Tensor, Tensor]:
+    s = PatchSettings(*args)
+    video, own = rows_contiguous(video), rows_contiguous(own)
+    weights, inds = weights.contiguous(), inds.contiguous()
+    to_weights = torch.zeros_like(weights) if of_weights else None
+    to_inds = torch.zeros_like(inds) if of_inds else None
+    if weights.numel() > 0 and video.numel() > 0:
+        p = _native.PatchProblem()
+        _describe(p, s, video, own, weights, inds)
+        p.grad_weights, p.grad_inds = pointer(to_weights), pointer(to_inds)
+        run("patch_dot", p, video.device)
+    return (
+        nothing(video) if to_weights is None else to_weights,
+        nothing(video) if to_inds is None else to_inds,
+    )
+
+
+def _dot_fake(
+    video: Tensor,
+    own: Tensor,
+    weights: Tensor,
+    inds: Tensor,
+    of_weights: bool,
+    of_inds: bool,
+    *args: Any,
+) -> tuple[Tensor, Tensor]:
+    return (
+        weights.new_empty(weights.shape) if of_weights else nothing(video),
+        inds.new_empty(inds.shape) if of_inds else nothing(video),
+    )
+
+
+_SETTINGS = schema_of(PatchSettings)
+
+patch_dot = define(
+    "patch_dot",
+    "Tensor video, Tensor own, Tensor weights, Tensor inds, bool of_weights, bool of_inds, "
+    + _SETTINGS,
+    "(Tensor, Tensor)",
+    _dot,
+    _dot_fake,
+)
+
+
+def _coverage(length: int, grid: int, s: PatchSettings, like: Tensor) -> Tensor:
+    """Number of patches that cover each pixel along an axis, (length,)."""
+    start = 0 if s.use_adj else -(s.ps // 2)
+    pixels = torch.arange(length, device=like.device)
+    taps = s.dilation * (torch.arange(s.ps, device=like.device) + start)
+    origins = pixels[:, None] - taps
+    hits = (origins % s.stride0 == 0) & (origins >= 0) & (origins < grid * s.stride0)
+    return hits.sum(1).to(like.dtype)
+
+
+def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    video, weights, inds, *args = inputs
+    ctx.settings = args
+    ctx.save_for_backward(video, weights, inds)
+
+
+def _sum_backward(ctx: Any, grad: Tensor) -> Any:
+    video, weights, inds = ctx.saved_tensors
+    s = PatchSettings(*ctx.settings)
+    if s.normalize:
+        rows = _coverage(grad.shape[-2], weights.shape[3], s, grad)
+        columns = _coverage(grad.shape[-1], weights.shape[4], s, grad)
+        grad = grad / (rows[:, None] * columns)
+    of_video, of_weights, of_inds = ctx.needs_input_grad[:3]
+    of_inds = of_inds and s.float_grid
+    to_video = to_weights = to_inds = None
+    if of_video:
+        deterministic = _reproducible.wanted(grad.device)
+        to_video = patch_scatter(grad, weights, inds, deterministic, *ctx.settings)
+    if of_weights or of_inds:
+        dots = patch_dot(video, grad, weights, inds, of_weights, of_inds, *ctx.settings)
+        to_weights, to_inds = dots[0] if of_weights else None, dots[1] if of_inds else None
+    return to_video, to_weights, to_inds, *(None,) * len(ctx.settings)
+
+
+patch_sum = define(
+    "patch_sum",
+    f"Tensor video, Tensor weights, Tensor inds, {_SETTINGS}",
+    "Tensor",
+    _sum,
+    _sum_fake,
+    backward=_sum_backward,
+    setup_context=_sum_context,
+)
+
+
+def _scatter_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    own, weights, inds, _, *args = inputs
+    ctx.settings = args
+    ctx.save_for_backward(own, weights, inds)
+
+
+def _scatter_backward(ctx: Any, grad: Tensor) -> Any:
+    own, weights, inds = ctx.saved_tensors
+    s = PatchSettings(*ctx.settings)._replace(normalize=False)
+    of_own, of_weights, of_inds = ctx.needs_input_grad[:3]
+    of_inds = of_inds and s.float_grid
+    to_own = patch_sum(grad, weights, inds, *s) if of_own else None
+    to_weights = to_inds = None
+    if of_weights or of_inds:
+        dots = patch_dot(grad, own, weights, inds, of_weights, of_inds, *s)
+        to_weights, to_inds = dots[0] if of_weights else None, dots[1] if of_inds else None
+    return to_own, to_weights, to_inds, None, *(None,) * len(ctx.settings)
+
+
+patch_scatter = define(
+    "patch_scatter",
+    f"Tensor own, Tensor weights, Tensor inds, bool deterministic, {_SETTINGS}",
+    "Tensor",
+    _scatter,
+    _scatter_fake,
+    backward=_scatter_backward,
+    setup_context=_scatter_context,
+)

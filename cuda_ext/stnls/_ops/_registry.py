@@ -1,0 +1,93 @@
+"""Defining an operator, and running its kernel."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, NoReturn, get_type_hints
+
+import torch
+from torch import Tensor
+
+from stnls import _native
+from stnls._errors import StnlsRuntimeError
+
+DTYPES = {torch.float32: 0, torch.float64: 1}
+
+_library = torch.library.Library("stnls", "DEF")
+
+
+def grid_size(length: int, stride0: int) -> int:
+    """Number of queries along an axis of `length` pixels."""
+    return (length - 1) // stride0 + 1
+
+
+def schema_of(settings: type[Any]) -> str:
+    """The fields of a NamedTuple of settings, as the arguments of an operator."""
+    hints = get_type_hints(settings)
+    return ", ".join(f"{hints[name].__name__} {name}" for name in settings._fields)
+
+
+def define(
+    name: str,
+    arguments: str,
+    result: str,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., None] | None = None,
+) -> Any:
+    """Defines `torch.ops.stnls.<name>`; without `backward`, going backward raises an error."""
+    _library.define(f"{name}({arguments}) -> {result}")
+    _library.impl(name, kernel, "CPU")
+    _library.impl(name, kernel, "CUDA")
+    torch.library.register_fake(f"stnls::{name}", fake, lib=_library)
+    # Without a formula PyTorch would only warn, and leave the gradients empty.
+    torch.library.register_autograd(
+        f"stnls::{name}",
+        backward if backward is not None else _no_gradient(name),
+        setup_context=setup_context,
+        lib=_library,
+    )
+    return getattr(torch.ops.stnls, name)
+
+
+def _no_gradient(name: str) -> Callable[..., NoReturn]:
+    def backward(*_: object) -> NoReturn:
+        raise StnlsRuntimeError(
+            f"stnls::{name} has no gradient: second derivatives are not supported"
+        )
+
+    return backward
+
+
+def run(name: str, problem: ctypes.Structure, device: torch.device, *cpu_more: int) -> None:
+    """Runs a kernel on the threads or the current stream of PyTorch."""
+    if device.type == "cuda":
+        stream = torch.cuda.current_stream(device).cuda_stream
+        index = device.index if device.index is not None else torch.cuda.current_device()
+        _native.call_cuda(f"stnls_cuda_{name}", problem, index, stream)
+    else:
+        _native.call_cpu(f"stnls_cpu_{name}", problem, torch.get_num_threads(), *cpu_more)
+
+
+def rows_contiguous(video: Tensor) -> Tensor:
+    """`video`, or a copy of it whose pixels lie beside each other within a row."""
+    return video if video.stride(-1) == 1 or video.shape[-1] == 1 else video.contiguous()
+
+
+def zeros_like_rows(video: Tensor) -> Tensor:
+    """Zeros, in the memory layout of `video` if pixels lie beside each other within its rows."""
+    zeros = torch.zeros_like(video)
+    return rows_contiguous(zeros)
+
+
+def nothing(like: Tensor) -> Tensor:
+    """What an operator returns in place of a gradient that nobody asked for."""
+    return like.new_empty(0)
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Address of the first element; None for no tensor."""
+    return None if tensor is None else tensor.data_ptr()

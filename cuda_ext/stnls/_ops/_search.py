@@ -1,0 +1,348 @@
+"""Searching around flow, refining an earlier search, and the gradient of both."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from stnls import _native
+from stnls._ops import _reproducible
+from stnls._ops._registry import (
+    DTYPES,
+    define,
+    grid_size,
+    nothing,
+    pointer,
+    rows_contiguous,
+    run,
+    schema_of,
+    zeros_like_rows,
+)
+
+_KEEP = {"all": 0, "each": 1, "every": 2}
+_SELF_ACTION = {"none": 0, "anchor": 1, "anchor_each": 2, "remove": 3}
+
+
+class SearchSettings(NamedTuple):
+    """Arguments of the operators that are no tensors; csrc/search/problem.h explains them."""
+
+    ws: int
+    wt: int
+    ps: int
+    k: int
+    keep: str
+    self_action: str
+    first_slot: int
+    stride0: int
+    stride1: float
+    stride_query: int
+    dist_type: str
+    dilation: int
+    reflect_bounds: bool
+    full_ws: bool
+    use_adj: bool
+    offset_height: int
+    offset_width: int
+    float_grid: bool
+    with_time: bool
+    k_agg: int
+    direct: bool
+
+
+def entry_count(s: SearchSettings, windows: int | None = None) -> int:
+    """Entries that a search returns for each query; `windows` of a refinement."""
+    slots = 2 * s.wt + 1 - s.first_slot if windows is None else windows
+    if s.keep == "every":
+        return slots * s.ws * s.ws - (1 if s.self_action == "remove" else 0)
+    return slots * s.k if s.keep == "each" else s.k
+
+
+def _outputs(
+    query: Tensor, key: Tensor, s: SearchSettings, windows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    b, heads, frames = query.shape[:3]
+    grid = (grid_size(key.shape[-2], s.stride0), grid_size(key.shape[-1], s.stride0))
+    dists = query.new_empty((b, heads, frames, *grid, entry_count(s, windows)))
+    kind = query.dtype if s.float_grid else torch.int32
+    return dists, query.new_empty((*dists.shape, 3 if s.with_time else 2), dtype=kind)
+
+
+def _describe(
+    p: _native.SearchProblem,
+    s: SearchSettings,
+    query: Tensor,
+    key: Tensor,
+    flow: Tensor | None,
+    dists: Tensor,
+    inds: Tensor,
+) -> None:
+    p.query, p.key = query.data_ptr(), key.data_ptr()
+    p.query_stride = _native.i64_array(query.stride()[:5])
+    p.key_stride = _native.i64_array(key.stride()[:5])
+    if flow is not None and flow.shape[3] > 0:
+        p.flow, p.flow_heads, p.flow_slots = flow.data_ptr(), flow.shape[1], flow.shape[3]
+    p.dists, p.inds = dists.data_ptr(), inds.data_ptr()
+    p.batch, p.heads, p.frames, p.channels, p.query_height, p.query_width = query.shape
+    p.height, p.width = key.shape[-2:]
+    p.grid_height, p.grid_width = dists.shape[3:5]
+    p.wt, p.first_slot, p.ws, p.ps = s.wt, s.first_slot, s.ws, s.ps
+    p.patch_offset, p.dilation = 0 if s.use_adj else -(s.ps // 2), s.dilation
+    p.stride0, p.stride1, p.stride_query = s.stride0, s.stride1, s.stride_query
+    p.offset_height, p.offset_width = s.offset_height, s.offset_width
+    p.k, p.keep, p.self_action = s.k, _KEEP[s.keep], _SELF_ACTION[s.self_action]
+    p.reflect_bounds, p.full_window = s.reflect_bounds, s.full_ws
+    p.product, p.float_grid = s.dist_type == "prod", s.float_grid
+    p.dtype, p.components = DTYPES[query.dtype], inds.shape[-1]
+
+
+def _describe_prior(p: _native.SearchProblem, prior: Tensor, source: Tensor, windows: int) -> None:
+    p.prior, p.source = prior.data_ptr(), source.data_ptr()
+    p.prior_entries, p.windows = prior.shape[-2], windows
+
+
+def _search(query: Tensor, key: Tensor, flow: Tensor | None, *args: Any) -> tuple[Tensor, Tensor]:
+    s = SearchSettings(*args)
+    query, key = rows_contiguous(query), rows_contiguous(key)
+    flow = None if flow is None else flow.contiguous()
+    dists, inds = _outputs(query, key, s)
+    if dists.numel() > 0:
+        p = _native.SearchProblem()
+        _describe(p, s, query, key, flow, dists, inds)
+        run("search", p, query.device, *(() if query.is_cuda else (int(s.direct),)))
+    return dists, inds
+
+
+def _search_fake(
+    query: Tensor, key: Tensor, flow: Tensor | None, *args: Any
+) -> tuple[Tensor, Tensor]:
+    return _outputs(query, key, SearchSettings(*args))
+
+
+def _refine(
+    query: Tensor, key: Tensor, prior: Tensor, windows: int, *args: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    s = SearchSettings(*args)
+    query, key, prior = rows_contiguous(query), rows_contiguous(key), prior.contiguous()
+    dists, inds = _outputs(query, key, s, windows)
+    source = torch.empty_like(dists, dtype=torch.int32)
+    if dists.numel() > 0:
+        p = _native.SearchProblem()
+        _describe(p, s, query, key, None, dists, inds)
+        _describe_prior(p, prior, source, windows)
+        run("search", p, query.device, *(() if query.is_cuda else (1,)))
+    return dists, inds, source
+
+
+def _refine_fake(
+    query: Tensor, key: Tensor, prior: Tensor, windows: int, *args: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    dists, inds = _outputs(query, key, SearchSettings(*args), windows)
+    return dists, inds, torch.empty_like(dists, dtype=torch.int32)
+
+
+def _gradient(
+    grad_dists: Tensor | None,
+    grad_inds: Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    flow: Tensor | None,
+    prior: Tensor | None,
+    dists: Tensor,
+    inds: Tensor,
+    source: Tensor | None,
+    windows: int,
+    of_query: bool,
+    of_key: bool,
+    of_places: bool,
+    deterministic: bool,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    s = SearchSettings(*args)
+    query, key = rows_contiguous(query), rows_contiguous(key)
+    dists, inds = dists.contiguous(), inds.contiguous()
+    grad_dists = None if grad_dists is None else grad_dists.contiguous()
+    grad_inds = None if grad_inds is None else grad_inds.contiguous()
+    to_query = zeros_like_rows(query) if of_query else None
+    to_key = zeros_like_rows(key) if of_key else None
+    to_places = None
+    if of_places:
+        to_places = _places_of(query, flow, prior)
+    grads = tuple(nothing(query) if g is None else g for g in (to_query, to_key, to_places))
+    if dists.numel() == 0:
+        return grads[0], grads[1], grads[2]
+
+    g = _native.SearchGradProblem()
+    flow = None if flow is None else flow.contiguous()
+    prior = None if prior is None else prior.contiguous()
+    source = None if source is None else source.contiguous()
+    _describe(g.search, s, query, key, flow, dists, inds)
+    if prior is not None and source is not None:
+        _describe_prior(g.search, prior, source, windows)
+    g.grad_dists, g.grad_inds = pointer(grad_dists), pointer(grad_inds)
+    g.grad_query, g.grad_key = pointer(to_query), pointer(to_key)
+    if to_places is not None and to_places.numel() > 0:
+        if prior is None:
+            g.grad_flow = to_places.data_ptr()
+        else:
+            g.grad_prior = to_places.data_ptr()
+    if to_query is not None:
+        g.grad_query_stride = _native.i64_array(to_query.stride()[:5])
+    if to_key is not None:
+        g.grad_key_stride = _native.i64_array(to_key.stride()[:5])
+    g.k_agg = s.k_agg
+    if not deterministic or grad_dists is None:
+        run("search_gradient", g, query.device)
+        return grads[0], grads[1], grads[2]
+
+    scale = _scale(s, grad_dists, query, key)
+    fixed = [
+        None if v is None else torch.zeros_like(v, dtype=torch.int64) for v in (to_query, to_key)
+    ]
+    g.fixed_query, g.fixed_key = pointer(fixed[0]), pointer(fixed[1])
+    g.fixed_scale = scale.data_ptr()
+    run("search_gradient", g, query.device)
+    videos = [
+        grad if sums is None else _reproducible.finish(sums, scale, grad)
+        for sums, grad in zip(fixed, grads[:2], strict=True)
+    ]
+    return videos[0], videos[1], grads[2]
+
+
+def _scale(s: SearchSettings, grad_dists: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Unit of reproducible sums: every tap of every entry may fall on one pixel."""
+    values = _reproducible.largest(query) + _reproducible.largest(key)
+    bound = 2 * values * _reproducible.largest(grad_dists)
+    return _reproducible.scale_for(bound, grad_dists[0, 0].numel() * s.ps * s.ps)
+
+
+def _places_of(query: Tensor, flow: Tensor | None, prior: Tensor | None) -> Tensor:
+    """Zeros for the gradient of what says where to search: flow for every head, or offsets."""
+    if prior is not None:
+        return prior.new_zeros(prior.shape)
+    assert flow is not None
+    return flow.new_zeros((flow.shape[0], query.shape[1], *flow.shape[2:]))
+
+
+def _gradient_fake(
+    grad_dists: Tensor | None,
+    grad_inds: Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    flow: Tensor | None,
+    prior: Tensor | None,
+    dists: Tensor,
+    inds: Tensor,
+    source: Tensor | None,
+    windows: int,
+    of_query: bool,
+    of_key: bool,
+    of_places: bool,
+    deterministic: bool,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        zeros_like_rows(rows_contiguous(query)) if of_query else nothing(query),
+        zeros_like_rows(rows_contiguous(key)) if of_key else nothing(query),
+        _places_of(query, flow, prior) if of_places else nothing(query),
+    )
+
+
+_SETTINGS = schema_of(SearchSettings)
+
+search_gradient = define(
+    "search_gradient",
+    "Tensor? grad_dists, Tensor? grad_inds, Tensor query, Tensor key, Tensor? flow, "
+    "Tensor? prior, Tensor dists, Tensor inds, Tensor? source, int windows, bool of_query, "
+    f"bool of_key, bool of_places, bool deterministic, {_SETTINGS}",
+    "(Tensor, Tensor, Tensor)",
+    _gradient,
+    _gradient_fake,
+)
+
+
+def _search_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, flow, *args = inputs
+    ctx.settings = args
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(query, key, flow, *output)
+
+
+def _search_backward(ctx: Any, grad_dists: Tensor | None, grad_inds: Tensor | None) -> Any:
+    query, key, flow, dists, inds = ctx.saved_tensors
+    no_settings = (None,) * len(ctx.settings)
+    s = SearchSettings(*ctx.settings)
+    of_query, of_key, of_flow = ctx.needs_input_grad[:3]
+    if not s.float_grid:
+        of_flow, grad_inds = False, None
+    if grad_dists is None and grad_inds is None:
+        return None, None, None, *no_settings
+    grads = search_gradient(
+        *(grad_dists, grad_inds, query, key, flow, None, dists, inds, None, 0),
+        *(of_query, of_key, of_flow, _reproducible.wanted(query.device), *ctx.settings),
+    )
+    to_query, to_key, to_flow = (
+        grad if needed else None
+        for grad, needed in zip(grads, (of_query, of_key, of_flow), strict=True)
+    )
+    if to_flow is not None:
+        to_flow = _sum_heads(to_flow, flow.shape[1])
+    return to_query, to_key, to_flow, *no_settings
+
+
+def _sum_heads(grad: Tensor, flow_heads: int) -> Tensor:
+    """Gradients of the heads that share a head of the flow: hd uses hd % flow_heads."""
+    heads = grad.shape[1]
+    if heads == flow_heads:
+        return grad
+    return torch.stack([grad[:, head::flow_heads].sum(1) for head in range(flow_heads)], 1)
+
+
+search = define(
+    "search",
+    f"Tensor query, Tensor key, Tensor? flow, {_SETTINGS}",
+    "(Tensor, Tensor)",
+    _search,
+    _search_fake,
+    backward=_search_backward,
+    setup_context=_search_context,
+)
+
+
+def _refine_context(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    query, key, prior, windows, *args = inputs
+    ctx.windows, ctx.settings = windows, args
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(query, key, prior, *output)
+
+
+def _refine_backward(
+    ctx: Any, grad_dists: Tensor | None, grad_inds: Tensor | None, _: Tensor | None
+) -> Any:
+    query, key, prior, dists, inds, source = ctx.saved_tensors
+    no_settings = (None,) * (1 + len(ctx.settings))
+    s = SearchSettings(*ctx.settings)
+    needed = list(ctx.needs_input_grad[:3])
+    if not s.float_grid:
+        needed[2], grad_inds = False, None
+    if grad_dists is None and grad_inds is None:
+        return None, None, None, *no_settings
+    grads = search_gradient(
+        *(grad_dists, grad_inds, query, key, None, prior, dists, inds, source, ctx.windows),
+        *(*needed, _reproducible.wanted(query.device), *ctx.settings),
+    )
+    return *(g if n else None for g, n in zip(grads, needed, strict=True)), *no_settings
+
+
+refine = define(
+    "refine",
+    f"Tensor query, Tensor key, Tensor prior, int windows, {_SETTINGS}",
+    "(Tensor, Tensor, Tensor)",
+    _refine,
+    _refine_fake,
+    backward=_refine_backward,
+    setup_context=_refine_context,
+)

@@ -1,0 +1,90 @@
+"""Aggregation with learned weights: a convolution over the stack of gathered patches."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stnls import _checks
+from stnls._errors import StnlsValueError
+from stnls.agg.gather import NonLocalGather
+
+
+class StackConv(nn.Module):
+    """Convolves the stack of matches that `NonLocalGather` returns.
+
+    A kernel takes ``k_agg`` matches of ``ps`` × ``ps`` pixels of one head; it moves on by ``k_agg``
+    matches, and its results are averaged.
+
+    Args:
+        k_agg: matches that one kernel takes (≥ 1).
+        ps: side of the kernel and of the gathered patches (odd, ≥ 1).
+        nheads: heads, the groups of the convolution.
+        channels: channels of the video, all heads together.
+        stride0, dilation, reflect_bounds, use_adj, itype: as for `NonLocalGather`.
+        dropout: share of the convolution's results that are dropped in training, 0..1.
+        bias: whether the convolution has a bias.
+
+    Raises:
+        StnlsError: (also ValueError or TypeError) for a parameter outside its range.
+
+    """
+
+    def __init__(
+        self,
+        k_agg: int,
+        ps: int,
+        nheads: int,
+        channels: int,
+        stride0: int = 1,
+        dilation: int = 1,
+        reflect_bounds: bool = True,
+        use_adj: bool = False,
+        itype: str = "float",
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            *(("k_agg", k_agg), ("ps", ps), ("nheads", nheads), ("channels", channels)),
+        ):
+            _checks.positive_int(name, value)
+        if ps % 2 == 0:
+            raise StnlsValueError(f"ps must be odd, so that the kernel has a centre, not {ps}")
+        if channels % nheads != 0:
+            raise StnlsValueError(f"nheads={nheads} does not divide {channels} channels")
+        if not 0 <= dropout <= 1:
+            raise StnlsValueError(f"dropout must be in 0..1, not {dropout}")
+        self.k_agg = k_agg
+        self.gather = NonLocalGather(ps, stride0, 1, dilation, reflect_bounds, use_adj, itype=itype)
+        self.conv = nn.Conv3d(
+            channels,
+            channels,
+            (k_agg, ps, ps),
+            stride=(k_agg, 1, 1),
+            padding=(0, ps // 2, ps // 2),
+            groups=nheads,
+            bias=bias,
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, vid: Tensor, weights: Tensor, inds: Tensor) -> Tensor:
+        """Aggregates the patches of `vid`.
+
+        Args:
+            vid, weights, inds: as for `NonLocalGather`, with K ≥ k_agg matches.
+
+        Returns:
+            (B, T, C, H, W).
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
+
+        """
+        stack = self.gather(vid, weights, inds)
+        b, _, k, t = stack.shape[:4]
+        if k < self.k_agg:
+            raise StnlsValueError(f"a kernel takes k_agg={self.k_agg} matches, but there are {k}")
+        # (B, HD, K, T, C, H, W) to (B T, HD C, K, H, W).
+        stack = stack.permute(0, 3, 1, 4, 2, 5, 6).flatten(2, 3).flatten(0, 1)
+        out: Tensor = self.dropout(self.conv(stack)).mean(2).unflatten(0, (b, t))
+        return out
