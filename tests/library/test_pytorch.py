@@ -1,0 +1,216 @@
+"""The operators as citizens of PyTorch: opcheck, compile, export, graphs, vmap, counters."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import stnls
+import torch
+from compare import noise
+from stnls._ops import PatchSettings, SearchSettings
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+SEARCH = SearchSettings(
+    *(3, 1, 3, 4, "all", "none", 0, 1, 1.0, 1, "l2", 1, True, True, False, 0, 0),
+    *(True, True, -1, False),
+)
+PATCHES = PatchSettings(3, 1, 1, True, False, True, False, True, False)
+
+
+def leaf(*shape: int, seed: int = 0) -> Tensor:
+    return noise(*shape, seed=seed).requires_grad_()
+
+
+def operators() -> list[tuple[str, tuple[object, ...]]]:
+    video, other = leaf(1, 2, 3, 2, 5, 6), leaf(1, 2, 3, 2, 5, 6, seed=1)
+    flow = leaf(1, 1, 3, 2, 2, 5, 6, seed=2)
+    prior, weights = leaf(1, 2, 3, 5, 6, 2, 3, seed=3), leaf(1, 2, 3, 5, 6, 2, seed=4)
+    neighbours = leaf(1, 3, 2, 5, 6, seed=5), leaf(1, 3, 2, 5, 6, seed=6)
+    return [
+        ("search", (video, other, flow, *SEARCH)),
+        ("search", (video, other, None, *SEARCH._replace(keep="each", k=2, dist_type="prod"))),
+        ("search", (video, other, flow.detach(), *SEARCH._replace(float_grid=False))),
+        ("refine", (video, other, prior, 2, *SEARCH._replace(wt=0))),
+        ("compose_slots", (*neighbours, 1, 2, 2)),
+        ("compose_chain", (neighbours[0], 1)),
+        ("patch_sum", (video, weights, prior, *PATCHES)),
+        ("patch_sum", (video, weights, prior, *PATCHES._replace(stacked=True))),
+        ("patch_sum", (video, weights, prior, *PATCHES._replace(heads_last=True))),
+        ("patch_scatter", (video, weights, prior, False, *PATCHES._replace(normalize=False))),
+    ]
+
+
+@pytest.mark.parametrize(("name", "arguments"), operators())
+def test_operators_pass_opcheck(name: str, arguments: tuple[object, ...], device: str) -> None:
+    there = tuple(
+        a.detach().to(device).requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a
+        for a in arguments
+    )
+    torch.library.opcheck(getattr(torch.ops.stnls, name).default, there)
+
+
+class Attention(nn.Module):
+    """Search, softmax and patch sum over learned queries, keys and values."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(3))
+        self.search = stnls.search.NonLocalSearch(
+            5, 1, 3, 4, nheads=2, stride1=0.5, self_action="anchor"
+        )
+        self.sum = stnls.agg.WeightedPatchSum(3, 1)
+
+    def forward(self, video: Tensor, fflow: Tensor, bflow: Tensor) -> Tensor:
+        q, k, v = (conv(video.flatten(0, 1)).unflatten(0, video.shape[:2]) for conv in self.project)
+        dists, inds = self.search(q, k, fflow, bflow)
+        out: Tensor = self.sum(v, torch.softmax(-dists, -1), inds)
+        return out
+
+
+def model_and_inputs(device: str) -> tuple[Attention, tuple[Tensor, Tensor, Tensor]]:
+    torch.manual_seed(0)
+    video, fflow, bflow = noise(1, 3, 8, 12, 14), noise(1, 3, 2, 12, 14), noise(1, 3, 2, 12, 14)
+    inputs = tuple(x.to(device).requires_grad_() for x in (video, fflow, bflow))
+    return Attention().to(device), inputs
+
+
+def gradients(model: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(out.square().sum(), [*model.parameters(), *inputs]))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_traced_model(dynamic: bool, device: str) -> None:
+    check_compiled("aot_eager", dynamic, device)
+
+
+@pytest.mark.slow
+def test_compiled_model_on_the_cpu() -> None:
+    check_compiled("inductor", False, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_model_on_the_gpu(dynamic: bool) -> None:
+    check_compiled("inductor", dynamic, "cuda")
+
+
+def check_compiled(backend: str, dynamic: bool, device: str) -> None:
+    model, inputs = model_and_inputs(device)
+    eager = model(*inputs)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=backend, dynamic=dynamic)
+    out = compiled(*inputs)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(out, eager, **tolerance)
+    pairs = gradients(model, inputs, out), gradients(model, inputs, eager)
+    for found, expected in zip(*pairs, strict=True):
+        torch.testing.assert_close(found, expected, **tolerance)
+
+
+def test_exported_model(device: str) -> None:
+    model, inputs = model_and_inputs(device)
+    inputs = tuple(x.detach() for x in inputs)
+    program = torch.export.export(model, inputs)
+    torch.testing.assert_close(program.module()(*inputs), model(*inputs), rtol=0, atol=0)
+
+
+def test_exported_model_takes_other_sizes(device: str) -> None:
+    model, inputs = model_and_inputs(device)
+    inputs = tuple(x.detach() for x in inputs)
+    auto = torch.export.Dim.AUTO
+    program = torch.export.export(model, inputs, dynamic_shapes=({3: auto, 4: auto},) * 3)
+    larger = tuple(torch.nn.functional.pad(x, (0, 5, 0, 3)) for x in inputs)
+    torch.testing.assert_close(program.module()(*larger), model(*larger), rtol=0, atol=0)
+
+
+def test_vmap_runs_one_call_for_each(device: str) -> None:
+    search = stnls.search.NonLocalSearch(3, 1, 3, 2)
+    videos = noise(2, 1, 3, 4, 6, 7).to(device)
+    dists, inds = torch.vmap(lambda video: search(video, video))(videos)
+    for video, one_dists, one_inds in zip(videos, dists, inds, strict=True):
+        expected = search(video, video)
+        torch.testing.assert_close((one_dists, one_inds), expected, rtol=0, atol=0)
+
+
+def test_function_transforms_of_gradients_are_refused() -> None:
+    search = stnls.search.NonLocalSearch(3, 1, 3, 2)
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(lambda video: search(video, video)[0].sum())(noise(1, 3, 4, 6, 7))
+
+
+def test_counted_operations() -> None:
+    video, weights = noise(1, 3, 4, 6, 7), noise(1, 2, 3, 6, 7, 5)
+    inds = torch.zeros(1, 2, 3, 6, 7, 5, 3)
+    search = stnls.search.NonLocalSearch(3, 1, 3, 5, nheads=2)
+    total = stnls.agg.WeightedPatchSum(3, 1)
+    with FlopCounterMode(display=False) as counter:
+        search(video, video)
+        total(video, weights, inds)
+    counts = counter.get_flop_counts()["Global"]
+    by_hand = 2 * 3 * 6 * 7 * (3 * 3 * 3) * (3 * 3) * 2 * (3 + 7)
+    assert counts[torch.ops.stnls.search] == by_hand == search.flops(1, 3, 4, 6, 7)
+    by_hand = 2 * 3 * 6 * 7 * 5 * (3 * 3) * 2 * (2 + 7)
+    assert counts[torch.ops.stnls.patch_sum] == by_hand == total.flops(1, 2, 3, 4, 6, 7, 5)
+
+
+def test_modules_have_no_state_and_can_be_copied() -> None:
+    model = nn.ModuleList([stnls.search.NonLocalSearch(3, 1), stnls.agg.WeightedPatchSum(3, 1)])
+    assert model.state_dict() == {}
+    assert repr(copy.deepcopy(model)) == repr(model)
+
+
+@pytest.mark.gpu
+def test_captured_in_a_cuda_graph() -> None:
+    model, inputs = model_and_inputs("cuda")
+    static = tuple(x.detach().clone() for x in inputs)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), torch.no_grad():
+        model(*static)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.no_grad():
+        out = model(*static)
+    for seed in (7, 8):
+        fresh = tuple(noise(*x.shape, seed=seed).cuda() for x in static)
+        for to, new in zip(static, fresh, strict=True):
+            to.copy_(new)
+        graph.replay()
+        torch.testing.assert_close(out, model(*fresh), rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+def test_forward_and_backward_captured_in_a_cuda_graph() -> None:
+    model, inputs = model_and_inputs("cuda")
+    captured = torch.cuda.make_graphed_callables(model, inputs)
+    model, inputs = model_and_inputs("cuda")
+    found = gradients(captured, inputs, captured(*inputs))
+    expected = gradients(model, inputs, model(*inputs))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def far_apart(device: str) -> tuple[Tensor, Tensor]:
+    """Two videos of three small frames; those of the second lie over 2**31 elements apart. On the
+    CPU only the pages that are touched take up memory."""
+    video = noise(1, 3, 2, 6, 8).to(device)
+    apart = 2**30 + 2**20
+    store = torch.empty(2 * apart + 2 * 6 * 8, device=device)
+    far = store.as_strided(video.shape, (0, apart, 48, 8, 1))
+    far.copy_(video)
+    return video, far
+
+
+def test_addresses_beyond_32_bits(device: str) -> None:
+    if device == "cuda" and torch.cuda.mem_get_info()[0] < 20 * 2**30:
+        pytest.skip("less than 20 GiB of GPU memory are free")
+    video, far = far_apart(device)
+    search, total = stnls.search.NonLocalSearch(3, 1, 3, 4), stnls.agg.WeightedPatchSum(3, 1)
+    expected = search(video, video)
+    torch.testing.assert_close(search(far, far), expected, rtol=0, atol=0)
+    weights = torch.softmax(-expected[0], -1)
+    torch.testing.assert_close(
+        total(far, weights, expected[1]), total(video, weights, expected[1]), rtol=0, atol=0
+    )
