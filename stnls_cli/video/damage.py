@@ -27,6 +27,8 @@ class DamageLog:
     undecodable: list[int] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     resized: list[tuple[int, str]] = field(default_factory=list)
+    broken: tuple[int, int] | None = None
+    """Where the container is damaged: offset in the file, frames decoded before."""
     truncated: str | None = None
 
     def lines(self) -> list[str]:
@@ -47,6 +49,12 @@ class DamageLog:
             out.append(
                 f"{len(self.resized)} frames of another size were resized, "
                 f"the first is frame {index}: {change}"
+            )
+        if self.broken:
+            offset, before = self.broken
+            out.append(
+                f"the container is damaged at byte {offset}, {before} frames in: "
+                "from there on frames may be missing or wrong"
             )
         if self.truncated:
             out.append(self.truncated)

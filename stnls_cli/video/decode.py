@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stnls_cli.errors import UserError
 from stnls_cli.video.container import ends_early, header_frames
 from stnls_cli.video.damage import DamageLog
+from stnls_cli.video.soundness import sound_until
 
 if TYPE_CHECKING:
     import av
@@ -43,6 +44,8 @@ class Decoder:
         self.delivered = 0
         self._packets = 0
         self._last_partial = False
+        self._sound_until = sound_until(path, container.format.name, stream.id)
+        self._last_sound: int | None = None
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         import av
@@ -53,16 +56,26 @@ class Decoder:
                 packet = next(source)
             except StopIteration:
                 break
+            except IndexError:
+                # A packet of a stream that damage made up, which PyAV does not know.
+                source = self.container.demux(self.stream)
+                continue
             except (av.FFmpegError, OSError):
                 # The file cannot be read on; what the decoder still holds can.
                 self._last_partial = True
-                for frame in self._flush():
-                    self.delivered += 1
-                    yield frame
+                yield from self._rest()
                 break
             if packet.size:
+                if self._is_unsound(packet):
+                    if not self.allow_damaged:
+                        yield from self._rest()
+                        raise self._damage(self.delivered)
+                    self._note_damage()
                 self._packets += 1
                 self._last_partial = packet.is_corrupt
+            elif packet.dts is None and self._sound_until is not None:  # the end
+                yield from self._rest()
+                continue
             try:
                 frames = packet.decode()
             except (av.FFmpegError, OSError):
@@ -72,6 +85,39 @@ class Decoder:
                 self.delivered += 1
                 yield frame
         self._check_end()
+
+    def _is_unsound(self, packet: Packet[VideoStream]) -> bool:
+        """Whether a packet lies where the container is damaged, or behind."""
+        if self._sound_until is None:
+            return False
+        if packet.pos is not None and packet.pos >= self._sound_until:
+            return True
+        self._last_sound = packet.dts
+        return False
+
+    def _rest(self) -> Iterator[av.VideoFrame]:
+        """What the decoder still holds; of a damaged clip up to the first frame that a lost one
+        might precede."""
+        frames = self._flush()
+        if self._is_damaged(len(frames)) and not self.allow_damaged:
+            last = self._last_sound
+            frames = [f for f in frames if f.pts is None or (last is not None and f.pts <= last)]
+        for frame in frames:
+            self.delivered += 1
+            yield frame
+
+    def _is_damaged(self, held: int = 0) -> bool:
+        """Whether the container is damaged, `held` frames being all that still comes. Where a
+        header counts the frames, and all are there, the damage is elsewhere."""
+        if self._sound_until is None:
+            return False
+        return not self.promised or self.delivered + held < self.promised
+
+    def _note_damage(self) -> None:
+        """Once: where the container is damaged. What follows is decoded as well as it can be."""
+        assert self._sound_until is not None
+        self.log.broken = (self._sound_until, self.delivered)
+        self._sound_until = None
 
     def _flush(self) -> list[av.VideoFrame]:
         import av
@@ -87,10 +133,13 @@ class Decoder:
             return
         if not self.delivered or not self._anything_follows(rest):
             raise self.truncation(self.delivered) from None
-        raise UserError(
-            f"{self.path}: damaged in the middle: {self.readable(self.delivered)} could be read "
-            f"before the first error; {GO_ON}"
-        ) from None
+        raise self._damage(self.delivered) from None
+
+    def _damage(self, frames: int) -> UserError:
+        return UserError(
+            f"{self.path}: damaged in the middle: {self.readable(frames)} could be read before the "
+            f"first error; {GO_ON}"
+        )
 
     @staticmethod
     def _anything_follows(rest: Iterator[Packet[VideoStream]]) -> bool:
@@ -105,7 +154,11 @@ class Decoder:
         early = self.ended_early()
         if not self.delivered:
             raise self.truncation(0) if early else self._nothing_decoded()
-        if early:
+        if self._is_damaged():
+            if not self.allow_damaged:
+                raise self._damage(self.delivered)
+            self._note_damage()
+        elif early:
             if not self.allow_damaged:
                 raise self.truncation(self.delivered)
             self.log.truncated = f"truncated: {self.readable(self.delivered)} could be read"

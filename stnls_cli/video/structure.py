@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from stnls_cli.video.soundness.transport import layout_of
+
 EBML = b"\x1a\x45\xdf\xa3"
 SEGMENT = b"\x18\x53\x80\x67"
 BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof", b"pnot", b"sidx"}
@@ -73,12 +75,8 @@ def _gif(file: BinaryIO) -> int:
 
 def _transport_stream(file: BinaryIO) -> int | None:
     total = file.seek(0, 2)
-    for size, offset in ((188, 0), (192, 4)):
-        file.seek(0)
-        head = file.read(4 * size)
-        if len(head) == 4 * size and all(byte == 0x47 for byte in head[offset::size]):
-            return -(-total // size) * size
-    return None
+    layout = layout_of(file)
+    return None if layout is None else -(-total // layout[0]) * layout[0]
 
 
 def _matroska(file: BinaryIO) -> int | None:
