@@ -43,8 +43,24 @@ def lacks_avx512() -> bool:
     return "avx512dq" not in flags or "avx2" not in flags
 
 
+def one_gpu() -> bool:
+    """Whether torch sees a single GPU."""
+    import torch
+
+    return torch.cuda.device_count() == 1
+
+
+def little_gpu_memory() -> bool:
+    """Whether the tests that need 50 GiB of GPU memory cannot have them."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < 50 * 2**30
+
+
 REASONS: dict[str, Callable[[], bool]] = {
     "no CUDA device": no_cuda,
+    "one GPU only": one_gpu,
+    "less than 50 GiB of GPU memory are free": little_gpu_memory,
     "no shared data": no_shared_data,
     "no footage in": no_shared_data,
     "root may": is_root,

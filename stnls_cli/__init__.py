@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from stnls_cli.errors import UserError
@@ -46,23 +45,23 @@ def align(
         TypeError: for an option that does not exist, or a value of the wrong type.
 
     """
-    from stnls_cli.folders import output_folders
+    from stnls_cli.folders import given_path, output_folders
     from stnls_cli.options import AlignOptions
     from stnls_cli.pipeline import align_clip, check_machine
 
     settings = AlignOptions(**options)
     single = isinstance(inputs, (str, PathLike))
-    paths = [Path(inputs)] if single else [Path(path) for path in inputs]  # type: ignore[arg-type, union-attr]
-    if output is None:
-        outputs = []
-    elif isinstance(output, (str, PathLike)):
-        outputs = [Path(output)]
-    else:
-        outputs = [Path(path) for path in output]
-    folders = output_folders(paths, outputs)
+    paths = [given_path(path, "INPUT") for path in _listed(inputs)]
+    folders = output_folders(paths, [given_path(path, "-o") for path in _listed(output)])
     check_machine(settings)
     reports = [
         align_clip(path, folder, settings).report
         for path, folder in zip(paths, folders, strict=True)
     ]
     return reports[0] if single else reports
+
+
+def _listed(given: AnyPath | Sequence[AnyPath] | None) -> Sequence[AnyPath]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, (str, PathLike)) else given

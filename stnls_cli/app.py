@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -14,7 +13,15 @@ from typer.core import TyperGroup
 from stnls_cli.commands.align import align_command
 from stnls_cli.commands.bench import bench
 from stnls_cli.commands.doctor import doctor
-from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_USAGE, described, print_error
+from stnls_cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_PARTIAL,
+    EXIT_USAGE,
+    described,
+    drop_output,
+    print_data,
+    print_error,
+)
 from stnls_cli.errors import UserError
 
 
@@ -53,7 +60,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        sys.stdout.write(f"stnls {version('stnls')}\n")
+        print_data(f"stnls {version('stnls')}\n")
         raise typer.Exit
 
 
@@ -84,6 +91,11 @@ def main(arguments: list[str] | None = None) -> None:
         _interrupted()
     except _PipeClosedError:
         _leave(0)
+    except SystemExit as left:
+        # How Rich and Click end where help is printed and nobody reads it.
+        if isinstance(left.__context__, BrokenPipeError):
+            _leave(0)
+        raise
     except Exception as error:
         usage = _usage_error(error)
         if usage is None:
@@ -124,9 +136,8 @@ def _leave(code: int, *, at_once: bool = False) -> NoReturn:
         try:
             if stream is not None:
                 stream.flush()
-        except BrokenPipeError:
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError:
+            drop_output(stream)
     if at_once:
         os._exit(code)
     sys.exit(code)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from stnls_cli.errors import UserError
 
@@ -22,15 +23,44 @@ def console_for(*, quiet: bool = False) -> Console:
     """Where words for a person go: standard error, or nowhere."""
     from rich.console import Console
 
-    return Console(stderr=True, quiet=quiet)
+    class WordsConsole(Console):
+        """Where nobody listens any more, the work goes on all the same."""
+
+        def on_broken_pipe(self) -> None:
+            """Rich would end the program."""
+            self.quiet = True
+            drop_output(sys.stderr)
+
+    return WordsConsole(stderr=True, quiet=quiet)
+
+
+def print_data(text: str) -> None:
+    """Data on standard output; a UserError where they do not fit."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output(sys.stdout)
+        raise UserError(f"cannot write to standard output: {error.strerror or error}") from None
+
+
+def drop_output(stream: TextIO) -> None:
+    """Lets what is still to be written to a stream go nowhere, also when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_error(message: str) -> None:
     """One line on standard error."""
     line = " ".join(str(message).split())
     if sys.stderr is not None:
-        sys.stderr.write(f"stnls: {line}\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(f"stnls: {line}\n")
+            sys.stderr.flush()
+        except OSError:
+            drop_output(sys.stderr)
 
 
 def described(error: Exception) -> str:

@@ -11,3 +11,7 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+class StorageError(UserError):
+    """A file that cannot be written, read or deleted: nothing is wrong with the input."""

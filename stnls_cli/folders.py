@@ -39,7 +39,14 @@ def output_folders(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[Path
     return folders
 
 
+def given_path(name: str | os.PathLike[str], what: str) -> Path:
+    """The path that a person gave; an empty name would be the current folder."""
+    if not os.fspath(name):
+        raise UserError(f"{what}: the name is empty")
+    return Path(name)
+
+
 def _stem(path: Path) -> str:
     """The input's own name, of a link too; a folder of frames keeps its dots."""
     name = Path(os.path.abspath(path))
-    return name.name if name.is_dir() else name.stem
+    return name.name if os.path.isdir(name) else name.stem

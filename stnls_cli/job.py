@@ -75,9 +75,9 @@ class Job:
         )
 
     @property
-    def frames(self) -> range:
-        """The source frames read so far."""
-        return self._window.frames
+    def frames(self) -> int:
+        """How many source frames were read so far."""
+        return self._window.count
 
     def work(self) -> list[Row]:
         """Aligns every reference frame; the rows of all, in order."""
@@ -100,8 +100,10 @@ class Job:
                 )
                 self._listener.frames_aligned(1)
             with self._timings.stage("write"):
-                outputs.finish(self.frames, self._options.wt)
-        return [row for t in sorted(done) for row in done[t]]
+                outputs.finish(self._window.runs, self._options.wt)
+        rows = [row for t in sorted(done) for row in done[t]]
+        self._check_end(rows)
+        return rows
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, added up over all threads and over the runs that this one resumes."""
@@ -139,7 +141,7 @@ class Job:
         computed = self._source is not None and self._source.needs_frames
         self._listener.start(info.frames_expected or info.frames_estimate, flows=computed)
         self._listener.frames_aligned(done)
-        count = len(self._window.begin())
+        count = self._window.begin()
         if count < 2:
             part = self._options.start > 0 or self._options.frames is not None
             raise UserError(
@@ -156,13 +158,25 @@ class Job:
         if done:
             self._listener.note(f"resuming after {done} finished frames")
 
+    def _check_end(self, rows: list[Row]) -> None:
+        """Says where the clip had fewer frames than asked for, or none beside each other."""
+        if not rows:
+            raise UserError(
+                f"{self._clip.info.path}: no two frames in a row could be read, so there is no "
+                "neighbour to align"
+            )
+        wanted = self._options.frames
+        if wanted is not None and self.frames < wanted:
+            self.notes.append(f"--frames {wanted}: only {self.frames} were there")
+            self._listener.note(self.notes[-1])
+
     def _reference(self, t: int, outputs: Outputs) -> list[Row]:
         """All neighbours of one frame."""
         neighbours = self._window.neighbours(t)
         flows: dict[int, Tensor] = {}
         if self._source is not None:
-            forward = self._window.steps(t, max(0, *neighbours))
-            backward = self._window.steps(t, min(0, *neighbours))
+            forward = self._window.steps(t, max([0, *neighbours]))
+            backward = self._window.steps(t, min([0, *neighbours]))
             with self._timings.stage("compose"):
                 flows = flow_to_neighbours(forward, backward)
             if forward:

@@ -7,7 +7,6 @@ import math
 import numbers
 import os
 from dataclasses import Field, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from stnls_cli.errors import UserError
@@ -19,6 +18,18 @@ AGGREGATES = ("patch", "pixel")
 WEIGHTS = ("best", "softmax")
 FORMATS = ("png", "png16", "npy")
 SAVES = ("aligned", "flow", "offsets", "distance", "video")
+MOST_CANDIDATES = 2**24
+"""For each pixel, that the library searches."""
+WINDOW_LIMIT = math.isqrt(MOST_CANDIDATES) - 1
+MOST_THREADS = 1024
+STRIDES = (1e-3, 1e4)
+"""Steps within which positions are exact to a thousandth of a pixel in float32."""
+BANDWIDTHS = (1e-3, 1e6)
+"""From a difference that no two 8-bit levels have to one beyond which all weights are equal."""
+
+
+def _range(limits: tuple[float, float]) -> str:
+    return f"{limits[0]:g} to {limits[1]:g}"
 
 
 def option(default: Any, help: str, panel: str, *, flag: str = "", metavar: str = "") -> Any:
@@ -39,7 +50,7 @@ def option_flags(entry: Field[Any]) -> list[str]:
 class CommandOptions:
     """What only the command line has: where results go, and what it prints."""
 
-    output: list[Path] | None = option(  # noqa: RUF009 - a field, its default is None
+    output: list[str] | None = option(  # noqa: RUF009 - a field, its default is None
         None,
         "Folder of the results; with several inputs a folder for all, or one -o each "
         "(default: INPUT's name with .stnls).",
@@ -57,7 +68,7 @@ class AlignOptions:
     """What one run of `align` is asked to do. Raises UserError where a value has no meaning."""
 
     start: int = option(0, "First frame, counted from 0.", "Input")
-    frames: int | None = option(None, "Number of frames (default: to the end).", "Input")
+    frames: int | None = option(None, "At most this many frames (default: to the end).", "Input")
     size: str | None = option(None, "Resize frames to this size first.", "Input", metavar="WxH")
     stream: int | None = option(
         None, "Video stream, by FFmpeg's number (default: FFmpeg's best).", "Input"
@@ -66,7 +77,7 @@ class AlignOptions:
         False, "Go on with what decodes of a damaged clip; the report says what was wrong.", "Input"
     )
 
-    ws: int = option(9, "Window: positions along each side (odd).", "Search")
+    ws: int = option(9, f"Window: positions along each side (odd, up to {WINDOW_LIMIT}).", "Search")
     wt: int = option(2, "Align the neighbours up to this many frames away.", "Search")
     ps: int = option(7, "Patch: pixels along each side.", "Search")
     # Defaults from real footage, see "Quality" in the README: keeping the flow's fraction of a
@@ -77,7 +88,11 @@ class AlignOptions:
         "Search",
         metavar="|".join(GRIDS),
     )
-    stride1: float = option(1.0, "Pixels between positions (1, 0.5, ...).", "Search")
+    stride1: float = option(
+        1.0,
+        f"Pixels between positions (1, 0.5, ...; {_range(STRIDES)}).",
+        "Search",
+    )
     k: int = option(1, "Matches to keep for each pixel.", "Search", flag="-k")
     dist: str = option(
         "l2",
@@ -87,12 +102,15 @@ class AlignOptions:
     )
     weights: str = option(
         "best",
-        "Align by the best match, or by the softmax of all k.",
+        "Align by the best match, or by the softmax of all k (with -k 2 or more).",
         "Search",
         metavar="|".join(WEIGHTS),
     )
     bandwidth: float = option(
-        10.0, "Softmax: weights fall by e for this root mean square difference (0-255).", "Search"
+        10.0,
+        "Softmax: weights fall by e for this root mean square difference (0-255; "
+        f"{_range(BANDWIDTHS)}).",
+        "Search",
     )
     aggregate: str = option(
         "patch",
@@ -120,8 +138,8 @@ class AlignOptions:
 
     save: str | None = option(
         None,
-        f"What to write besides the report: {', '.join(SAVES)}; or none (default: aligned, where "
-        "shifted-nls is among --methods).",
+        f"What to write besides the report: {', '.join(SAVES)}; or none (default, where "
+        "shifted-nls is among --methods: aligned, with -k above 1 also offsets and distance).",
         "Output",
         metavar="LIST",
     )
@@ -143,6 +161,11 @@ class AlignOptions:
             _at_least("--frames", self.frames, 1)
         self.frame_size()
         _at_least("--ws", self.ws, 1)
+        if self.ws > WINDOW_LIMIT:
+            raise UserError(
+                f"--ws must be at most {WINDOW_LIMIT} (2**24 candidates for each pixel), "
+                f"not {self.ws}"
+            )
         if self.ws % 2 == 0:
             raise UserError(f"--ws must be odd, so that the window has a centre, not {self.ws}")
         _at_least("--wt", self.wt, 1)
@@ -161,11 +184,14 @@ class AlignOptions:
             raise UserError(
                 f"-k {self.k} is more than the {self.ws * self.ws} positions of --ws {self.ws}"
             )
+        if self.weights == "softmax" and self.k == 1:
+            raise UserError("--weights softmax weighs several matches: give -k 2 or more")
         self._check_stride1()
-        if not (math.isfinite(self.bandwidth) and self.bandwidth > 0):
-            raise UserError(f"--bandwidth must be above 0, not {self.bandwidth:g}")
+        _within("--bandwidth", self.bandwidth, BANDWIDTHS)
         if self.threads is not None:
             _at_least("--threads", self.threads, 1)
+            if self.threads > MOST_THREADS:
+                raise UserError(f"--threads must be at most {MOST_THREADS}, not {self.threads}")
         methods, matched = self.method_names(), self.saved() - {"flow"}
         if matched and "shifted-nls" not in methods:
             left = "flow" if "flow" in self.saved() else "none"
@@ -193,8 +219,7 @@ class AlignOptions:
             object.__setattr__(self, entry.name, converted)
 
     def _check_stride1(self) -> None:
-        if not (math.isfinite(self.stride1) and self.stride1 > 0):
-            raise UserError(f"--stride1 must be above 0, not {self.stride1:g}")
+        _within("--stride1", self.stride1, STRIDES)
         if self.grid == "int" and self.stride1 != int(self.stride1):
             raise UserError(
                 f"--stride1 {self.stride1:g} needs --grid float: the int grid takes whole numbers"
@@ -265,6 +290,11 @@ def _as_kind(kind: str, value: Any) -> Any:
 def _at_least(name: str, value: int, minimum: int) -> None:
     if value < minimum:
         raise UserError(f"{name} must be at least {minimum}, not {value}")
+
+
+def _within(name: str, value: float, limits: tuple[float, float]) -> None:
+    if not limits[0] <= value <= limits[1]:  # not a number is not
+        raise UserError(f"{name} must lie between {limits[0]:g} and {limits[1]:g}, not {value:g}")
 
 
 def _names(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:

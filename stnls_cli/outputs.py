@@ -92,15 +92,18 @@ class Outputs:
         for future in waiting:
             future.result()
 
-    def finish(self, frames: range, wt: int) -> None:
-        """Makes the videos of the source frames `frames`, from the aligned images in order."""
+    def finish(self, runs: list[range], wt: int) -> None:
+        """Makes the videos of the source frames in `runs`, from the aligned images in order."""
         self.flush()
         if "video" not in self._saved:
             return
         source = "aligned" if self._video_frames_are_aligned else _FOR_VIDEO
         suffix = IMAGE_SUFFIX[self._video_format]
-        for dt in range(-wt, wt + 1):
-            images = [self._path(source, t, dt, suffix) for t in frames if t + dt in frames]
+        reach = min(wt, max(map(len, runs)) - 1)
+        for dt in range(-reach, reach + 1):
+            images = [
+                self._path(source, t, dt, suffix) for run in runs for t in run if t + dt in run
+            ]
             path = self._folder / "video" / f"{dt_name(dt)}.mkv"
             # A run that died after this point left whole videos, and perhaps not all images.
             if dt != 0 and images and not path.exists():

@@ -12,7 +12,7 @@ import torch
 
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
-from stnls_cli.errors import UserError
+from stnls_cli.errors import StorageError, UserError
 from stnls_cli.flow import FLOW_METHODS, FlowSource, open_flow_source
 from stnls_cli.job import Job
 from stnls_cli.options import AlignOptions
@@ -66,9 +66,16 @@ def align_clip(
             return Aligned(run.path, _stored_report(run, path, options), already_done=True)
         stack.enter_context(run)
         job = stack.enter_context(Job(clip, source, run, options, device, threads, listener))
-        rows = job.work()
+        try:
+            rows = job.work()
+        except StorageError:
+            raise
+        except UserError:
+            # Nothing that these parameters allow will finish it.
+            run.give_up()
+            raise
         report = Report(
-            input=InputRecord.of_clip(clip.info, digest, len(job.frames), clip.damage, job.notes),
+            input=InputRecord.of_clip(clip.info, digest, job.frames, clip.damage, job.notes),
             parameters={**parameters, "threads": threads},
             device=_device_name(device),
             metrics=options.metric_names(),

@@ -1,7 +1,9 @@
 """Run directories: work in DIR.partial, become DIR when complete, resume, never lose a result.
 
 DIR.partial holds run.json (the run's fingerprint), frames.ndjson (the finished reference frames),
-a lock file and the outputs so far. DIR keeps run.json, so that the same command knows it again.
+a lock file, the outputs so far, and the mark `given-up` where the input ended the run (it is
+damaged, say): the same command still takes up the work, with --allow-damaged for one, but other
+parameters start afresh. DIR keeps run.json, so that the same command knows it again.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from stnls_cli.errors import UserError
+from stnls_cli.errors import StorageError, UserError
 from stnls_cli.fingerprint import differences, normalised, told
 from stnls_cli.journal import Journal
 from stnls_cli.lock import LOCK_NAME, FolderLock
@@ -25,6 +27,7 @@ from stnls_cli.storage import storage_errors, sync_folder, write_text
 
 RUN_NAME = "run.json"
 JOURNAL_NAME = "frames.ndjson"
+GIVEN_UP_NAME = "given-up"
 FORMAT = "stnls-run"
 FORMAT_VERSION = 1
 # What a run killed in its first moments leaves: not enough to be anyone's work.
@@ -71,7 +74,8 @@ class RunDirectory:
         fingerprint is a UserError, unless `overwrite`. An unfinished run of the same fingerprint is
         resumed, with `overwrite` too. Folders that no run of ours made are never touched.
         """
-        final = Path(os.path.realpath(folder)) if Path(folder).is_symlink() else Path(folder)
+        with storage_errors(folder):
+            final = Path(os.path.realpath(folder)) if Path(folder).is_symlink() else Path(folder)
         if final.name in ("", ".."):
             raise UserError(f"{folder} cannot be an output folder; choose another -o")
         wanted = normalised(fingerprint)
@@ -108,6 +112,12 @@ class RunDirectory:
     def record(self, t: int, payload: Any) -> None:
         """Note that reference frame `t` is finished, its outputs written; survives a kill."""
         self._journal.record(t, payload)
+
+    def give_up(self) -> None:
+        """Note that the input does not let this run be finished: one with other parameters may
+        take its place without being asked to overwrite it."""
+        with contextlib.suppress(StorageError):  # why the run ended is what matters
+            write_text(self.path / GIVEN_UP_NAME, "")
 
     def finish(self) -> Path:
         """Rename to the final folder, once the report lies in `path`; returns the final path.
@@ -200,10 +210,13 @@ def _check_partial(partial: Path) -> None:
 def _prepare(partial: Path, wanted: dict[str, Any], overwrite: bool) -> None:
     """Under the lock: keep an unfinished run of the same fingerprint, else start from nothing."""
     found = _fingerprint(partial)
+    given_up = partial / GIVEN_UP_NAME
     if found == wanted:
+        with storage_errors(given_up, "delete"):
+            given_up.unlink(missing_ok=True)
         return
     if found is not None:
-        if not overwrite:
+        if not (overwrite or given_up.exists()):
             raise UserError(
                 f"{partial} holds an unfinished run with other parameters "
                 f"({told(differences(found, wanted))}); drop it with --overwrite or choose "

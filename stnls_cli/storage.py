@@ -7,17 +7,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from stnls_cli.errors import UserError
+from stnls_cli.errors import StorageError
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path, doing: str = "write") -> Iterator[None]:
-    """Turn an OSError of the block into a UserError that names the file and the reason."""
+    """Turn an OSError of the block into a StorageError that names the file and the reason."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise UserError(f"cannot {doing} {path}: {reason}") from error
+        raise StorageError(f"cannot {doing} {path}: {reason}") from error
 
 
 def write_text(path: Path, text: str) -> None:

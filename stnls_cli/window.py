@@ -70,28 +70,39 @@ class TemporalWindow:
         self._grays: dict[int, NDArray[np.uint8]] = {}
         self._futures: dict[tuple[Kind, int], Future[NDArray[np.float32]]] = {}
         self._flows: dict[tuple[Kind, int], Tensor] = {}
-        self.frames = range(0)
-        """The source frames read so far."""
+        self.runs: list[range] = []
+        """The source frames read so far, in runs without a hole: flow goes from frame to frame."""
 
     @property
     def held(self) -> int:
         """Frames in memory: 2 wt + 1 + ahead at the most."""
         return len(self._pictures)
 
-    def begin(self) -> range:
-        """Reads what the first reference frame needs; answers the frames read."""
-        self._read_on(1 + self._reach - len(self.frames))
-        return self.frames
+    @property
+    def count(self) -> int:
+        """Frames read so far."""
+        return sum(map(len, self.runs))
+
+    def begin(self) -> int:
+        """Reads what the first reference frame needs; answers how many frames that were."""
+        if not self.runs:
+            self._read_on()
+        if self.runs:
+            self._read_to(self.runs[0].start + self._reach)
+        return self.count
 
     def __iter__(self) -> Iterator[int]:
         self.begin()
-        t = self.frames.start
-        while t in self.frames:
-            if t not in self._done:
-                yield t
-            t += 1
-            self._forget_before(t)
-            self._read_on(t + 1 + self._reach - self.frames.stop)
+        number = 0
+        while number < len(self.runs):
+            t = self.runs[number].start
+            while t in self.runs[number]:
+                self._forget_before(t)
+                self._read_to(t + self._reach)
+                if t not in self._done:
+                    yield t
+                t += 1
+            number += 1
 
     @property
     def _reach(self) -> int:
@@ -102,8 +113,8 @@ class TemporalWindow:
         return self._pictures[t]
 
     def neighbours(self, t: int) -> list[int]:
-        """The dt of the neighbours that the clip has: -wt .. wt without 0."""
-        return [dt for dt in range(-self.wt, self.wt + 1) if dt != 0 and t + dt in self.frames]
+        """The dt of the neighbours that the clip has: -wt .. wt without 0, up to a hole."""
+        return neighbours_in(self.runs, t, self.wt)
 
     def steps(self, t: int, dt: int) -> list[Tensor]:
         """The neighbouring flows that lead from frame t to t + dt, each (2, H, W) on the device."""
@@ -118,16 +129,20 @@ class TemporalWindow:
             self._flows[kind, t] = flow.to(self._device).permute(2, 0, 1).contiguous()
         return self._flows[kind, t]
 
-    def _read_on(self, count: int) -> None:
-        """Reads `count` more frames, or to the end of the clip."""
-        for _ in range(count):
-            if self._unread is None:
-                return
-            with self._timings.stage("decode"):
-                frame = next(self._unread, None)
-            if frame is None:
-                self._unread = None
-                return
+    def _read_to(self, last: int) -> None:
+        """Reads up to frame `last`, or to the end of the clip."""
+        while self._unread is not None and self.runs[-1].stop <= last:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Reads one more frame, if there is one."""
+        if self._unread is None:
+            return
+        with self._timings.stage("decode"):
+            frame = next(self._unread, None)
+        if frame is None:
+            self._unread = None
+        else:
             self._take(frame)
 
     def _take(self, frame: Frame) -> None:
@@ -142,12 +157,15 @@ class TemporalWindow:
             if self._source is not None and self._source.needs_frames:
                 seen = frame.rgb if noisy is clean else noisy.permute(1, 2, 0).cpu().numpy()
                 self._grays[t] = luma8(seen)
-        if self.frames:
-            users = range(max(t - self.wt, self.frames.start), t)
-            self._submit("forward", t - 1, t, users)
+        if self.runs and self.runs[-1].stop == t:
+            first = self.runs[-1].start
+            self._submit("forward", t - 1, t, range(max(t - self.wt, first), t))
             self._submit("backward", t, t - 1, range(t, t + self.wt))
             self._grays.pop(t - 1, None)
-        self.frames = range(self.frames.start if self.frames else t, t + 1)
+            self.runs[-1] = range(first, t + 1)
+        else:
+            self._grays = {t: self._grays[t]} if t in self._grays else {}
+            self.runs.append(range(t, t + 1))
         self._on_frame()
 
     def _submit(self, kind: Kind, t: int, neighbour: int, users: range) -> None:
@@ -167,3 +185,10 @@ class TemporalWindow:
             oldest = {"forward": t, "backward": t - self.wt + 1}
             for key in [key for key in flows if key[1] < oldest[key[0]]]:
                 del flows[key]
+
+
+def neighbours_in(runs: list[range], t: int, wt: int) -> list[int]:
+    """The dt, 0 < |dt| <= wt, of the frames that are in one run with frame t."""
+    run = next(run for run in runs if t in run)
+    first, last = max(-wt, run.start - t), min(wt, run.stop - 1 - t)
+    return [dt for dt in range(first, last + 1) if dt != 0]

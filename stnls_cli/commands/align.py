@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, described, print_error
+from stnls_cli.console import (
+    EXIT_PARTIAL,
+    EXIT_USAGE,
+    console_for,
+    described,
+    print_data,
+    print_error,
+)
 from stnls_cli.options import AlignOptions, CommandOptions, option_flags
 
 if TYPE_CHECKING:
@@ -34,13 +40,14 @@ HELP = "\n\n".join(
 )
 
 
-def run_align(inputs: list[Path], options: AlignOptions, command: CommandOptions) -> int:
+def run_align(names: list[str], options: AlignOptions, command: CommandOptions) -> int:
     """Aligns every input; returns the exit code."""
-    from stnls_cli.folders import output_folders
+    from stnls_cli.folders import given_path, output_folders
     from stnls_cli.pipeline import check_machine
 
     console = console_for(quiet=command.quiet)
-    folders = output_folders(inputs, command.output or [])
+    inputs = [given_path(name, "INPUT") for name in names]
+    folders = output_folders(inputs, [given_path(name, "-o") for name in command.output or []])
     check_machine(options)
     documents: list[Any] = []
     failed = 0
@@ -59,8 +66,7 @@ def run_align(inputs: list[Path], options: AlignOptions, command: CommandOptions
         documents.append(aligned.report.to_json())
     if command.as_json and documents:
         document = documents[0] if len(inputs) == 1 else documents
-        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        print_data(json.dumps(document, indent=2, allow_nan=False) + "\n")
     if failed == 0:
         return 0
     print_error(f"{failed} of {len(inputs)} inputs failed")
@@ -107,7 +113,7 @@ def align_command() -> Callable[..., None]:
             raise typer.Exit(code)
 
     argument = typer.Argument(metavar="INPUT", help="Video files or folders of frames.")
-    parameters = [_parameter("inputs", list[Path], argument)]
+    parameters = [_parameter("inputs", list[str], argument)]
     for table in (AlignOptions, CommandOptions):
         hints = get_type_hints(table)
         for entry in fields(table):

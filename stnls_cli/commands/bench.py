@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -29,7 +28,7 @@ def bench(
     from stnls import _native
 
     from stnls_cli.bench import measure, problems
-    from stnls_cli.console import console_for
+    from stnls_cli.console import console_for, print_data
     from stnls_cli.cores import usable_cores
     from stnls_cli.devices import resolve_device
 
@@ -60,4 +59,4 @@ def bench(
     console_for().print(table)
     if as_json:
         document = {"machine": machine, "torch": torch.__version__, "figures": figures}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        print_data(json.dumps(document, indent=2) + "\n")

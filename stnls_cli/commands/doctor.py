@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stnls_cli.console import EXIT_PARTIAL
+from stnls_cli.console import EXIT_PARTIAL, print_data
 from stnls_cli.doctor import CHECKS, examine
 from stnls_cli.doctor.fact import Fact
 from stnls_cli.errors import UserError
@@ -29,7 +29,7 @@ def doctor(
     """Say what this installation has, what it lacks, and what to do about it."""
     required = _names(require or [])
     facts = examine()
-    sys.stdout.write(_as_json(facts, required) if as_json else _as_text(facts))
+    print_data(_as_json(facts, required) if as_json else _as_text(facts))
     lacking = [name for name in required if not facts[name].ok]
     if lacking:
         sys.stderr.write(f"stnls: required, but not ok: {', '.join(lacking)}\n")

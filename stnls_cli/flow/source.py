@@ -168,7 +168,7 @@ def open_flow_source(
 
 def check_flow_name(spec: str) -> None:
     """Refuse what is neither a method's name nor a path that is there."""
-    if spec not in FLOW_METHODS and not Path(spec).exists():
+    if spec not in FLOW_METHODS and not (spec and os.path.exists(spec)):
         raise UserError(unknown_flow(spec))
 
 

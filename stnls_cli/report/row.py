@@ -110,6 +110,8 @@ class RowSettings:
             raise ValueError(f"method {method!r}: one of {', '.join(METHODS)}")
         used = USED[method]
         cells: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS if name in used}
+        if self.k == 1:  # one match has no weight, and softmax wants several
+            cells.pop("weights", None)
         if self.weights != "softmax":
             cells.pop("bandwidth", None)
         cells.update({name: score for name, score in scores.items() if name in SCORES})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from stnls_cli.errors import UserError
@@ -44,12 +45,12 @@ def open_clip(
         raise UserError(f"--size {size[0]}x{size[1]}: must be 1x1 or more")
     if size is not None and (size[0] + 128) * (size[1] + 128) >= MOST_PIXELS:
         raise UserError(f"--size {size[0]}x{size[1]}: more pixels than FFmpeg makes frames of")
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, no error where the name is too long
         import_av()
         if stream is not None:
             raise UserError(f"{path}: a folder of frames has no streams (--stream {stream})")
         return FolderClip(path, start, frames, size, allow_damaged)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{path}: no such file or folder")
     if not path.is_file():
         raise UserError(f"{path}: neither a file nor a folder")

@@ -112,9 +112,9 @@ class FolderClip(Clip):
         )
 
     def _frames(self) -> Iterator[Frame]:
-        index = self._start
         shown_file: Path | None = None
-        for file in self._files:
+        # A frame that is left out keeps its number: the others keep theirs.
+        for index, file in enumerate(self._files, self._start):
             try:
                 frame, _ = decode_image(file)
             except BadImageError as error:
@@ -128,4 +128,3 @@ class FolderClip(Clip):
                 raise self._unequal(shown_file, self._maker.shown, file, other)
             shown_file = shown_file or file
             yield self._maker.make(frame, index, None)
-            index += 1

@@ -43,7 +43,8 @@ class ClipInfo:
 class Frame:
     """One frame.
 
-    `index` counts the decoded frames of the source from 0, also with `start`; `time` is its
+    `index` counts the frames of the source from 0, also with `start`: files of a folder, those
+    that do not decode included, and decoded frames of a video. `time` is its
     timestamp in seconds; `rgb` is (height, width, 3), C-contiguous, on the 0-255 scale: uint8 from
     8-bit sources, float32 from deeper ones. `corrupt`: FFmpeg concealed errors in it.
     """

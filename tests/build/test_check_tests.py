@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,39 @@ def test_shared_data_are_looked_for(
     monkeypatch.setenv("STNLS_SHARED", str(tmp_path))
     (line,) = check.complaints(1, 1, [skip])
     assert "this is not so here" in line
+
+
+@pytest.mark.parametrize(
+    ("reason", "gpus", "free", "fine"),
+    [
+        ("one GPU only", 1, 80, True),
+        ("one GPU only", 2, 80, False),
+        ("one GPU only", 0, 0, False),
+        ("less than 50 GiB of GPU memory are free", 1, 49, True),
+        ("less than 50 GiB of GPU memory are free", 1, 50, False),
+        ("less than 50 GiB of GPU memory are free", 0, 0, False),
+        ("no CUDA device", 0, 0, True),
+        ("no CUDA device", 1, 80, False),
+    ],
+)
+def test_skips_on_machines_with_and_without_gpus(
+    check: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+    gpus: int,
+    free: int,
+    fine: bool,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (free * 2**30, 80 * 2**30))
+    assert (check.complaints(1, 1, [check.Skip("tests::test_it", reason)]) == []) == fine
+
+
+def test_the_reasons_of_the_gpu_tests_are_known(check: ModuleType, root: Path) -> None:
+    """What they skip for is spelled as the script has it."""
+    text = (root / "tests/library/test_cuda.py").read_text(encoding="utf-8")
+    skips = re.findall(r"pytest\.skip\(\"([^\"]+)\"\)", text)
+    assert skips
+    for reason in skips:
+        assert any(reason.startswith(start) for start in check.REASONS), reason

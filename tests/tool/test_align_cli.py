@@ -147,6 +147,47 @@ def test_a_closed_pipe_is_quiet(start: Any, clip: Path, tmp_path: Path) -> None:
     assert (tmp_path / "clip.stnls/report.json").is_file()
 
 
+@pytest.mark.parametrize("command", [["--help"], ["align", "--help"], ["bench", "-h"]])
+def test_help_into_a_closed_pipe_is_quiet(start: Any, command: list[str]) -> None:
+    process = start(*command)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+
+
+def test_nobody_reads_the_words(start: Any, clip: Path, tmp_path: Path) -> None:
+    """The work goes on where standard error is closed."""
+    process = start("align", clip, *QUICK, "--frames=99", "--verbose")
+    process.stderr.close()
+    assert process.stdout.read() == ""
+    assert process.wait(60) == 0
+    assert (tmp_path / "clip.stnls/report.json").is_file()
+
+
+def test_standard_output_that_is_full(start: Any, clip: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        for command in (["align", clip, *QUICK, "--json", "-q"], ["doctor"], ["--version"]):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stnls_cli", *map(str, command)],
+                cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )  # fmt: skip
+            _, err = process.communicate(timeout=120)
+            assert err == "stnls: cannot write to standard output: No space left on device\n"
+            assert process.returncode == 2
+    # The run itself is complete.
+    assert (tmp_path / "clip.stnls/report.json").is_file()
+
+
+def test_fewer_frames_than_asked_for(cli: Any, clip: Path, tmp_path: Path) -> None:
+    ended = cli("align", clip, *QUICK, "--start=2", "--frames=100")
+    assert ended.code == 0
+    assert "clip.mkv: --frames 100: only 4 were there" in ended.lines
+    assert "--frames 100: only 4 were there" in read_report(tmp_path / "clip.stnls").input.notes
+    ended = cli("align", clip, *QUICK, "--start=2", "--frames=4", "-o", "exact")
+    assert "only" not in ended.err
+
+
 def test_finished_and_other_parameters(cli: Any, clip: Path, tmp_path: Path) -> None:
     assert cli("align", clip, *QUICK).code == 0
     report = tmp_path / "clip.stnls/report.json"

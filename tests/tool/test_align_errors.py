@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import pytest
 from outcome import refused
 
 from stnls_cli import UserError, align
+from stnls_cli.outputs import Outputs
 from stnls_cli.report import read_report
-from stnls_cli.video import write_image
+from stnls_cli.storage import storage_errors
+from stnls_cli.video import open_clip, write_image
 
 QUICK = ["--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr"]
 
@@ -99,9 +103,14 @@ def test_size_change(cli: Any, tmp_path: Path, encode: Any, textured: Any) -> No
     small = encode(tmp_path / "small.ts", textured(3, 32, 48))
     path.write_bytes(path.read_bytes() + small.read_bytes())
     words = "the size changes mid-stream: frame 4 is 48x32 after 96x64"
-    refused(cli("align", path, *QUICK, "-q"), words)
-    ended = cli("align", path, *QUICK, "-q", "--frames=4", "-o", "part")
+    ended = cli("align", path, *QUICK, "-q")
+    refused(ended, words)
+    assert (tmp_path / "in.stnls.partial").is_dir()
+    # The remedy that the message names works as it stands, without --overwrite.
+    assert words + "; take the part before it with --frames 4" in ended.err
+    ended = cli("align", path, *QUICK, "-q", "--frames=4")
     assert (ended.code, ended.err) == (0, "")
+    assert not (tmp_path / "in.stnls.partial").exists()
 
 
 def test_allow_damaged_takes_up_the_work(cli: Any, clip: Path, tmp_path: Path, capfd: Any) -> None:
@@ -122,6 +131,89 @@ def test_allow_damaged_takes_up_the_work(cli: Any, clip: Path, tmp_path: Path, c
     # Without the option the finished run is no answer.
     refused(cli("align", path, *QUICK, "-q"), "was made of it with --allow-damaged")
     assert cli("align", path, *QUICK, "-q", "--allow-damaged").code == 0
+
+
+def test_the_readable_part_of_a_truncated_clip(
+    cli: Any, tmp_path: Path, encode: Any, textured: Any
+) -> None:
+    long = encode(tmp_path / "long.mkv", textured(12, 32, 48), codec="ffv1", pixel_format="bgr0")
+    path = truncated(tmp_path, long)
+    ended = cli("align", path, *QUICK, "-q")
+    (count,) = re.findall(r"(\d+) frames could be read", ended.err)
+    assert (tmp_path / "in.stnls.partial/frames.ndjson").is_file()
+    assert cli("align", path, *QUICK, "-q", f"--frames={count}").code == 0
+    assert read_report(tmp_path / "in.stnls").input.frames == int(count)
+
+
+def test_no_space_is_no_fault_of_the_input(
+    cli: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a run is kept from other parameters, as an interrupted one is."""
+    calls = iter(range(1, 100))
+    real = Outputs.flush
+
+    def flush(self: Outputs) -> None:
+        if next(calls) == 3:
+            with storage_errors(tmp_path):
+                raise OSError(28, "No space left on device")
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outputs, "flush", flush)
+        refused(cli("align", clip, *QUICK, "-q"), "No space left on device")
+    refused(cli("align", clip, *QUICK, "-q", "--frames=4"), "unfinished run with other parameters")
+    assert cli("align", clip, *QUICK, "-q").code == 0
+
+
+def test_a_folder_with_a_frame_that_does_not_decode(
+    cli: Any, tmp_path: Path, textured: Any
+) -> None:
+    """The others keep their numbers: noise, flow files, t and dt are those of the whole folder."""
+    for name in ("whole", "in"):
+        (tmp_path / name).mkdir()
+        for index, rgb in enumerate(textured(7, 32, 48)):
+            write_image(tmp_path / name / f"{index}.png", rgb)
+    (tmp_path / "in/3.png").write_bytes(b"no picture")
+    common = ["--ws=3", "--ps=3", "--wt=2", "--sigma=9", "--metrics=psnr", "-q"]
+    wanted = cli("align", "whole", *common, "--flow=dis", "--save=flow,video", "--json")
+    whole = {key(row): row for row in json.loads(wanted.out)["rows"]}
+    refused(cli("align", "in", *common), "3.png: not an image that FFmpeg can decode")
+    for flow, save in (("dis", "aligned,video"), ("whole.stnls/flow", "aligned")):
+        ended = cli(
+            "align", "in", *common, f"--flow={flow}", f"--save={save}", "--allow-damaged", "--json",
+            "-o", f"out{len(flow)}",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        document = json.loads(ended.out)
+        assert document["input"]["frames"] == 6
+        assert len(document["input"]["damage"]) == 1
+        rows = {key(row): row for row in document["rows"]}
+        pairs = {(row["t"], row["dt"]) for row in document["rows"]}
+        # Neither the missing frame nor what lies behind it is a neighbour.
+        first = {(t, other - t) for t in range(3) for other in range(3) if t != other}
+        last = {(t, other - t) for t in (4, 5, 6) for other in (4, 5, 6) if t != other}
+        assert pairs == first | last
+        assert {k: row["psnr"] for k, row in rows.items()} == {k: whole[k]["psnr"] for k in rows}
+        out = tmp_path / f"out{len(flow)}"
+        assert sorted(p.stem for p in (out / "aligned/dt+1").iterdir()) == [
+            "00000", "00001", "00004", "00005",
+        ]  # fmt: skip
+    with open_clip(tmp_path / "out3/video/dt+1.mkv") as video:
+        assert len(list(video)) == 4
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["t"], row["dt"], row["method"]
+
+
+def test_a_folder_of_frames_that_are_no_neighbours(cli: Any, tmp_path: Path, textured: Any) -> None:
+    (tmp_path / "in").mkdir()
+    for index, rgb in enumerate(textured(5, 16, 16)):
+        write_image(tmp_path / f"in/{index}.png", rgb)
+    for index in (1, 3):
+        (tmp_path / f"in/{index}.png").write_bytes(b"no picture")
+    ended = cli("align", "in", *QUICK, "-q", "--allow-damaged")
+    refused(ended, "in: no two frames in a row could be read")
 
 
 def test_flow_saved_of_a_damaged_clip_serves_it(cli: Any, clip: Path, tmp_path: Path) -> None:

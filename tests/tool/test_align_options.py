@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from outcome import refused
+
+from stnls_cli import UserError, align
+from stnls_cli.options import AlignOptions
+from stnls_cli.report import read_report
+from stnls_cli.video import write_image
 
 QUICK = ["--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr"]
 
@@ -22,13 +30,21 @@ QUICK = ["--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr"]
         (["--ps", "33"], "frames of 48x32 are smaller than the patch (--ps 33)"),
         (["-k", "0"], "-k must be at least 1, not 0"),
         (["-k", "10"], "-k 10 is more than the 9 positions of --ws 3"),
-        (["--stride1", "0"], "--stride1 must be above 0, not 0"),
-        (["--stride1", "nan"], "--stride1 must be above 0, not nan"),
+        (["--ws", "999999"], "--ws must be at most 4095 (2**24 candidates for each pixel), not 99"),
+        (["--ws", "4097"], "--ws must be at most 4095"),
+        (["--stride1", "0"], "--stride1 must lie between 0.001 and 10000, not 0"),
+        (["--stride1", "nan"], "--stride1 must lie between 0.001 and 10000, not nan"),
+        (["--stride1", "1e300"], "--stride1 must lie between 0.001 and 10000, not 1e+300"),
+        (["--stride1", "1e-300"], "--stride1 must lie between 0.001 and 10000, not 1e-300"),
         (["--grid", "int", "--stride1", "0.5"], "--stride1 0.5 needs --grid float"),
         (["--grid", "cubic"], "--grid must be one of int, float, not 'cubic'"),
         (["--dist", "l1"], "--dist must be one of l2, prod, not 'l1'"),
         (["--weights", "mean"], "--weights must be one of best, softmax, not 'mean'"),
-        (["--bandwidth", "0"], "--bandwidth must be above 0, not 0"),
+        (["--weights", "softmax"], "--weights softmax weighs several matches: give -k 2 or more"),
+        (["--bandwidth", "0"], "--bandwidth must lie between 0.001 and 1e+06, not 0"),
+        (["--bandwidth", "1e-300"], "--bandwidth must lie between 0.001 and 1e+06, not 1e-300"),
+        (["--bandwidth", "1e300"], "--bandwidth must lie between 0.001 and 1e+06, not 1e+300"),
+        (["--bandwidth", "inf"], "--bandwidth must lie between 0.001 and 1e+06, not inf"),
         (["--aggregate", "mean"], "--aggregate must be one of patch, pixel, not 'mean'"),
         (["--format", "jpg"], "--format must be one of png, png16, npy, not 'jpg'"),
         (["--save", "frames"], "--save: unknown 'frames'"),
@@ -47,7 +63,11 @@ QUICK = ["--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr"]
         (["--sigma", "inf"], "sigma must be a finite number of grey levels, 0 or more"),
         (["--seed", "-1"], "the seed must lie between 0 and 2**64 - 1; got -1"),
         (["--threads", "0"], "--threads must be at least 1, not 0"),
+        (["--threads", "999999999"], "--threads must be at most 1024, not 999999999"),
         (["--flow", "tlv1"], "unknown flow 'tlv1' (did you mean tvl1?); use one of tvl1,"),
+        (["--flow", ""], "unknown flow ''; use one of tvl1,"),
+        (["--flow", "x" * 300], "unknown flow 'xxx"),
+        (["-o", ""], "-o: the name is empty"),
         (["--flow", "no/flow"], "no such file or folder of flows: no/flow"),
         (["--device", "gpu"], "--device must be auto, cpu, cuda or cuda:N, not 'gpu'"),
         (["--ws", "abc"], "'--ws'"),
@@ -72,3 +92,63 @@ def test_options(cli: Any, clip: Path, tmp_path: Path, options: list[str], words
 )
 def test_usage(cli: Any, arguments: list[str], words: str) -> None:
     refused(cli(*arguments), words)
+
+
+def test_empty_and_long_names(cli: Any, clip: Path, tmp_path: Path) -> None:
+    """An empty name is not the current folder, be it full of frames."""
+    write_image(tmp_path / "0.png", np.zeros((32, 48, 3), np.uint8))
+    write_image(tmp_path / "1.png", np.zeros((32, 48, 3), np.uint8))
+    refused(cli("align", "", *QUICK), "INPUT: the name is empty")
+    refused(cli("align", clip, "", *QUICK), "INPUT: the name is empty")
+    with pytest.raises(UserError, match="INPUT: the name is empty"):
+        align("")
+    with pytest.raises(UserError, match="-o: the name is empty"):
+        align(clip, "")
+    refused(cli("align", "x" * 300, *QUICK), "no such file or folder")
+    refused(cli("align", clip, *QUICK, "-o", "x" * 300), "cannot write xxx")
+    refused(cli("align", clip, *QUICK, "-o", "x" * 300 + "/out"), "File name too long")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--stride1=0.001"],
+        ["--stride1=10000", "--ws=5"],
+        ["--stride1=10000", "--grid=int"],
+        ["-k3", "--weights=softmax", "--bandwidth=0.001"],
+        ["-k3", "--weights=softmax", "--bandwidth=1e6"],
+        ["-k3", "--weights=softmax", "--bandwidth=0.001", "--dist=prod"],
+    ],
+    ids=" ".join,
+)
+def test_the_ends_of_the_ranges_work(
+    cli: Any, clip: Path, tmp_path: Path, options: list[str]
+) -> None:
+    command = [*QUICK, "--sigma=5", *options, "--save=aligned,distance", "--format=npy"]
+    assert cli("align", clip, *command, "-q").code == 0
+    for path in (tmp_path / "clip.stnls/aligned").rglob("*.npy"):
+        values = np.load(path)
+        assert np.isfinite(values).all()
+        assert values.max() < 256
+
+
+@pytest.mark.parametrize("wt", ["30000000", "999999999999999999999"])
+def test_a_window_longer_than_any_clip(cli: Any, clip: Path, tmp_path: Path, wt: str) -> None:
+    """Only frames that exist are looped over: it takes no longer than the clip needs."""
+    command = ["align", clip, *QUICK, "--frames=4", "--flow=farneback", "--save=video", "-q"]
+    begun = time.monotonic()
+    assert cli(*command, f"--wt={wt}").code == 0
+    assert time.monotonic() - begun < 15
+    rows = read_report(tmp_path / "clip.stnls").rows
+    assert {row.dt for row in rows} == {-3, -2, -1, 1, 2, 3}
+    assert len(list((tmp_path / "clip.stnls/video").iterdir())) == 6
+
+
+def test_what_is_saved_for_several_matches() -> None:
+    assert AlignOptions().saved() == {"aligned"}
+    assert AlignOptions(k=4).saved() == {"aligned", "offsets", "distance"}
+    # An explicit list is obeyed.
+    assert AlignOptions(k=4, save="aligned").saved() == {"aligned"}
+    (entry,) = [entry for entry in fields(AlignOptions) if entry.name == "save"]
+    assert "aligned, with -k above 1 also offsets and distance" in entry.metadata["help"]

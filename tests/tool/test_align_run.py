@@ -223,7 +223,7 @@ def test_memory_holds_the_window_alone(clip: Path, tmp_path: Path, textured: Any
             assert len(window._grays) <= 1
             assert len(window._flows) + len(window._futures) <= 2 * (2 * wt + ahead)
         assert seen == [t for t in range(40) if t not in (3, 4, 20, 21, 22, 23, 24, 25)]
-        assert window.frames == range(40)
+        assert window.runs == [range(40)]
 
 
 def test_the_whole_window_is_held_but_no_more(clip: Path) -> None:

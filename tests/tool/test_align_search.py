@@ -223,18 +223,78 @@ def test_the_same_on_any_number_of_threads(tmp_path: Path, clip: Path) -> None:
     assert torch.get_num_threads() == before
 
 
+# What the tool does before the search, beside the options of the search itself.
+AROUND: list[dict[str, Any]] = [
+    {"size": "64x40"},
+    {"start": 2, "frames": 3, "wt": 1},
+    {"size": "31x33", "start": 1},
+    {"flow": "files"},
+    {"flow": "files", "grid": "int", "k": 2, "start": 1},
+]
+
+
+def matches_agree(kind: str, one: np.ndarray, other: np.ndarray) -> None:
+    """As docs/align.md has it: the k-th distances are equal within rounding, whichever of two
+    equally near matches won, and so are the offsets of nearly all matches."""
+    assert one.shape == other.shape
+    assert one.dtype == other.dtype == np.float32
+    if kind == "distance":
+        finite = np.isfinite(one)
+        np.testing.assert_array_equal(finite, np.isfinite(other))
+        # Sums with cancellation: what is small is known as well as what is large.
+        scale = float(np.abs(one[finite]).max())
+        np.testing.assert_allclose(one[finite], other[finite], rtol=1e-4, atol=1e-5 * scale)
+    else:
+        assert np.mean(np.abs(one - other).max(-1) > 1e-3) < 0.01
+
+
+def test_tolerance_of_matches() -> None:
+    """The comparison itself: what it lets pass and what it does not."""
+    rng = np.random.default_rng(0)
+    distance = rng.uniform(1, 1e6, (2, 20, 30)).astype(np.float32)
+    distance[0, 0, 0] = np.inf
+    matches_agree("distance", distance, distance * np.float32(1 + 5e-5))
+    with pytest.raises(AssertionError):
+        matches_agree("distance", distance, distance * np.float32(1.01))
+    with pytest.raises(AssertionError):
+        matches_agree("distance", distance, np.minimum(distance, np.float32(1e6)))
+    offset = rng.integers(-4, 5, (2, 20, 30, 2)).astype(np.float32)
+    other = offset.copy()
+    other[0, 0, :9] += 1
+    matches_agree("offset", offset, other)
+    other[0, 1:4] += 1
+    with pytest.raises(AssertionError):
+        matches_agree("offset", offset, other)
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("options", OPTIONS, ids=named)
+@pytest.mark.parametrize("options", [*OPTIONS, *AROUND], ids=named)
 def test_cpu_and_cuda_agree(tmp_path: Path, clip: Path, options: dict[str, Any]) -> None:
     options = {**SMALL, "sigma": 15.0, "format": "npy", **options}
+    if options["flow"] == "files":
+        align(clip, tmp_path / "flows", flow="dis", save="flow", methods="flow", metrics="psnr")
+        options["flow"] = str(tmp_path / "flows/flow")
+    save = "aligned,flow,offsets,distance"
     reports = {
-        device: align(clip, tmp_path / device, device=device, save="aligned,flow", **options)
+        device: align(clip, tmp_path / device, device=device, save=save, **options)
         for device in ("cpu", "cuda")
     }
     assert reports["cuda"].device.startswith("cuda:")
     for one, other in zip(reports["cpu"].rows, reports["cuda"].rows, strict=True):
         assert one.psnr == pytest.approx(other.psnr, abs=0.02)
         assert one.ssim == pytest.approx(other.ssim, abs=2e-3)
+        assert one.mae == pytest.approx(other.mae, abs=0.02)
+        assert one.out_of_frame == pytest.approx(other.out_of_frame, abs=1e-3)
+    names = [
+        {path.relative_to(tmp_path / device) for path in (tmp_path / device).rglob("*.*")}
+        for device in ("cpu", "cuda")
+    ]
+    assert names[0] == names[1]
+    for name in sorted(names[0]):
+        if name.parts[0] in ("offsets", "distance"):
+            with np.load(tmp_path / "cpu" / name) as one, np.load(tmp_path / "cuda" / name) as two:
+                (kind,) = one.files
+                matches_agree(kind, one[kind], two[kind])
     for path in sorted((tmp_path / "cpu" / "aligned").rglob("*.npy")):
         other = tmp_path / "cuda" / path.relative_to(tmp_path / "cpu")
         # Another of two matches of equal distance may win.

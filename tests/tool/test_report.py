@@ -38,7 +38,7 @@ SETTINGS_9 = RowSettings(
     wt=2,
     ps=7,
     stride1=0.5,
-    k=1,
+    k=3,
     dist="l2",
     grid="float",
     aggregate="patch",
@@ -122,6 +122,8 @@ def test_settings_that_a_method_does_not_use_are_empty(method: str, empty: set[s
 def test_the_best_match_alone_has_no_bandwidth() -> None:
     row = replace(SETTINGS_9, weights="best").row("clip", 0, 1, "nls", scores(30.0))
     assert (row.weights, row.bandwidth) == ("best", None)
+    row = replace(SETTINGS_9, weights="best", k=1).row("clip", 0, 1, "nls", scores(30.0))
+    assert (row.weights, row.bandwidth) == (None, None)
 
 
 def test_unknown_methods_are_refused() -> None:

@@ -124,6 +124,28 @@ def test_an_unfinished_run_of_other_parameters_is_refused(tmp_path: Path) -> Non
         assert names(run.path) == [".lock", "frames.ndjson", "run.json"]
 
 
+def test_a_run_that_its_input_ended_gives_way(tmp_path: Path) -> None:
+    """It is taken up by the same command, and no obstacle to another."""
+    with begin(tmp_path / "out") as run:
+        run.record(0, 1)
+        run.give_up()
+    with begin(tmp_path / "out") as run:
+        assert run.done_frames == {0: 1}
+    # Taken up and interrupted it is a run like any other.
+    with pytest.raises(UserError, match="unfinished"):
+        RunDirectory.open(tmp_path / "out", OTHER)
+    with begin(tmp_path / "out") as run:
+        run.give_up()
+    with begin(tmp_path / "out", OTHER) as run:
+        assert run.done_frames == {}
+        assert names(run.path) == [".lock", "frames.ndjson", "run.json"]
+    assert names(tmp_path) == []
+    # Where nothing was finished nothing is left.
+    with begin(tmp_path / "out") as run:
+        run.give_up()
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     "torn", [b'{"t": 7, "pay', b'{"t": 7, "payload": 1}', b"\xff\x00\n", b"7\n"]
 )
