@@ -273,7 +273,7 @@ def test_cuda_has_the_bits_of_the_cpu(seed: int, deterministic: None) -> None:
     stride1, tensor = pick((1, 2)), noise(*flows_k.shape[:6])
     runs = []
     for device in ("cpu", "cuda"):
-        offsets, x = flows_k.to(device), tensor.to(device).requires_grad_()
+        offsets, x = flows_k.to(device), tensor.clone().to(device).requires_grad_()
         names, labels = labelled(offsets, stride0, size)
         where = (offsets, labels, stride0, stride1, *size)
         scattered = scatter_tensor(x, *where, 0.0)

@@ -170,7 +170,7 @@ def test_cuda_has_the_bits_of_the_cpu(count: int, deterministic: None) -> None:
             inds = torch.arange(dists.numel() * 3).view(6, 3, count, 3)
             runs = []
             for device in ("cpu", "cuda"):
-                there = dists.to(device).requires_grad_()
+                there = dists.clone().to(device).requires_grad_()
                 both = there, inds.to(device)
                 out = topk(*both, 40, 2, anchor, descending, return_order=True)
                 each = topk_each(*both, 40, descending, anchor)
