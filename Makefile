@@ -15,7 +15,7 @@ SOURCES := pyproject.toml constraints.txt $(wildcard cuda_ext/CMakeLists.txt cud
 export STNLS_CUDA_ARCHITECTURES ?= native
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench quality gpu-check samples wheel setup clean
+.PHONY: help demo test lint docs bench quality gpu-check samples wheel setup clean
 
 help: ## list these targets
 	@echo "make targets (VENV=$(VENV) is the virtual environment, PYTHON=$(PYTHON) what it is made from):"
@@ -37,6 +37,10 @@ lint: $(READY) ## check style and types: ruff, clang-format, mypy
 	$(BIN)/ruff format --check
 	$(BIN)/clang-format --dry-run -Werror $(wildcard cuda_ext/csrc/*/*)
 	$(BIN)/mypy
+
+docs: $(READY) ## write the library's documentation as web pages, into build/docs
+	$(PY) -m sphinx -q -W --keep-going -d build/docs-cache docs build/docs
+	@echo "Open build/docs/index.html in a browser."
 
 bench: $(READY) ## time the kernels on this machine
 	$(PY) -m stnls_cli bench

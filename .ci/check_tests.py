@@ -14,6 +14,7 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,11 @@ def little_gpu_memory() -> bool:
     return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < 50 * 2**30
 
 
+def no_documentation_tools() -> bool:
+    """Whether what builds the documentation is not installed."""
+    return any(find_spec(name) is None for name in ("sphinx", "myst_parser", "furo"))
+
+
 REASONS: dict[str, Callable[[], bool]] = {
     "no CUDA device": no_cuda,
     "one GPU only": one_gpu,
@@ -65,6 +71,7 @@ REASONS: dict[str, Callable[[], bool]] = {
     "no footage in": no_shared_data,
     "root may": is_root,
     "this processor has no": lacks_avx512,
+    "no documentation tools": no_documentation_tools,
 }
 """How the message of a skip may begin, and what must hold then."""
 

@@ -16,8 +16,7 @@ class WeightedPatchSum(PatchModule):
     :math:`Q_x` are the queries whose ``ps`` × ``ps`` patch covers pixel :math:`x`, :math:`m_{qk}`
     the position of match k (query plus offset, mirrored at the border). With ``ps=1`` and
     ``stride0=1`` this is the aggregation of attention, :math:`o(q) = \sum_k w_{qk} v(m_{qk})`.
-    Weights are taken as
-    they are: apply the softmax before.
+    Weights are taken as they are: apply the softmax before.
 
     Args:
         ps: taps along each side of the patch (≥ 1).

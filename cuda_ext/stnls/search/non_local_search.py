@@ -22,9 +22,9 @@ class NonLocalSearch(SearchModule):
     .. math:: d(x, y) = \sum_{p} \sum_{c} \left(q_c(x + p) - k_c(y + p)\right)^2
 
     over the ``ps`` × ``ps`` taps :math:`p` of the patch (``dist_type="l2"``), or the sum of
-    products (``"prod"``, larger is better). Gauen & Chan, arXiv 2309.16849. Only the K best are
-    kept while the
-    window is scanned: memory is inputs plus outputs.
+    products (``"prod"``, larger is better): a plain sum, neither divided nor rooted. Gauen & Chan,
+    arXiv 2309.16849. Only the K best are kept while the window is scanned: memory is inputs plus
+    outputs.
 
     Temporal slots: slot 0 is the query's own frame, then the frames after it, then those before it;
     at the ends of the video the ``2 wt + 1`` frames slide inward. A video needs at least that many.

@@ -29,9 +29,11 @@ class PairedRefine(SearchModule):
 
     Args:
         ws: accepted for the order of the arguments; without effect.
-        wr, k, kr, ps, nheads, dist_type, stride0, stride1, dilation, reflect_bounds, full_ws,
-            self_action, use_adj, k_agg, topk_mode, off_Hq, off_Wq, itype: as for `RefineSearch`
-            (mind ``stride0=1`` and ``topk_mode="each"``).
+        wr, k, kr, ps, nheads, dist_type, stride1, dilation: as for `RefineSearch`.
+        stride0: pixels between queries; here the default is 1.
+        reflect_bounds, full_ws, self_action, use_adj, k_agg: as for `RefineSearch`.
+        topk_mode: as for `RefineSearch`; here the default is ``"each"``.
+        off_Hq, off_Wq, itype: as for `RefineSearch`.
         restricted_radius: without effect.
         normalize_bwd: accepts only False.
 

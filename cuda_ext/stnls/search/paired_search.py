@@ -26,8 +26,10 @@ class PairedSearch(SearchModule):
     The window and the distance are those of `NonLocalSearch`, for one pair of frames.
 
     Args:
-        ws, ps, k, nheads, dist_type, stride0, stride1, dilation, reflect_bounds, full_ws, use_adj,
-            k_agg, off_Hq, off_Wq, itype: as for `NonLocalSearch` (mind the default ``stride0=4``).
+        ws, ps, k, nheads, dist_type: as for `NonLocalSearch`.
+        stride0: pixels between queries; mind the default, 4.
+        stride1, dilation, reflect_bounds, full_ws, use_adj: as for `NonLocalSearch`.
+        k_agg, off_Hq, off_Wq, itype: as for `NonLocalSearch`.
         pt: accepts only 1.
         self_action: ``None``, or ``"anchor"`` / ``"anchor_each"``: the position that flow predicts
             comes first, whatever its distance.

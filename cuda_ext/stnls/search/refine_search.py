@@ -34,8 +34,9 @@ class RefineSearch(SearchModule):
             window column).
         kr: how many of the earlier matches are refined: a number (int), a share of them (float up
             to 1), or all (0 or less). The first ones are kept.
-        ps, nheads, stride0, stride1, strideQ, dilation, dist_type, reflect_bounds, full_ws,
-            use_adj, k_agg, off_Hq, off_Wq, itype: as for `NonLocalSearch` (mind ``stride0=4``).
+        ps, nheads, stride1, strideQ, dilation, dist_type: as for `NonLocalSearch`.
+        stride0: pixels between queries; mind the default, 4.
+        reflect_bounds, full_ws, use_adj, k_agg, off_Hq, off_Wq, itype: as for `NonLocalSearch`.
         pt: accepts only 1.
         restricted_radius: without effect.
         topk_mode: ``"all"``: the k best of all windows; ``"each"``: the k best of each.

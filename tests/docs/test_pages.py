@@ -1,0 +1,62 @@
+"""The programs of the documentation, as they stand there; their assertions are the test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# The pages of the tool have programs about files that are not there; tests/tool knows them.
+TOOL = {"align.md", "report.md"}
+PAGES = [
+    path
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.name not in TOOL and FENCE.search(path.read_text(encoding="utf-8"))
+]
+
+
+@pytest.fixture(autouse=True)
+def random_state() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def run(page: Path) -> dict[str, Any]:
+    """Runs the blocks of a page one after the other; errors name the page and the line."""
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": page.stem}
+    for block in FENCE.finditer(text):
+        line = text.count("\n", 0, block.start(1))
+        exec(compile("\n" * line + block[1], str(page), "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_runs(page: Path) -> None:
+    run(page)
+
+
+def test_the_pages_are_there() -> None:
+    assert {"attention", "denoising", "alignment", "examples"} <= {page.stem for page in PAGES}
+
+
+def test_tutorials_assert_what_they_claim() -> None:
+    for page in (ROOT / "docs/tutorials").glob("*.md"):
+        asserted = re.findall(r"^ *assert ", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(asserted) >= 2, page.name
+
+
+def test_a_failing_program_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Words.\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError) as caught:
+        run(page)
+    assert caught.tb.tb_next is not None
+    assert caught.traceback[-1].lineno == 7
