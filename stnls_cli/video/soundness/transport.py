@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+Packet = NDArray[np.uint8]
 
 SYNC = 0x47
 # Packet size and place of the sync byte: plain, M2TS with its time stamps, with error correction.
@@ -51,34 +53,39 @@ class _Stream:
         self.pid = pid
         self.unit = 0
         """Offset of the packet with which the unit (frame) under way began."""
-        self._last: NDArray[np.uint8] | None = None
-        self._spliced = False
+        self._last: Packet | None = None
+        self._table = False
+        """Whether the program's table came after `_last`: there recordings are joined."""
 
     def has_hole(self, packets: NDArray[np.uint8], at: int, size: int) -> bool:
         """Whether one is missing among these packets, the first of which is at offset `at`."""
         pids = (packets[:, 1] & 0x1F).astype(np.int64) << 8 | packets[:, 2]
-        table = pids == 0
-        ours = (pids == self.pid) & (packets[:, 3] & 0x10 != 0)
-        for index in np.flatnonzero(ours | table):
-            packet = packets[index]
-            if table[index]:
-                self._spliced = True
-                continue
-            begins = bool(packet[1] & 0x40)
-            if not self._follows(packet) and not (begins and self._spliced):
-                return True
-            if begins:
-                self.unit = at + int(index) * size
-            self._last, self._spliced = packet, False
-        return False
+        tables = np.flatnonzero(pids == 0)
+        ours = np.flatnonzero((pids == self.pid) & (packets[:, 3] & 0x10 != 0))
+        if not len(ours):
+            self._table = self._table or len(tables) > 0
+            return False
+        mine = packets[ours]
+        before = mine[:1] if self._last is None else self._last[None]
+        before = np.concatenate((before, mine[:-1]))
+        begins = mine[:, 1] & 0x40 != 0
+        hole = len(mine)
+        for n in np.flatnonzero((mine[:, 3] - before[:, 3]) & 15 != 1):
+            first = ours[n - 1] if n else 0
+            joined = bool(((tables >= first) & (tables < ours[n])).any()) or (
+                n == 0 and self._table
+            )
+            if not (_may_follow(before[n], mine[n]) or (begins[n] and joined)):
+                hole = int(n)
+                break
+        if (starts := ours[:hole][begins[:hole]]).size:
+            self.unit = at + int(starts[-1]) * size
+        self._last, self._table = mine[-1], bool((tables > ours[-1]).any())
+        return hole < len(mine)
 
-    def _follows(self, packet: NDArray[np.uint8]) -> bool:
-        """Whether a packet is the next, the last one again, or says that the count was reset."""
-        if self._last is None or _is_reset(packet):
-            return True
-        step = (int(packet[3]) - int(self._last[3])) & 15
-        return step == 1 or (step == 0 and bool(np.array_equal(packet, self._last)))
 
-
-def _is_reset(packet: NDArray[Any]) -> bool:
-    return bool(packet[3] & 0x20 and packet[4] and packet[5] & 0x80)
+def _may_follow(before: Packet, packet: Packet) -> bool:
+    """Whether a packet out of count is the same again, or says that the count begins anew."""
+    if packet[3] & 0x20 and packet[4] and packet[5] & 0x80:
+        return True
+    return bool(np.array_equal(packet, before))
