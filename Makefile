@@ -20,7 +20,7 @@ export STNLS_CUDA_ARCHITECTURES ?= native
 help: ## list these targets
 	@echo "make targets (VENV=$(VENV) is the virtual environment, PYTHON=$(PYTHON) what it is made from):"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1@\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	    awk -F@ '{ printf "%-13s%s\n", $$1, $$2 }'
+	    awk -F@ '{ printf "%-15s%s\n", $$1, $$2 }'
 
 demo: $(READY) ## set up if need be, then align a sample clip and say where the report is
 	$(BIN)/stnls align $(DEMO_CLIP) --wt 1 -o demo.stnls --overwrite

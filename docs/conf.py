@@ -25,7 +25,7 @@ extensions = [
     "mathml",
     "returned_values",
 ]
-exclude_patterns = ["_ext", "pictures/README.md"]
+exclude_patterns = ["_ext"]
 
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3

@@ -40,6 +40,9 @@ def test_shapes_weights_and_anchors(example: str, device: str) -> None:
     assert out.shape == names["v"].shape == (1, 5, 16, 128, 128)
     assert {x.device.type for x in (dists, inds, weights, out)} == {device}
     torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+    # No match takes it all, as it would with a scale that does not know the size of a patch.
+    assert weights.amax(-1).mean() < 0.5
+    assert torch.softmax(-10 * dists, -1).amax(-1).mean() > 0.9
     assert bool((inds[..., 0, :] == 0).all())
     assert bool((dists[..., 2:] >= dists[..., 1:-1]).all())
     # Every output pixel is a mean of values of v.
@@ -69,7 +72,7 @@ def test_a_crop_equals_the_reference(example: str, device: str) -> None:
     torch.testing.assert_close(
         dists.double()[inner], expected[inner], rtol=1e-5, atol=1e-5 * float(expected.mean())
     )
-    out = weighted_patch_sum(v, weights, inds, 3, 1)
+    out = weighted_patch_sum(v, weights, inds, ps=3, stride0=1)
     covered = 1 - torch.nn.functional.max_pool2d(1 - inner[:, 0].float(), 3, 1, 1) > 0
     assert covered.any()
     at = covered[:, :, None].expand_as(out)
@@ -99,7 +102,8 @@ def test_a_small_video_equals_the_reference(device: str) -> None:
     )
     dists, inds = search(on[0], on[1], flows)
     assert_search(OPTIONS, candidates(OPTIONS, q, k, flows.cpu()), (dists, inds))
-    weights = torch.softmax(-10 * dists, -1)
+    weights, inds = stnls.normz.SoftmaxWeights(scale=1 / (3 * 3 * 8))(dists, inds)
+    torch.testing.assert_close(weights, torch.softmax(-dists / 72, -1))
     out = stnls.agg.WeightedPatchSum(ps=3, stride0=1)(on[2], weights, inds)
-    expected = weighted_patch_sum(v, weights.cpu(), inds.cpu(), 3, 1)
+    expected = weighted_patch_sum(v, weights.cpu(), inds.cpu(), ps=3, stride0=1)
     torch.testing.assert_close(out.cpu().double(), expected, rtol=0, atol=1e-5)
