@@ -28,7 +28,7 @@ class DamageLog:
     skipped: list[str] = field(default_factory=list)
     resized: list[tuple[int, str]] = field(default_factory=list)
     broken: tuple[int, int] | None = None
-    """Where the container is damaged: offset in the file, frames decoded before."""
+    """Where the container is damaged: offset in the file, packets of the stream before it."""
     truncated: str | None = None
 
     def lines(self) -> list[str]:
@@ -53,7 +53,7 @@ class DamageLog:
         if self.broken:
             offset, before = self.broken
             out.append(
-                f"the container is damaged at byte {offset}, {before} frames in: "
+                f"the container is damaged at byte {offset}, after {before} packets of the video: "
                 "from there on frames may be missing or wrong"
             )
         if self.truncated:

@@ -116,7 +116,7 @@ class Decoder:
     def _note_damage(self) -> None:
         """Once: where the container is damaged. What follows is decoded as well as it can be."""
         assert self._sound_until is not None
-        self.log.broken = (self._sound_until, self.delivered)
+        self.log.broken = (self._sound_until, self._packets)
         self._sound_until = None
 
     def _flush(self) -> list[av.VideoFrame]:
