@@ -47,6 +47,10 @@ def init(cfg: object) -> nn.Module:
             "gather" ("nlgather", "nlstack"), "gather_add", "scatter_add" ("scatter_sum"),
             "stack_conv"; the parameters of that class go by their names. Other keys are ignored.
 
+    Returns:
+        The module, with the defaults of the class; ``ps`` is 3 where the class has none, and the
+        strides are 1.
+
     Raises:
         StnlsError: (also ValueError or TypeError) for an unknown name, and for a parameter outside
             its range ("stack_conv" needs ``k_agg`` and ``channels``).

@@ -12,18 +12,27 @@ from stnls.agg.scatter_add import NonLocalScatterAdd
 
 
 def gather(vid: Tensor, weights: Tensor, inds: Tensor, *args: Any, **options: Any) -> Tensor:
-    """`NonLocalGather(*args, **options)(vid, weights, inds)`."""
+    """`NonLocalGather(*args, **options)(vid, weights, inds)`.
+
+    Arguments, result and errors are those of the class.
+    """
     out: Tensor = NonLocalGather(*args, **options)(vid, weights, inds)
     return out
 
 
 def gather_add(vid: Tensor, weights: Tensor, flows: Tensor, *args: Any, **options: Any) -> Tensor:
-    """`NonLocalGatherAdd(*args, **options)(vid, weights, flows)`."""
+    """`NonLocalGatherAdd(*args, **options)(vid, weights, flows)`.
+
+    Arguments, result and errors are those of the class.
+    """
     out: Tensor = NonLocalGatherAdd(*args, **options)(vid, weights, flows)
     return out
 
 
 def scatter_add(vid: Tensor, weights: Tensor, flows: Tensor, *args: Any, **options: Any) -> Tensor:
-    """`NonLocalScatterAdd(*args, **options)(vid, weights, flows)`."""
+    """`NonLocalScatterAdd(*args, **options)(vid, weights, flows)`.
+
+    Arguments, result and errors are those of the class.
+    """
     out: Tensor = NonLocalScatterAdd(*args, **options)(vid, weights, flows)
     return out

@@ -56,7 +56,7 @@ class NonLocalGatherAdd(PatchModule):
             flows: (B, HD, T, nH, nW, K, 3), offsets (dt, dh, dw) as a search returns them.
 
         Returns:
-            (B, HD, T, C/HD, H, W), the dtype of `vid`.
+            (B, HD, T, C/HD, H, W), the dtype of `vid`; differentiable as `WeightedPatchSum`.
 
         Raises:
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together, and for

@@ -74,7 +74,7 @@ class StackConv(nn.Module):
             vid, weights, inds: as for `NonLocalGather`, with K ≥ k_agg matches.
 
         Returns:
-            (B, T, C, H, W).
+            (B, T, C, H, W), differentiable also with respect to the convolution's parameters.
 
         Raises:
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together.

@@ -20,9 +20,9 @@ class WeightedPatchSum(PatchModule):
 
     Args:
         ps: taps along each side of the patch (≥ 1).
-        stride0: pixels between queries, that of the search. Patches must cover the frame.
+        stride0: pixels between queries (≥ 1), that of the search. Patches must cover the frame.
         pt: accepts only 1.
-        dilation: pixels between the taps of a patch.
+        dilation: pixels between the taps of a patch (≥ 1).
         reflect_bounds: read taps outside the frame at their mirror image; otherwise they add
             nothing.
         use_adj: patches start at their position instead of being centred on it.
@@ -54,9 +54,9 @@ class WeightedPatchSum(PatchModule):
             vid: (B, T, C, H, W), or (B, HD, T, C/HD, H, W); float32 or float64, or float16 or
                 bfloat16, which are summed in float32.
             weights: (B, HD, T, nH, nW, K), the video's dtype (or float32 with a narrower video).
-            inds: (B, HD, T, nH, nW, K, 3), offsets (dt, dh, dw) as a search returns them. Entries
-                with an offset of 1e7 or more (the mark of an empty entry) or that are not finite
-                add nothing.
+            inds: (B, HD, T, nH, nW, K, 3), offsets (dt, dh, dw) in frames and pixels, integer or
+                real, as a search returns them. Entries with an offset of 1e7 or more (the mark of
+                an empty entry) or that are not finite add nothing.
 
         Returns:
             The shape and dtype of `vid`: heads are merged back into the channels of a 5-D video.

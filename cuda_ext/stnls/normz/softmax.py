@@ -18,9 +18,11 @@ class SoftmaxWeights(nn.Module):
     all entries of a query that has no others: such a row is zero, not NaN, and its gradient too.
 
     Args:
-        scale: :math:`s`, the inverse of the temperature.
-        drop_rate: probability of a weight to be set to 0 in training; those that stay are divided
-            by 1 - drop_rate.
+        scale: :math:`s`, the inverse of the temperature, finite. A distance is a sum over the
+            ps² taps and the channels of a head; one over the number of these terms is a good start
+            (the default is the original's).
+        drop_rate: probability (0 to 1) of a weight to be set to 0 in training; those that stay are
+            divided by 1 - drop_rate.
         dist_type: ``"l2"`` or ``"prod"``, that of the search.
         k_agg: keep the first ``k_agg`` entries of every query; all if ≤ 0.
 

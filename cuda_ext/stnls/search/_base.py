@@ -17,7 +17,7 @@ class SearchModule(nn.Module):
     options: SearchOptions
 
     def radius(self, H: int, W: int) -> int:
-        """Positions along each side of the window."""
+        """Positions along each side of the window, whatever the size H × W of a frame."""
         return self.options.ws
 
     def _windows(self) -> int | None:
@@ -25,7 +25,8 @@ class SearchModule(nn.Module):
         return None
 
     def flops(self, B: int, T: int, C: int, H: int, W: int) -> int:
-        """Floating-point operations by the definition, for videos (B, T, C, H, W).
+        """Floating-point operations by the definition, for videos (B, T, C, H, W); searches of
+        pairs count one pair for each of the T frames.
 
         Every tap of every candidate counts: 3 operations for "l2", 2 for "prod", and 7 more for an
         interpolated pixel of the key. What the kernels save by sharing work is not subtracted.

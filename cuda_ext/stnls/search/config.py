@@ -78,6 +78,11 @@ def init(cfg: object) -> SearchModule:
             also "exact", "nl"), "refine", "paired" ("pair"), "paired_refine" ("paired_ref"); the
             parameters of that class go by their names. Other keys are ignored.
 
+    Returns:
+        The module, with the defaults of the original's configurations: mostly those of the class,
+        but ``k=10`` for all but "nls", ``stride0=1`` and ``ps=3`` for "paired", and ``wr=1``,
+        ``kr=-1`` and ``ps=1`` for refinements.
+
     Raises:
         StnlsError: (also ValueError or TypeError) for an unknown name, and for a parameter that is
             missing or outside its range (``ws``, and for "nls" ``wt``, have no default).

@@ -31,23 +31,23 @@ class NonLocalSearch(SearchModule):
 
     Args:
         ws: positions along each side of the window (≥ 1; an even window has one more on the
-            bottom/right).
+            bottom/right). A query has at most 2²⁴ candidates, (2 wt + 1) ws².
         wt: frames before and after the query's own (≥ 0).
         ps: taps along each side of the patch (≥ 1; an even patch has one more on the top/left).
         k: number of matches to return; 0 or less returns every candidate in raster order (slot,
             window row, window column).
-        nheads: heads; channels of a 5-D video are split head-major.
-        stride0: pixels between queries.
-        stride1: pixels between positions of the window (> 0); on the integer grid it is truncated
-            to a whole number, at least 1.
+        nheads: heads (≥ 1); channels of a 5-D video are split head-major.
+        stride0: pixels between queries (≥ 1).
+        stride1: pixels between positions of the window (> 0, at most 1e6); on the integer grid it
+            is truncated to a whole number, at least 1.
         dist_type: ``"l2"`` (smallest first) or ``"prod"`` (largest first).
-        dilation: pixels between the taps of a patch.
+        dilation: pixels between the taps of a patch (≥ 1).
         pt: patches have no extent in time; accepts only 1.
         self_action: ``None``; ``"anchor"``: the query's own position comes first, whatever its
             distance; ``"anchor_each"``: the position that flow predicts comes first in its slot;
             ``"remove"``: the own position is left out; ``"remove_ref_frame"``: the own frame is
-            left out; ``"anchor_and_remove_ref_frame"``: the own frame is left
-            out, and the others as ``"anchor_each"``; ``"anchor_self"`` is ``"anchor"``.
+            left out; ``"anchor_and_remove_ref_frame"``: the own frame is left out, and the others
+            are treated as by ``"anchor_each"``; ``"anchor_self"`` is ``"anchor"``.
         topk_mode: ``"all"``: the k best over all slots; ``"each"``: the k best of each slot, slot
             by slot; ``"none"``: every candidate (k must be 0 or less).
         ws_interior: accepts only 0.

@@ -105,8 +105,8 @@ class PairedRefine(SearchModule):
                 order, which is that of a search's result. Empty entries as for `RefineSearch`.
 
         Returns:
-            dists: (B, HD, nH, nW, K).
-            inds: (B, HD, nH, nW, K, 2), offsets (dh, dw).
+            dists: (B, HD, nH, nW, K), dtype and gradients as for `RefineSearch`.
+            inds: (B, HD, nH, nW, K, 2), offsets (dh, dw) in pixels.
 
         Raises:
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
@@ -148,7 +148,7 @@ class PairedRefine(SearchModule):
 
         Returns:
             dists: (B, HD, T, nH, nW, S K), slot by slot.
-            inds: (B, HD, T, nH, nW, S K, 3).
+            inds: (B, HD, T, nH, nW, S K, 3), offsets (dt, dh, dw).
 
         Raises:
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together, and for

@@ -95,11 +95,12 @@ class PairedSearch(SearchModule):
                 `NonLocalSearch`.
             frame1: key frame, the same.
             flow: (B, 2, nH, nW) or (B, HD_f, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, on the
-                grid of queries. Frames of one head are searched with each head of the flow.
+                grid of queries. Frames of one head are searched with each head of the flow. Where
+                it is not finite, all candidates are invalid.
 
         Returns:
             dists: (B, HD, nH, nW, K), float64 for float64 frames, else float32; infinite for
-                invalid positions.
+                invalid positions. Both results are differentiable as those of `NonLocalSearch`.
             inds: (B, HD, nH, nW, K, 2), the offsets (dh, dw) from query to match in pixels; int32
                 for itype "int", else the dtype of dists.
 

@@ -118,8 +118,8 @@ class RefineSearch(SearchModule):
                 not finite, count as empty: their candidates are infinitely far, with offsets -1e8.
 
         Returns:
-            dists: (B, HD, T, nH, nW, K), differentiable with respect to the videos and, for itype
-                "float", the offsets.
+            dists: (B, HD, T, nH, nW, K), float64 for float64 videos, else float32; differentiable
+                with respect to the videos and, for itype "float", the offsets.
             inds: (B, HD, T, nH, nW, K, 3), differentiable with respect to the offsets; int32 for
                 itype "int".
 
