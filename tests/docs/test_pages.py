@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stnls
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +53,15 @@ def test_tutorials_assert_what_they_claim() -> None:
     for page in (ROOT / "docs/tutorials").glob("*.md"):
         asserted = re.findall(r"^ *assert ", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert len(asserted) >= 2, page.name
+
+
+def test_the_migration_table_knows_every_public_name_and_parameter() -> None:
+    text = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+    modules = (stnls.search, stnls.agg, stnls.nn, stnls.normz, stnls.graph_opts)
+    names = {name for module in modules for name in module.__all__}
+    for search in (stnls.search.NonLocalSearch, stnls.search.RefineSearch):
+        names |= set(inspect.signature(search).parameters)
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_a_failing_program_is_noticed(tmp_path: Path) -> None:
