@@ -11,20 +11,42 @@ from unittest import mock
 
 import stnls
 import torch
+from compare import nearest_entries
 from hypothesis import strategies as st
-from reference import SearchOptions, weighted_patch_sum
+from reference import (
+    Candidates,
+    PatchOptions,
+    SearchOptions,
+    candidates,
+    compose_flow,
+    entries_of_refinement,
+    entries_of_search,
+    gather_add,
+    paired_candidates,
+    paired_refine_candidates,
+    patch_stack,
+    refine_candidates,
+    scatter_add,
+    search_flow,
+    weighted_patch_sum,
+    with_time,
+)
 from stnls import _ops
 from torch import Tensor
 
 Pick = Callable[[Sequence[Any]], Any]
+Operator = Callable[..., Sequence[Tensor]]
 
 SELF_ACTIONS = (
     *(None, "anchor", "anchor_self", "anchor_each", "remove"),
     *("remove_ref_frame", "anchor_and_remove_ref_frame"),
 )
+FLOWS = ("zero", "small", "large", "far", "halves", "regions", "smooth")
 SIZES = (1, 2, 3, 4, 5, 6, 8, 11, 16, 24)
 # Taps of all candidates of all queries: keeps the reference under some tenths of a second.
 MOST_TAPS = 2_000_000
+# The same for problems that are differentiated.
+FEW_TAPS = 100_000
 
 
 def drawn(data: st.DataObject) -> Pick:
@@ -45,15 +67,36 @@ class SearchCase:
     vid1: Tensor
     flows: Tensor | None
     exact: bool  # distances are small integers, so that every order of summation gives the same
+    k_agg: int = -1
 
     def keywords(self) -> dict[str, Any]:
-        return dict(vars(self.options))
+        return {**vars(self.options), "k_agg": self.k_agg}
+
+    def operator(self) -> Operator:
+        return stnls.search.NonLocalSearch(**self.keywords())
+
+    def inputs(self) -> list[Tensor]:
+        return [x for x in (self.vid0, self.vid1, self.flows) if x is not None]
 
     def run(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
-        search = stnls.search.NonLocalSearch(**self.keywords())
-        flows = () if self.flows is None else (self.flows.to(device),)
-        dists, inds = search(self.vid0.to(device), self.vid1.to(device), *flows)
+        dists, inds = self.operator()(*(x.to(device) for x in self.inputs()))
         return dists.cpu(), inds.cpu()
+
+    def table(self) -> Candidates:
+        return candidates(self.options, self.vid0, self.vid1, self.flows)
+
+    def entries(self, inputs: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The entries that were found, by the reference, as functions of the inputs."""
+        vid0, vid1, *flows = inputs
+        flow = flows[0] if flows else None
+        return entries_of_search(self.options, (vid0, vid1, flow), tuple(found), self.k_agg)
+
+    def slope_size(self, weights: Sequence[Tensor]) -> float:
+        """What one term of a gradient can reach, by the weights of the loss."""
+        values = max(largest(self.vid0), largest(self.vid1))
+        taps = self.options.ps**2 * self.vid0.shape[-3]
+        places = values * taps if self.options.itype == "float" else 0.0
+        return largest(weights[0]) * 4 * values * (1 + 2 * places)
 
 
 @dataclass
@@ -66,42 +109,162 @@ class PairedCase(SearchCase):
         action = None if self.options.self_action is None else "anchor_each"
         return replace(self.options, self_action=action)
 
-    def run(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    def operator(self) -> Operator:
         keywords = self.keywords()
         for name in ("wt", "topk_mode", "strideQ"):
             del keywords[name]
-        search = stnls.search.PairedSearch(**keywords)
-        assert self.flows is not None
-        dists, inds = search(*(x.to(device) for x in (self.vid0, self.vid1, self.flows)))
-        return dists.cpu(), inds.cpu()
+        return stnls.search.PairedSearch(**keywords)
 
     def run_with_time(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
         """The result in the layout of a video of one frame."""
-        dists, inds = self.run(device)
-        return dists.unsqueeze(2), torch.nn.functional.pad(inds, (1, 0)).unsqueeze(2)
+        return as_video(self.run(device))
+
+    def table(self) -> Candidates:
+        assert self.flows is not None
+        return paired_candidates(self.options, self.vid0, self.vid1, self.flows)
+
+    def entries(self, inputs: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+        frame0, frame1, flow = inputs
+        flow = flow[:, None] if flow.ndim == 4 else flow
+        heads = max(self.options.nheads, flow.shape[1])
+        videos = with_time((frame0, frame1), self.options.nheads, heads)
+        dists, inds = super().entries((*videos, flow[:, :, None, None]), as_video(found))
+        return dists.squeeze(2), inds.squeeze(2)[..., 1:]
+
+
+@dataclass
+class RefineCase(SearchCase):
+    """One call of `RefineSearch`; `flows` are the entries to refine, `options.ws` is wr."""
+
+    kr: float = -1
+
+    def keywords(self) -> dict[str, Any]:
+        keywords = super().keywords()
+        wr = keywords.pop("ws")
+        return {**keywords, "ws": 99, "wr": wr, "kr": self.kr}
+
+    def operator(self) -> Operator:
+        return stnls.search.RefineSearch(**self.keywords())
+
+    @property
+    def reference_options(self) -> SearchOptions:
+        """Every anchor is the entry itself."""
+        action = None if self.options.self_action is None else "anchor_each"
+        return replace(self.options, self_action=action)
+
+    def table(self) -> Candidates:
+        assert self.flows is not None
+        flows = self.flows
+        if flows.ndim == 5:
+            size = self.vid1.shape[-2:]
+            grid = ((length - 1) // self.options.stride0 + 1 for length in size)
+            flows = flows.unflatten(2, (-1, *grid))
+        return refine_candidates(self.options, self.vid0, self.vid1, flows, self.kr)
+
+    def source(self, inds: Tensor) -> Tensor:
+        """Which of the earlier entries each was found around."""
+        at, _ = nearest_entries(inds, self.table().inds.flatten(-3, -2))
+        return at // self.options.ws**2
+
+    def entries(self, inputs: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+        vid0, vid1, prior = inputs
+        if prior.ndim == 5:
+            prior = prior.unflatten(2, found[0].shape[2:5])
+        source = self.source(found[1])
+        return entries_of_refinement(
+            self.options, (vid0, vid1, prior), tuple(found), source, self.k_agg
+        )
+
+
+@dataclass
+class PairedRefineCase(RefineCase):
+    """One call of `PairedRefine`."""
+
+    def operator(self) -> Operator:
+        keywords = self.keywords()
+        for name in ("wt", "strideQ"):
+            del keywords[name]
+        return stnls.search.PairedRefine(**keywords)
+
+    def run_with_time(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
+        return as_video(self.run(device))
+
+    def table(self) -> Candidates:
+        assert self.flows is not None
+        return paired_refine_candidates(self.options, self.vid0, self.vid1, self.flows, self.kr)
+
+    def entries(self, inputs: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+        frame0, frame1, flow = inputs
+        heads = self.options.nheads
+        if flow.ndim == 5:
+            flow = flow[:, None].expand(-1, heads, -1, -1, -1, -1)
+        prior = torch.nn.functional.pad(flow, (1, 0))[:, :, None]
+        videos = with_time((frame0, frame1), heads, heads)
+        dists, inds = super().entries((*videos, prior), as_video(found))
+        return dists.squeeze(2), inds.squeeze(2)[..., 1:]
+
+
+def as_video(found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The result of a pair in the layout of a video of one frame."""
+    dists, inds = found
+    return dists.unsqueeze(2), torch.nn.functional.pad(inds, (1, 0)).unsqueeze(2)
 
 
 @dataclass
 class PatchSumCase:
-    """One call of `WeightedPatchSum`."""
+    """One call of an aggregation."""
 
     options: dict[str, Any]
     video: Tensor
     weights: Tensor
     inds: Tensor
+    name: str = "WeightedPatchSum"
+
+    def operator(self) -> Operator:
+        o = dict(self.options)
+        if self.name in ("NonLocalGatherAdd", "NonLocalScatterAdd"):
+            o["strideIn"] = o["strideOut"] = o.pop("stride0")
+        operator: Operator = getattr(stnls.agg, self.name)(**o)
+        return lambda *inputs: (operator(*inputs),)
+
+    def inputs(self) -> list[Tensor]:
+        return [self.video, self.weights, self.inds]
 
     def run(self, device: str = "cpu") -> Tensor:
-        operator = stnls.agg.WeightedPatchSum(**self.options)
-        out: Tensor = operator(*(x.to(device) for x in (self.video, self.weights, self.inds)))
+        (out,) = self.operator()(*(x.to(device) for x in self.inputs()))
         return out.cpu()
 
     def expected(self) -> Tensor:
-        return weighted_patch_sum(self.video, self.weights, self.inds, **self.options)
+        return self.entries(self.inputs(), ())[0]
+
+    def entries(self, inputs: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The result by the reference, as a function of the inputs."""
+        video, weights, inds = inputs
+        if self.name == "WeightedPatchSum":
+            return (weighted_patch_sum(video, weights, inds, **self.options),)
+        if video.ndim == 5:
+            heads = weights.shape[1]
+            video = video.unflatten(2, (heads, video.shape[2] // heads)).transpose(1, 2)
+        reference = {
+            "NonLocalGather": patch_stack,
+            "NonLocalGatherAdd": gather_add,
+            "NonLocalScatterAdd": scatter_add,
+        }[self.name]
+        return (reference(video, weights, inds, PatchOptions(**self.options)),)
+
+    def slope_size(self, weights: Sequence[Tensor]) -> float:
+        """What one term of a gradient can reach, by the weights of the loss."""
+        taps = self.options["ps"] ** 2 * self.video.shape[-3]
+        return largest(weights[0]) * (1 + largest(self.video)) * (1 + largest(self.weights)) * taps
 
     def size(self) -> float:
         """What a sum over the entries of one query can reach."""
-        largest = [float(x.abs().max()) if x.numel() else 0.0 for x in (self.video, self.weights)]
-        return largest[0] * largest[1] * self.weights.shape[-1]
+        return largest(self.video) * largest(self.weights) * self.weights.shape[-1]
+
+
+def largest(x: Tensor) -> float:
+    """The largest magnitude."""
+    return float(x.abs().max()) if x.numel() else 0.0
 
 
 @contextmanager
@@ -115,13 +278,15 @@ def direct_form() -> Iterator[None]:
         yield
 
 
-def draw_search(pick: Pick, *, tiles: bool = False, channels_at_most: int = 3) -> SearchCase:
+def draw_search(
+    pick: Pick, *, tiles: bool = False, channels_at_most: int = 3, most: int = MOST_TAPS
+) -> SearchCase:
     """A search with any options; with `tiles`, one that the CPU's tile form serves."""
     o = _draw_options(pick, tiles)
     heads, frames = o.nheads, 2 * o.wt + 1 + pick((0, 0, 1, 2))
     channels = pick(range(channels_at_most + 1)) if pick((True, False)) else channels_at_most
     batch = pick((1, 1, 1, 2))
-    height, width = _affordable(pick, o, batch * heads * frames * channels)
+    height, width = _affordable(pick, o, batch * heads * frames * channels, most)
     query_size = (height, width)
     if o.strideQ is not None and not tiles:
         query_size = (pick(SIZES), pick(SIZES))
@@ -144,7 +309,14 @@ def draw_search(pick: Pick, *, tiles: bool = False, channels_at_most: int = 3) -
     return SearchCase(o, vid0, vid1, flows, integers and o.itype == "int")
 
 
-def draw_paired(pick: Pick) -> PairedCase:
+def draw_gradient(pick: Pick, draw: Callable[..., SearchCase]) -> SearchCase:
+    """A small search or refinement, of which some entries only may pass gradients on."""
+    case = draw(pick, most=FEW_TAPS)
+    case.k_agg = pick((-1, 0, 1, 2, 5, 1000))
+    return case
+
+
+def draw_paired(pick: Pick, *, most: int = MOST_TAPS) -> PairedCase:
     """One pair of frames; its options in the terms of `NonLocalSearch`."""
     drawn = _draw_options(pick, False)
     changes = {"wt": 0, "topk_mode": "all", "strideQ": None}
@@ -156,7 +328,7 @@ def draw_paired(pick: Pick) -> PairedCase:
         }
     )
     channels, batch = pick((0, 1, 2, 3)), pick((1, 1, 2))
-    height, width = _affordable(pick, o, batch * o.nheads * channels)
+    height, width = _affordable(pick, o, batch * o.nheads * channels, most)
     dtype = pick((torch.float32, torch.float64))
     values, integers = _draw_values(pick)
     six = pick((True, False))
@@ -175,8 +347,154 @@ def draw_paired(pick: Pick) -> PairedCase:
     return PairedCase(o, frame0, frame1, flow, integers and o.itype == "int")
 
 
-def draw_patch_sum(pick: Pick) -> PatchSumCase:
-    """Any aggregation whose patches cover the frame."""
+def draw_refine(pick: Pick, *, most: int = 400_000) -> RefineCase:
+    """A refinement of a video's entries."""
+    o = _refine_options(pick, _draw_options(pick, False))
+    heads, frames, entries = o.nheads, pick((1, 2, 3)), pick((1, 2, 4))
+    batch, channels = pick((1, 1, 2)), pick((0, 1, 2, 3))
+    planes = batch * heads * frames * entries * channels
+    height, width = _affordable(pick, o, planes, most)
+    if o.itype == "float":  # candidates of two entries would coincide in a frame of one pixel
+        width = max(2, width)
+    query_size = (height, width) if o.strideQ is None else (pick(SIZES), pick(SIZES))
+    dtype, six = pick((torch.float32, torch.float64)), pick((True, False))
+    values, integers = _draw_values(pick, whole=o.itype == "int")
+    vid0, vid1 = (
+        _draw_layout(pick, values((batch, frames, heads * channels, *size)).to(dtype), heads, six)
+        for size in (query_size, (height, width))
+    )
+    grid = ((height - 1) // o.stride0 + 1, (width - 1) // o.stride0 + 1)
+    shape = (batch, heads, frames, *grid, entries)
+    prior = _draw_prior(pick, o, shape, frames, max(height, width), dtype)
+    if pick((True, False, False)):
+        prior = prior.flatten(2, 4)
+    return RefineCase(
+        o, vid0, vid1, prior, integers and o.itype == "int", kr=_draw_kr(pick, entries)
+    )
+
+
+def draw_paired_refine(pick: Pick, *, most: int = 400_000) -> PairedRefineCase:
+    """A refinement of the entries of a pair of frames."""
+    o = replace(_refine_options(pick, _draw_options(pick, False)), strideQ=None)
+    heads, entries = o.nheads, pick((1, 2, 4))
+    batch, channels = pick((1, 1, 2)), pick((0, 1, 2, 3))
+    height, width = _affordable(pick, o, batch * heads * entries * channels, most)
+    if o.itype == "float":
+        width = max(2, width)
+    dtype, six = pick((torch.float32, torch.float64)), pick((True, False))
+    values, integers = _draw_values(pick, whole=o.itype == "int")
+    frame0, frame1 = (
+        _draw_layout(
+            *(pick, values((batch, 1, heads * channels, height, width)).to(dtype)),
+            *(heads, six),
+        ).squeeze(2 if six else 1)
+        for _ in range(2)
+    )
+    grid = ((height - 1) // o.stride0 + 1, (width - 1) // o.stride0 + 1)
+    shape = (batch, heads, 1, *grid, entries)
+    prior = _draw_prior(pick, o, shape, 1, max(height, width), dtype)[:, :, 0, ..., 1:]
+    if pick((True, False)):
+        prior = prior[:, 0]
+    return PairedRefineCase(
+        o, frame0, frame1, prior, integers and o.itype == "int", kr=_draw_kr(pick, entries)
+    )
+
+
+def _refine_options(pick: Pick, o: SearchOptions) -> SearchOptions:
+    actions = (None, None, "anchor", "anchor_self", "anchor_each")
+    k = min(o.k, 100)
+    return replace(
+        o,
+        wt=0,
+        ws=pick((1, 2, 3, 4)),
+        k=k,
+        topk_mode=pick(("all", "each")),
+        self_action=pick(actions),
+    )
+
+
+def _draw_kr(pick: Pick, entries: int) -> float:
+    return pick([-1, 0, 1, entries, 99, 1.0] + ([0.5] if entries > 1 else []))
+
+
+def _draw_prior(
+    pick: Pick,
+    o: SearchOptions,
+    shape: Sequence[int],
+    frames: int,
+    length: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """(..., 3) entries of an earlier search; on the real grid no two of a query coincide."""
+    generator = torch.Generator().manual_seed(pick(range(1000)))
+    reach = pick((1.0, float(length), 20.0 * length))
+    prior = reach * torch.randn((*shape, 3), generator=generator, dtype=torch.float64)
+    prior[..., 0] = torch.randint(-frames, frames + 1, tuple(shape), generator=generator)
+    marks = [-1e8, 1e8, 1e9] if o.itype == "float" else [-1e8, 1e5, -1e5, 99999.0]
+    if o.itype == "int":
+        dtype = pick((dtype, torch.int32, torch.int64))
+        prior = (2 * prior).round() / 2 if dtype.is_floating_point else prior.round()
+    if dtype.is_floating_point:
+        marks += [float("nan"), float("inf"), -float("inf"), 1e30]
+    if pick((True, False)):
+        at = torch.randint(0, len(marks), (*shape, 2), generator=generator)
+        marked = torch.rand((*shape, 2), generator=generator) < 0.1
+        values = torch.tensor(marks, dtype=torch.float64)[at]
+        prior[..., 1:] = torch.where(marked, values, prior[..., 1:])
+    return prior.to(dtype)
+
+
+@dataclass
+class FlowCase:
+    """One call of `search_flow` (two flows and wt) or of `compose_flow` (one flow)."""
+
+    flows: list[Tensor]
+    wt: int
+    stride0: int
+
+    def operator(self) -> Operator:
+        if len(self.flows) == 1:
+            return lambda steps: (stnls.nn.compose_flow(steps, stride0=self.stride0),)
+        return lambda *flows: (stnls.nn.search_flow(*flows, self.wt, self.stride0),)
+
+    def inputs(self) -> list[Tensor]:
+        return self.flows
+
+    def entries(self, inputs: Sequence[Tensor], found: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The result by the reference, as a function of the inputs."""
+        if len(inputs) == 1:
+            return (compose_flow(inputs[0], self.stride0),)
+        return (search_flow(*inputs, self.wt, self.stride0),)
+
+    def slope_size(self, weights: Sequence[Tensor]) -> float:
+        """What one term of a gradient can reach, by the weights of the loss."""
+        return 100 * largest(weights[0])
+
+
+def draw_composition(pick: Pick, *, kinds: Sequence[str] = FLOWS) -> FlowCase:
+    """A composition of flow; without `kinds` that lose the way."""
+    batch, frames = pick((1, 2)), pick((1, 2, 3, 5))
+    height, width = pick((1, 2, 5, 13)), pick((1, 3, 8, 17))
+    shape = (batch, frames, 2, height, width)
+    dtype = pick((torch.float64, torch.float32))
+    count = pick((1, 2))
+    flows = [draw_flow(pick, shape, max(height, width), kinds).to(dtype) for _ in range(count)]
+    return FlowCase(flows, pick((0, 1, 2)), pick((1, 2, 4)))
+
+
+AGGREGATIONS = ("WeightedPatchSum", "NonLocalGather", "NonLocalGatherAdd", "NonLocalScatterAdd")
+
+
+def draw_aggregation(pick: Pick, *, most: int = 40_000) -> PatchSumCase:
+    """Any aggregation; small, for the reference visits all taps of all entries."""
+    name = pick(AGGREGATIONS)
+    return draw_patch_sum(pick, name=name, most=most)
+
+
+def draw_patch_sum(
+    pick: Pick, *, name: str = "WeightedPatchSum", most: int = MOST_TAPS
+) -> PatchSumCase:
+    """An aggregation (whose patches cover the frame, where they must)."""
     height, width, frames = pick(SIZES[:-2]), pick(SIZES[:-2]), pick((1, 2, 3))
     heads, k = pick((1, 1, 2, 3)), pick((0, 1, 2, 5))
     options = {
@@ -187,18 +505,23 @@ def draw_patch_sum(pick: Pick) -> PatchSumCase:
         "use_adj": pick((False, False, True)),
         "itype": pick(("float", "int")),
     }
-    if not (_covers(height, **options) and _covers(width, **options)):
-        options |= {"stride0": 1, "dilation": 1}
-    values, _ = _draw_values(pick)
     dtype, six = pick((torch.float32, torch.float64)), pick((True, False))
     batch, channels = pick((1, 1, 1, 2, 0)), pick((1, 3, 5, 0))
+    taps = batch * heads * frames * channels * k * options["ps"] ** 2
+    while height * width > 1 and taps * height * width > most * options["stride0"] ** 2:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    if name != "NonLocalScatterAdd" and not (
+        _covers(height, **options) and _covers(width, **options)
+    ):
+        options |= {"stride0": 1, "dilation": 1}
+    values, _ = _draw_values(pick)
     video = values((batch, frames, heads * channels, height, width)).to(dtype)
     grid = ((height - 1) // options["stride0"] + 1, (width - 1) // options["stride0"] + 1)
     generator = torch.Generator().manual_seed(pick(range(1000)))
     shape = (batch, heads, frames, *grid, k)
     weights = torch.rand(shape, generator=generator).to(dtype) - 0.25
     inds = _draw_offsets(pick, shape, frames, max(height, width))
-    return PatchSumCase(options, _draw_layout(pick, video, heads, six), weights, inds)
+    return PatchSumCase(options, _draw_layout(pick, video, heads, six), weights, inds, name)
 
 
 def _covers(length: int, ps: int, stride0: int, dilation: int, use_adj: bool, **_: Any) -> bool:
@@ -260,10 +583,12 @@ def _draw_options(pick: Pick, tiles: bool) -> SearchOptions:
     )
 
 
-def _affordable(pick: Pick, o: SearchOptions, planes: int) -> tuple[int, int]:
-    """A frame size for which the reference takes no more than MOST_TAPS, or the smallest."""
+def _affordable(
+    pick: Pick, o: SearchOptions, planes: int, most: int = MOST_TAPS
+) -> tuple[int, int]:
+    """A frame size for which the reference takes no more than `most` taps, or the smallest."""
     height, width = pick(SIZES), pick(SIZES)
-    while height * width > 1 and planes * _taps(o, height, width) > MOST_TAPS:
+    while height * width > 1 and planes * _taps(o, height, width) > most:
         height, width = (height + 1) // 2, (width + 1) // 2
     return height, width
 
@@ -274,10 +599,13 @@ def _taps(o: SearchOptions, height: int, width: int) -> int:
     return queries * (2 * o.wt + 1) * (o.ws * o.ps) ** 2 * cost
 
 
-def _draw_values(pick: Pick) -> tuple[Callable[[Sequence[int]], Tensor], bool]:
-    """A source of pixel values, and whether they are integers."""
+def _draw_values(
+    pick: Pick, *, whole: bool = False
+) -> tuple[Callable[[Sequence[int]], Tensor], bool]:
+    """A source of pixel values, and whether they are integers, as `whole` ones always are."""
     generator = torch.Generator().manual_seed(pick(range(1000)))
-    kind = pick(("normal", "bytes", "few", "constant", "negative"))
+    kinds = ("bytes", "few", "constant", "negative")
+    kind = pick(kinds if whole else ("normal", *kinds))
 
     def values(shape: Sequence[int]) -> Tensor:
         size = tuple(shape)
@@ -294,10 +622,12 @@ def _draw_values(pick: Pick) -> tuple[Callable[[Sequence[int]], Tensor], bool]:
     return values, kind != "normal"
 
 
-def draw_flow(pick: Pick, shape: Sequence[int], length: int) -> Tensor:
+def draw_flow(
+    pick: Pick, shape: Sequence[int], length: int, kinds: Sequence[str] = (*FLOWS, "wild")
+) -> Tensor:
     """Flow of one of the kinds that films, noise and broken files hold; float32."""
     generator = torch.Generator().manual_seed(pick(range(1000)))
-    kind = pick(("zero", "small", "large", "far", "halves", "regions", "smooth", "wild"))
+    kind = pick(kinds)
     noise = torch.randn(tuple(shape), generator=generator)
     if kind == "zero":
         return torch.zeros(tuple(shape))

@@ -87,7 +87,10 @@ def assert_in_table(
     torch.testing.assert_close(dists.double(), there, rtol=rtol, atol=atol)
     if o.self_action in ("anchor", "anchor_self"):
         at = at[..., 1:]  # the anchored one and another may carry the same offset
-    ordered = at.sort(-1).values
+        dists = dists[..., 1:]
+    # Invalid ones may carry the offset of others, or all the mark of an empty entry.
+    each = -1 - torch.arange(at.shape[-1])
+    ordered = torch.where(torch.isfinite(dists), at, each).sort(-1).values
     assert bool((ordered[..., 1:] != ordered[..., :-1]).all()), "a candidate came twice"
 
 

@@ -18,10 +18,11 @@ def flow_at(flow: Tensor, h: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         for x, length in ((h, height), (w, width))
     )
     total = torch.zeros(2, *h.shape, dtype=torch.float64)
-    for row in (torch.floor(h), torch.floor(h) + 1):
-        for column in (torch.floor(w), torch.floor(w) + 1):
-            weight = (1 - (row - h).abs()) * (1 - (column - w).abs())
-            total += weight * flow.double()[:, fold(row, height).long(), fold(column, width).long()]
+    low_h, low_w = torch.floor(h.detach()), torch.floor(w.detach())
+    for row, of_row in ((low_h, 1 - (h - low_h)), (low_h + 1, h - low_h)):
+        for column, of_column in ((low_w, 1 - (w - low_w)), (low_w + 1, w - low_w)):
+            at = fold(row, height).long(), fold(column, width).long()
+            total = total + of_row * of_column * flow.double()[:, at[0], at[1]]
     total = torch.where(finite, total, torch.nan)
     return total[0], total[1]
 

@@ -11,7 +11,7 @@ def fold(x: Tensor, length: int) -> Tensor:
     last = length - 1
     if last == 0:
         return torch.zeros_like(x)
-    x = x.abs()
+    x = torch.where(x < 0, -x, x)  # not abs(), whose derivative at 0, a place inside, is 0
     x = torch.fmod(x, 2 * last)
     return torch.where(x > last, 2 * last - x, x)
 
@@ -62,4 +62,33 @@ def read(image: Tensor, h: Tensor, w: Tensor) -> Tensor:
         for column in (torch.floor(w), torch.floor(w) + 1):
             weight = (1 - (row - h).abs()) * (1 - (column - w).abs())
             total = total + weight * pixels(image, row, column)
+    return total
+
+
+def corners(x: Tensor, length: int) -> list[tuple[Tensor, Tensor]]:
+    """The two pixels around positions inside the frame, and their weights, which carry gradients.
+
+    Beyond the last pixel lies its mirror image: the weight there is 0, but not its derivative.
+    """
+    low = torch.floor(x.detach())
+    high = x.double() - low.double()
+    return [(low.long(), 1 - high), (fold(low.long() + 1, length), high)]
+
+
+def read_frames(video: Tensor, frame: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    """Reads frames of (B, HD, T, C, H, W): (*positions, C), float64, differentiable.
+
+    frame, h, w: (B, HD, ...) of one shape, all inside; real positions are read bilinearly.
+    """
+    batch, heads = video.shape[:2]
+    rest = (1,) * (frame.ndim - 2)
+    b = torch.arange(batch).view(batch, 1, *rest)
+    head = torch.arange(heads).view(heads, *rest)
+    last = video.double().movedim(3, -1)
+    if not h.is_floating_point():
+        return last[b, head, frame, h, w]
+    total = torch.zeros(())
+    for row, of_row in corners(h, video.shape[-2]):
+        for column, of_column in corners(w, video.shape[-1]):
+            total = total + (of_row * of_column).unsqueeze(-1) * last[b, head, frame, row, column]
     return total
