@@ -15,7 +15,7 @@ SOURCES := pyproject.toml constraints.txt $(wildcard cuda_ext/CMakeLists.txt cud
 export STNLS_CUDA_ARCHITECTURES ?= native
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench quality gpu-check samples wheel setup clean
+.PHONY: help demo test lint docs bench quality gpu-check gpu-sanitize sanitize samples wheel setup clean
 
 help: ## list these targets
 	@echo "make targets (VENV=$(VENV) is the virtual environment, PYTHON=$(PYTHON) what it is made from):"
@@ -50,6 +50,12 @@ quality: $(READY) ## the README's table on real footage (flows are cached; needs
 
 gpu-check: ## on a machine with a GPU and its own torch: build there, offline, and test (WHEELS=folder)
 	PYTHON="$(PYTHON)" bash .ci/gpu-check
+
+gpu-sanitize: ## after gpu-check: the GPU tests of the library under compute-sanitizer
+	PYTHON="$(PYTHON)" bash .ci/gpu-sanitize
+
+sanitize: $(READY) ## the library's tests with CPU kernels that check memory and undefined behaviour
+	PYTHON=$(PY) bash .ci/sanitize
 
 samples: $(READY) ## render the sample clips again
 	$(PY) sample_videos/render.py --flow
