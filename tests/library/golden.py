@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from compare import mean_size
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("STNLS_SHARED", ROOT.parent / "shared")) / "golden"
 
 Arrays = dict[str, Tensor]
+
+# Pixels. Larger offsets apart mean another candidate.
+OFFSET_TOLERANCE = 1e-4
 
 
 @cache
@@ -58,3 +62,42 @@ def weights(shape: tuple[int, ...]) -> Tensor:
     n = int(np.prod(shape))
     values = 0.525 + 0.475 * np.sin(1.37 * np.arange(n, dtype=np.float64))
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+def loss_weights(shape: tuple[int, ...], phase: float = 0.5, step: float = 0.7311) -> Tensor:
+    """The gradients that went into the original's backward, which are not stored."""
+    n = int(np.prod(shape))
+    values = np.cos(step * np.arange(n, dtype=np.float64) + phase)
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+def search_weights(config: dict[str, Any], dists: Tensor, inds: Tensor) -> list[Tensor]:
+    """Those of a search: of the distances, and of the offsets where the case has them."""
+    of_dists = loss_weights(tuple(dists.shape))
+    of_dists[~torch.isfinite(dists)] = 0
+    weights = [of_dists]
+    if config.get("ginds"):
+        weights.append(loss_weights(tuple(inds.shape), 1.25, 0.377))
+    return weights
+
+
+def search_inputs(config: dict[str, Any], arrays: Arrays) -> list[Tensor]:
+    """Both videos, or the frames of a pair, and flow."""
+    if "in_flow" in arrays:
+        return [arrays["vid0"][:, 0], arrays["vid1"][:, 1], arrays["in_flow"]]
+    flow = ("fflow", "bflow") if config.get("mode") == "fb" else ("in_flows",)
+    videos = [arrays["vid0"], arrays["vid1"]]
+    if config.get("vid_ndim") == 6:
+        videos = [v.unflatten(2, (config["nheads"], -1)).transpose(1, 2) for v in videos]
+    return [*videos, *(arrays[name] for name in flow)]
+
+
+def differing(
+    found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Which entries differ in distance, and which finite ones in offset."""
+    dists, wanted = found[0].double(), expected[0].double()
+    atol = tolerance * mean_size(wanted)
+    in_distance = ~torch.isclose(dists, wanted, rtol=tolerance, atol=atol)
+    away = (found[1].double() - expected[1].double()).abs().amax(-1)
+    return in_distance, (away > OFFSET_TOLERANCE) & torch.isfinite(wanted)

@@ -1,6 +1,5 @@
 """The original library's outputs (../shared/golden) against the kernels and against the reference.
 
-Its `NonLocalGatherAdd` and summed `NonLocalGather` are this library's `WeightedPatchSum`.
 `DEVIATIONS` lists where searches differ on purpose.
 """
 
@@ -15,15 +14,14 @@ import golden
 import pytest
 import stnls
 import torch
-from compare import TOLERANCE, assert_search, mean_size
-from golden import Arrays
+from compare import TOLERANCE, assert_search
+from golden import OFFSET_TOLERANCE, Arrays, differing
 from reference import (
     Candidates,
     SearchOptions,
     candidates,
     options_of,
     paired_candidates,
-    weighted_patch_sum,
 )
 from reference import search_flow as reference_search_flow
 from torch import Tensor
@@ -45,8 +43,6 @@ DEVIATIONS = {
 
 # Composed flow, as the input of a search on the real grid, differs by up to 2e-5 pixels.
 COMPOSED_TOLERANCE = 2e-4
-# Pixels. Larger offsets apart mean another candidate.
-OFFSET_TOLERANCE = 1e-4
 # Tables with more taps take the reference many seconds.
 LARGE = 20_000_000
 
@@ -126,17 +122,6 @@ class Search:
 def search_table(name: str) -> Candidates:
     case = Search(name)
     return candidates(case.options, *case.videos, case.flows)
-
-
-def differing(
-    found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], tolerance: float
-) -> tuple[Tensor, Tensor]:
-    """Which entries differ in distance, and which finite ones in offset."""
-    dists, wanted = found[0].double(), expected[0].double()
-    atol = tolerance * mean_size(wanted)
-    in_distance = ~torch.isclose(dists, wanted, rtol=tolerance, atol=atol)
-    away = (found[1].double() - expected[1].double()).abs().amax(-1)
-    return in_distance, (away > OFFSET_TOLERANCE) & torch.isfinite(wanted)
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -252,63 +237,3 @@ def test_compose_flow_is_accumulated_flow(name: str, device: str) -> None:
         for found, expected in ((ahead, arrays["pfflow"]), (back, arrays["pbflow"])):
             steps = found.shape[1]
             torch.testing.assert_close(found, expected[:, t, :steps], rtol=0, atol=5e-5)
-
-
-def patch_sum_options(config: dict[str, Any]) -> dict[str, Any]:
-    names = ("ps", "dilation", "reflect_bounds", "use_adj", "itype")
-    return {"stride0": config["s0"], **{k: v for k, v in config.items() if k in names}}
-
-
-def covered_by_overshooting(inds: Tensor, options: dict[str, Any], shape: torch.Size) -> Tensor:
-    """(B, T, 1, H, W): pixels of queries with an offset that overshoots by more than the frame."""
-    stride0, ps = options["stride0"], options["ps"]
-    pixels = torch.zeros(shape[0], shape[1], 1, *shape[-2:])
-    for b, t, i, j in torch.cartesian_prod(*(torch.arange(n) for n in inds[:, 0, ..., 0, 0].shape)):
-        at = torch.tensor([i, j]) * stride0 + inds[b, :, t, i, j, :, 1:]
-        last = torch.tensor(shape[-2:]) - 1
-        if bool(((at < -last) | (at > 2 * last)).any()):
-            pixels[b, t, 0, i * stride0, j * stride0] = 1
-    grown = torch.nn.functional.max_pool2d(pixels.flatten(1, 2), ps, 1, ps // 2)
-    return grown.unflatten(1, (shape[1], 1)) > 0
-
-
-@pytest.mark.parametrize("name", golden.names("agg", "gadd_*", "gath_*"))
-def test_weighted_patch_sum(name: str, device: str) -> None:
-    config, arrays = golden.case("agg", name)
-    video, inds, expected = arrays["vid0"], arrays["in_flows"], arrays["out"]
-    heads = config["nheads"]
-    by_head = video.unflatten(2, (heads, video.shape[2] // heads)).transpose(1, 2)
-    if config.get("vid_ndim") == 6:
-        video = by_head
-    weights = golden.weights(tuple(inds.shape[:-1]))
-    if config["cls"] == "NonLocalGather":
-        expected = expected.sum(2)
-    if video.ndim == 5:
-        expected = expected.transpose(1, 2).flatten(2, 3)
-    options = patch_sum_options(config)
-    operator = stnls.agg.WeightedPatchSum(**options)
-    found = operator(*(x.to(device) for x in (video, weights, inds))).cpu()
-    by_reference = weighted_patch_sum(video, weights, inds, **options).float()
-    atol = 3e-6 * float(expected.abs().max())
-    torch.testing.assert_close(found, by_reference, rtol=0, atol=atol)
-    unlike = (found - expected).abs() > atol
-    if "_std12p0_" in name:  # FOLDS
-        assert bool(unlike.any()), "no longer deviates"
-        unlike &= ~covered_by_overshooting(inds, options, video.shape)
-    assert not bool(unlike.any())
-
-
-@pytest.mark.parametrize("name", golden.names("agg", "softmax_pipeline_f"))
-def test_search_softmax_and_patch_sum(name: str, device: str) -> None:
-    _, arrays = golden.case("agg", name)
-    on = {key: value.to(device) for key, value in arrays.items()}
-    flows = stnls.nn.search_flow(on["fflow"], on["bflow"], 2, 2)
-    torch.testing.assert_close(flows.cpu(), arrays["flows"], rtol=0, atol=5e-5)
-    search = stnls.search.NonLocalSearch(
-        *(5, 2, 3, 10), nheads=2, stride0=2, stride1=0.5, self_action="anchor"
-    )
-    dists, inds = search(on["vid0"], on["vid1"], flows)
-    weights = torch.softmax(-dists, -1)
-    out = stnls.agg.WeightedPatchSum(3, 2)(on["in_v"], weights, inds).cpu()
-    expected = arrays["out"].transpose(1, 2).flatten(2, 3)
-    torch.testing.assert_close(out, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))

@@ -79,7 +79,7 @@ def entries_of_refinement(
     source: Tensor,
     k_agg: int = -1,
 ) -> tuple[Tensor, Tensor]:
-    """The same for a refinement of offsets (..., Ks, 3); source: the one of each entry, (..., K)."""
+    """The same for a refinement of (..., Ks, 3) offsets; source: that of each entry, (..., K)."""
     vid0, vid1, prior = inputs
     query, key = _with_heads(vid0, o.nheads), _with_heads(vid1, o.nheads)
     dists, inds = (x.detach() for x in found)
