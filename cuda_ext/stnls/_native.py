@@ -47,6 +47,7 @@ class SearchProblem(ctypes.Structure):
             )
         ),
         ("stride1", ctypes.c_double),
+        ("scratch", _PTR),
     )
 
 
@@ -249,6 +250,8 @@ def cuda_library() -> ctypes.CDLL:
     for function in _FUNCTIONS:
         arguments = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
         getattr(library, f"stnls_cuda_{function}").argtypes = arguments
+    library.stnls_cuda_search_scratch.argtypes = (_PTR,)
+    library.stnls_cuda_search_scratch.restype = _I64
     return library
 
 
@@ -286,6 +289,11 @@ def call_cpu(function: str, problem: ctypes.Structure, threads: int, *more: int)
         raise MemoryError(f"{function}: not enough memory for its scratch space")
     if status != 0:
         raise StnlsRuntimeError(f"{function} failed: {_STATUS.get(status, status)}")
+
+
+def cuda_search_scratch(problem: SearchProblem) -> int:
+    """32-bit words of scratch memory that a search on the GPU wants."""
+    return int(cuda_library().stnls_cuda_search_scratch(ctypes.byref(problem)))
 
 
 def call_cuda(function: str, problem: ctypes.Structure, device: int, stream: int) -> None:

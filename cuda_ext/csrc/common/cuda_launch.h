@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <type_traits>
 
 namespace stnls {
 
@@ -37,8 +38,12 @@ int launch_on(int device, char* message, int64_t message_size, Launch&& launch) 
   DeviceGuard guard(device);
   cudaError_t error = guard.error;
   if (error == cudaSuccess) {
-    launch();
-    error = cudaGetLastError();
+    cudaGetLastError();  // what others left behind is not ours to report
+    if constexpr (std::is_void<decltype(launch())>::value)
+      launch();
+    else
+      error = launch();
+    if (error == cudaSuccess) error = cudaGetLastError();
   }
   if (error == cudaSuccess) return 0;
   std::snprintf(message, static_cast<size_t>(message_size), "%s: %s", cudaGetErrorName(error),

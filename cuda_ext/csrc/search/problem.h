@@ -41,6 +41,7 @@ struct SearchProblem {
   int64_t reflect_bounds, full_window, product, float_grid, dtype;
   int64_t components;  // 3: (dt, dh, dw); 2: (dh, dw)
   double stride1;
+  int32_t* scratch;  // CUDA: as many as stnls_cuda_search_scratch says; may be null if that is 0
 };
 
 // Its gradient: dists and inds are those that the search returned. Null: not given, not wanted.

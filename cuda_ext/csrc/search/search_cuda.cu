@@ -1,5 +1,6 @@
 #include "../common/cuda_launch.h"
 #include "direct.h"
+#include "tiles_launch.h"
 
 namespace stnls {
 namespace {
@@ -29,10 +30,17 @@ void launch(const SearchProblem& p, cudaStream_t stream) {
 }  // namespace
 }  // namespace stnls
 
+// 32-bit words of scratch memory that a search wants; 0: none, scratch stays null.
+STNLS_API int64_t stnls_cuda_search_scratch(const stnls::SearchProblem* p) {
+  return stnls::tiles_scratch(*p);
+}
+
 STNLS_API int stnls_cuda_search(const stnls::SearchProblem* p, int device, void* stream,
                                 char* message, int64_t message_size) {
   return stnls::launch_on(device, message, message_size, [&] {
     const cudaStream_t s = static_cast<cudaStream_t>(stream);
+    if (p->scratch != nullptr) return stnls::search_tiles_cuda(*p, s);
     p->dtype == stnls::kFloat64 ? stnls::launch<double>(*p, s) : stnls::launch<float>(*p, s);
+    return cudaSuccess;
   });
 }

@@ -110,7 +110,13 @@ def _search(query: Tensor, key: Tensor, flow: Tensor | None, *args: Any) -> tupl
     if dists.numel() > 0:
         p = _native.SearchProblem()
         _describe(p, s, query, key, flow, dists, inds)
-        run("search", p, query.device, *(() if query.is_cuda else (int(s.direct),)))
+        if query.is_cuda:
+            words = 0 if s.direct else _native.cuda_search_scratch(p)
+            scratch = query.new_empty(words, dtype=torch.int32)
+            p.scratch = scratch.data_ptr() if words else None
+            run("search", p, query.device)
+        else:
+            run("search", p, query.device, int(s.direct))
     return dists, inds
 
 
