@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import SearchOptions, candidates, compose_flow, search_flow, select
+from reference import (
+    PatchOptions,
+    SearchOptions,
+    candidates,
+    compose_flow,
+    distances_at,
+    gather_add,
+    scatter_add,
+    search_flow,
+    select,
+)
+from reference.patch_sum import coverage
 from reference.positions import fold, read, slot_frames, window
 
 
@@ -92,3 +103,40 @@ def test_flow_is_read_between_pixels_and_mirrored_outside() -> None:
     assert chain[1, 0] == 0.5 + 0.5
     assert chain[1, 1] == -2.25 + 1.25  # read at -1.25, mirrored at pixel 0
     assert chain[1, 3] == 5.0 + 2.0  # read at 8 = 3 + 5, mirrored to -2, then to 2
+
+
+@pytest.mark.parametrize("itype", ["float", "int"])
+@pytest.mark.parametrize("reflect_bounds", [True, False])
+def test_distances_at_places_are_those_of_the_table(itype: str, reflect_bounds: bool) -> None:
+    query, key = torch.randn(2, 1, 1, 3, 2, 6, 7, dtype=torch.float64)
+    flows = torch.randn(1, 3, 2, 2, 6, 7, dtype=torch.float64)
+    o = SearchOptions(3, 1, 4, dilation=2, itype=itype, reflect_bounds=reflect_bounds)
+    table = candidates(o, query, key, flows)
+    inds = table.inds.flatten(-3, -2)
+    t, i, j = (torch.arange(n).view(-1, *(1,) * d) for n, d in ((3, 3), (6, 2), (7, 1)))
+    frame, h, w = t + inds[..., 0].long(), i + inds[..., 1], j + inds[..., 2]
+    at = distances_at(o, query, key, frame, h.clamp(0, 5), w.clamp(0, 6))
+    finite = torch.isfinite(table.dists.flatten(-2))
+    torch.testing.assert_close(at[finite], table.dists.flatten(-2)[finite])
+
+
+@pytest.mark.parametrize("itype", ["float", "int"])
+def test_scattering_is_the_transpose_of_gathering(itype: str) -> None:
+    o = PatchOptions(3, 2, dilation=2, itype=itype)
+    here, there = torch.randn(2, 1, 2, 3, 2, 5, 7).double()
+    weights, inds = torch.randn(1, 2, 3, 3, 4, 2).double(), 3 * torch.randn(1, 2, 3, 3, 4, 2, 3)
+    count = coverage(o, 5, 7)
+    count = torch.where(count == 0, 1, count)
+    gathered = (gather_add(there, weights, inds, o) * count).nan_to_num()
+    scattered = scatter_add(here, weights, inds, o)
+    torch.testing.assert_close((gathered * here).sum(), (scattered * there).sum())
+
+
+def test_the_slope_of_the_reference_is_right_sided_and_mirrored_at_the_end() -> None:
+    key = torch.tensor([[0.0, 1.0, 5.0, 12.0]], dtype=torch.float64).view(1, 1, 1, 1, 1, 4)
+    w = torch.arange(4.0, dtype=torch.float64).view(1, 1, 1, 1, 4, 1).requires_grad_()
+    o = SearchOptions(1, 0, 1, dist_type="prod")
+    zero = torch.zeros(1, 1, 1, 1, 4, 1)
+    distances_at(o, torch.ones_like(key), key, zero.long(), zero.double(), w).sum().backward()
+    assert w.grad is not None
+    assert w.grad.flatten().tolist() == [1.0, 4.0, 7.0, -7.0]

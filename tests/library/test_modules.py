@@ -1,0 +1,165 @@
+"""What the modules say of themselves: operations, memory, window, state."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import stnls
+import torch
+from compare import noise
+from torch import Tensor
+
+B, T, C, H, W = 2, 5, 6, 7, 9
+
+SEARCHES: list[dict[str, Any]] = [
+    {},
+    {"stride0": 3, "nheads": 2},
+    {"dist_type": "prod", "itype": "int"},
+    {"itype": "int", "self_action": "remove_ref_frame", "k": -1},
+    {"self_action": "remove", "k": -1},
+    {"topk_mode": "each", "k": 2},
+    {"k": 1000, "ps": 4},
+]
+
+
+def search_of(options: dict[str, Any]) -> stnls.search.NonLocalSearch:
+    return stnls.search.NonLocalSearch(**{"ws": 3, "wt": 2, "ps": 3, "k": 4, **options})
+
+
+def operations(o: Any, frames: int, windows: int) -> int:
+    """One by one: every tap and channel of every candidate of every query."""
+    term = {"l2": 3, "prod": 2}[o.dist_type] + (7 if o.itype == "float" else 0)
+    count = 0
+    queries = product(range(frames), range(0, H, o.stride0), range(0, W, o.stride0))
+    for _ in queries:
+        for _ in product(range(windows), range(o.ws), range(o.ws)):
+            count += o.ps * o.ps * C * term  # channels of all heads
+    return count
+
+
+@pytest.mark.parametrize("options", SEARCHES, ids=str)
+def test_operations_of_a_search(options: dict[str, Any]) -> None:
+    search = search_of(options)
+    slots = 4 if options.get("self_action") == "remove_ref_frame" else 5
+    assert search.flops(B, T, C, H, W) == B * operations(search.options, T, slots)
+
+
+def test_operations_of_pairs_and_refinements() -> None:
+    paired = stnls.search.PairedSearch(3, 3, 4, stride0=2)
+    assert paired.flops(B, T, C, H, W) == B * operations(paired.options, T, 1)
+    refine = stnls.search.RefineSearch(9, 9, 3, 4, 2, 3, stride0=2)
+    assert refine.flops(B, T, C, H, W) == B * operations(refine.options, T, 2)
+    pairs = stnls.search.PairedRefine(9, 3, 4, 2, 3)
+    assert pairs.flops(B, T, C, H, W) == B * operations(pairs.options, T, 2)
+
+
+@pytest.mark.parametrize("itype", ["float", "int"])
+def test_operations_of_aggregations(itype: str) -> None:
+    heads, k = 2, 4
+    term = 2 + (7 if itype == "float" else 0)
+    for module, stride0 in (
+        (stnls.agg.WeightedPatchSum(3, 2, itype=itype), 2),
+        (stnls.agg.NonLocalGather(3, 2, itype=itype), 2),
+        (stnls.agg.NonLocalGatherAdd(3, 1, 1, itype=itype), 1),
+        (stnls.agg.NonLocalScatterAdd(3, 3, 3, itype=itype), 3),
+    ):
+        queries = len(range(0, H, stride0)) * len(range(0, W, stride0)) * B * T
+        expected = queries * k * 3 * 3 * C * term
+        assert module.flops(B, heads, T, C, H, W, k) == expected
+
+
+def size(*tensors: Tensor) -> int:
+    return sum(x.untyped_storage().nbytes() for x in tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("options", SEARCHES, ids=str)
+def test_memory_of_a_search(options: dict[str, Any], dtype: torch.dtype) -> None:
+    search, video = search_of(options), noise(B, T, C, H, W).to(dtype)
+    grid = (-(-H // search.options.stride0), -(-W // search.options.stride0))
+    flows = torch.zeros(B, T, 4, 2, *grid, dtype=dtype)
+    results = search(video, video, flows)
+    copies = 2 * 2 * size(video) if dtype.itemsize == 2 else 0
+    assert search.memory(B, T, C, H, W, dtype) == size(*results) + copies
+
+
+@pytest.mark.parametrize("itype", ["float", "int"])
+def test_memory_of_pairs_and_refinements(itype: str) -> None:
+    video = noise(B, T, C, H, W)
+    frames = video.flatten(0, 1)
+    paired = stnls.search.PairedSearch(3, 3, 4, stride0=1, itype=itype)
+    results = paired(frames, frames, torch.zeros(B * T, 2, H, W))
+    assert paired.memory(B, T, C, H, W) == size(*results)
+    # Refinements also note which of the earlier matches each entry comes from.
+    refine = stnls.search.RefineSearch(9, 9, 3, 4, 2, 3, stride0=1, itype=itype)
+    results = refine(video, video, torch.zeros(B, 1, T, H, W, 3, 3))
+    assert refine.memory(B, T, C, H, W) == size(*results) + 4 * results[0].numel()
+    pairs = stnls.search.PairedRefine(9, 3, 4, 2, 3, itype=itype)
+    results = pairs(frames, frames, torch.zeros(B * T, H, W, 3, 2))
+    assert pairs.memory(B, T, C, H, W) == size(*results) + 4 * results[0].numel()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", SEARCHES, ids=str)
+def test_peak_memory_on_the_gpu(options: dict[str, Any]) -> None:
+    search, video = search_of(options), noise(1, T, C, 64, 80).cuda()
+    grid = (-(-64 // search.options.stride0), -(-80 // search.options.stride0))
+    flows = torch.zeros(1, T, 4, 2, *grid, device="cuda")
+    search(video, video, flows)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    results = search(video, video, flows)
+    torch.cuda.synchronize()
+    taken = torch.cuda.max_memory_allocated() - before
+    # The allocator rounds up; on the integer grid flow is rounded into a copy.
+    slack = 8192 + (3 * size(flows) if search.options.itype == "int" else 0)
+    said = search.memory(1, T, C, 64, 80)
+    assert said == size(*results)
+    assert said <= taken <= said + slack
+
+
+def test_radius_is_the_side_of_the_window() -> None:
+    assert search_of({"ws": 5}).radius(64, 80) == 5
+    assert stnls.search.PairedSearch(7, 3, 4).radius(64, 80) == 7
+    assert stnls.search.RefineSearch(9, 9, 3, 4, -1, 3).radius(64, 80) == 3
+    assert stnls.search.PairedRefine(9, 3, 4, -1, 3).radius(64, 80) == 3
+
+
+MODULES: list[torch.nn.Module] = [
+    search_of({}),
+    stnls.search.PairedSearch(3, 3, 4),
+    stnls.search.RefineSearch(9, 9, 3, 4, -1, 3),
+    stnls.search.PairedRefine(9, 3, 4, -1, 3),
+    stnls.agg.WeightedPatchSum(3, 1),
+    stnls.agg.NonLocalGather(3, 1),
+    stnls.agg.NonLocalGatherAdd(3, 1, 1),
+    stnls.agg.NonLocalScatterAdd(3, 1, 1),
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: type(m).__name__)
+def test_modules_have_no_state(module: torch.nn.Module) -> None:
+    assert list(module.state_dict()) == []
+    assert list(module.parameters()) == []
+    model = torch.nn.Sequential(module, torch.nn.Linear(2, 2))
+    assert all(name.startswith("1.") for name in model.state_dict())
+    assert "ps=" in repr(module)
+
+
+def test_a_stack_convolution_has_that_of_its_convolution() -> None:
+    module = stnls.agg.StackConv(2, 3, 1, 4)
+    assert sorted(module.state_dict()) == ["conv.bias", "conv.weight"]
+    assert sorted(stnls.agg.StackConv(2, 3, 1, 4, bias=False).state_dict()) == ["conv.weight"]
+
+
+@pytest.mark.parametrize("module", [stnls.agg.NonLocalGatherAdd, stnls.agg.NonLocalScatterAdd])
+def test_strides_and_sizes_that_are_not_wanted(module: Any) -> None:
+    with pytest.raises(stnls.StnlsValueError, match="strideOut must be equal, not 1 and 2"):
+        module(3, 1, 2)
+    inputs = noise(1, 1, 2, H, W), noise(1, 1, 1, H, W, 2), torch.zeros(1, 1, 1, H, W, 2, 3)
+    assert module(3, 1, 1, H, W)(*inputs).shape == (1, 1, 1, 2, H, W)
+    with pytest.raises(stnls.StnlsValueError, match=f"size of the video, {H} and {W}, not 3 and 0"):
+        module(3, 1, 1, 3)(*inputs)
