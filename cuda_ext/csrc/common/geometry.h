@@ -34,12 +34,13 @@ STNLS_HD Real reflect(Real x, int64_t length) {
   return x <= last ? x : period - x;
 }
 
-// Derivative of reflect(x) with respect to x: -1 where an odd number of reflections is needed.
+// Derivative of reflect(x) with respect to x: -1 where an odd number of reflections is needed; 0
+// along an axis of one pixel.
 template <class Real>
 STNLS_HD Real reflect_sign(Real x, int64_t length) {
   const Real last = static_cast<Real>(length - 1);
-  if (x >= Real(0) && x <= last) return Real(1);
   if (length == 1) return Real(0);
+  if (x >= Real(0) && x <= last) return Real(1);
   const Real sign = x < Real(0) ? Real(-1) : Real(1);
   const Real rest = std::fmod(std::fabs(x), Real(2) * last);
   return rest <= last ? sign : -sign;

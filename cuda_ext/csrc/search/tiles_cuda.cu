@@ -8,7 +8,7 @@ namespace {
 
 template <int kPs, int kChannels, bool kProduct>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
-  constexpr int kShared = kTileWarps * kTileStage * static_cast<int>(sizeof(float));
+  constexpr int kShared = kTileWarps * kTileShared * static_cast<int>(sizeof(float));
   const auto kernel = tiles_kernel<kPs, kChannels, kProduct>;
   // More than 48 KiB must be asked for; the setting is the device's, and cheap to repeat.
   cudaError_t error =

@@ -9,15 +9,18 @@
 // channel.
 #pragma once
 
+#include <cuda_pipeline.h>
+
 #include "direct.h"
 
 namespace stnls {
 
 constexpr int kTileColumns = 8;   // queries along a row
 constexpr int kTileStage = 4096;  // floats of shared memory for each warp
-constexpr int kTileWarps = 4;     // warps of a block
-constexpr int kTileSteps = 3;     // displacements along a row that share one shift of registers
-constexpr int kTileUnion = 570;   // displacements from which on single queries are cheaper
+constexpr int kTileShared = kTileStage + 32 * kTileColumns;  // with the windows
+constexpr int kTileWarps = 4;                                // warps of a block
+constexpr int kTileSteps = 3;    // displacements along a row that share one shift of registers
+constexpr int kTileUnion = 570;  // displacements from which on single queries are cheaper
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
 
 // Rows of queries in a tile.
@@ -82,9 +85,14 @@ class Tile {
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
   static constexpr int kNever = 1 << 20;  // a window that no displacement reaches
+  static constexpr int kNoRow = 32000;    // the same as a short
 
   __device__ Tile(const SearchProblem& problem, int64_t tile, float* stage)
-      : p(problem), stage(stage), lane(threadIdx.x % 32), search(problem) {
+      : p(problem),
+        stage(stage),
+        windows(reinterpret_cast<short2*>(stage + kTileStage)),
+        lane(threadIdx.x % 32),
+        search(problem) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
     left = static_cast<int>(tile % columns) * kTileColumns;
@@ -97,23 +105,16 @@ class Tile {
     b = tile / p.heads;
   }
 
-  // False, with nothing written, where the windows lie too far apart.
+  // False, with nothing written, where the windows of a slot lie too far apart.
   __device__ bool run() {
-    const int slots = static_cast<int>(end_slot(p));
-    int displacements = 0;
-    for (int slot = static_cast<int>(p.first_slot); slot < slots; ++slot) {
-      if (!place(slot)) return false;
-      displacements += high * wide;
-    }
-    if (displacements > kTileUnion * (slots - static_cast<int>(p.first_slot))) return false;
     read_query();
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
       best[x] = infinity<float>();
       code[x] = -1;
     }
-    for (int slot = static_cast<int>(p.first_slot); slot < slots; ++slot) {
-      place(slot);
+    for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
+      if (!place(slot)) return false;
       if (high > 0) walk(slot);
     }
     write();
@@ -123,16 +124,15 @@ class Tile {
  private:
   const SearchProblem& p;
   float* stage;
+  short2* windows;  // of every column and lane: offsets (row, column) of the first position
   const int lane;
   const DirectSearch<float, false, kProduct> search;
   int left, top;
   int64_t t, head, b;
   float query[kChannels][kWidth];
   float best[kTileColumns];
-  int code[kTileColumns];                            // slot and offset of the best match
-  int first_h[kTileColumns], first_w[kTileColumns];  // offset of the window's first position
-  int low_h, low_w, high, wide;                      // the union of the windows
-  int64_t frame;
+  int code[kTileColumns];        // slot and offset of the best match
+  int low_h, low_w, high, wide;  // the union of the windows
 
   __device__ bool has_query(int x) const {
     return lane < kRows && top + lane < p.height && left + x < p.width;
@@ -143,35 +143,63 @@ class Tile {
     const int ws = static_cast<int>(p.ws);
     int low_y = kNever, low_x = kNever, up_y = kNever, up_x = kNever;  // the last two negated
     bool fits = true;
+    float flow_h[kTileColumns], flow_w[kTileColumns];
+    read_flow(slot, flow_h, flow_w);
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
-      first_h[x] = first_w[x] = kNever;
-      if (!has_query(x)) continue;
-      const Query q{b, head, t, top + lane, left + x};
-      const auto w = search.window(q, slot);
-      if (!w.finite) continue;
-      const int64_t h0 = w.anchor_h - w.offset_h, w0 = w.anchor_w - w.offset_w;
-      fits = fits && h0 >= 0 && w0 >= 0 && h0 + ws <= p.height && w0 + ws <= p.width;
-      first_h[x] = static_cast<int>(h0 - q.i);
-      first_w[x] = static_cast<int>(w0 - q.j);
-      low_y = min(low_y, first_h[x]);
-      low_x = min(low_x, first_w[x]);
-      up_y = min(up_y, -first_h[x]);
-      up_x = min(up_x, -first_w[x]);
+      int first_h = kNever, first_w = kNever;
+      if (has_query(x) && is_finite(flow_h[x]) && is_finite(flow_w[x])) {
+        first_h = first_position(top + lane, flow_h[x], static_cast<int>(p.height), &fits);
+        first_w = first_position(left + x, flow_w[x], static_cast<int>(p.width), &fits);
+        low_y = min(low_y, first_h);
+        low_x = min(low_x, first_w);
+        up_y = min(up_y, -first_h);
+        up_x = min(up_x, -first_w);
+      }
+      windows[x * 32 + lane] = make_short2(static_cast<short>(first_h == kNever ? kNoRow : first_h),
+                                           static_cast<short>(first_w));
     }
     low_h = warp_min(low_y);
     low_w = warp_min(low_x);
     const int most_h = -warp_min(up_y), most_w = -warp_min(up_x);
-    frame = slot_frame(t, slot, p.wt, p.frames);
     high = wide = 0;
     if (low_h < kNever) {
       high = most_h + ws - low_h;
       wide = most_w + ws - low_w;
       fits = fits && low_h > -kTileMostOffset && most_h + ws < kTileMostOffset &&
              low_w > -kTileMostOffset && most_w + ws < kTileMostOffset &&
-             32 * pitch() * kChannels <= kTileStage && high * wide <= 8 * kTileUnion;
+             32 * pitch() * kChannels <= kTileStage && high * wide <= kTileUnion;
     }
     return __all_sync(0xffffffffu, fits);
+  }
+
+  // Flow of the lane's queries, all loads under way at once; zero where a slot has none.
+  __device__ void read_flow(int slot, float (&flow_h)[kTileColumns],
+                            float (&flow_w)[kTileColumns]) const {
+    const int flow_slot = p.flow_slots == 2 * p.wt + 1 ? slot : slot - 1;
+    const int64_t plane = p.grid_height * p.grid_width;
+    const int64_t flow_head = p.flow_heads > 0 ? head % p.flow_heads : 0;
+    const float* flow =
+        static_cast<const float*>(p.flow) +
+        (((b * p.flow_heads + flow_head) * p.frames + t) * p.flow_slots + flow_slot) * 2 * plane +
+        (top + lane) * p.grid_width + left;
+    const bool has = p.flow != nullptr && flow_slot >= 0;
+#pragma unroll
+    for (int x = 0; x < kTileColumns; ++x) {
+      const bool reads = has && has_query(x);
+      flow_w[x] = reads ? flow[x] : 0.0f;
+      flow_h[x] = reads ? flow[x + plane] : 0.0f;
+    }
+  }
+
+  // Offset of the window's first position along one axis; clears `fits` if the window leaves the
+  // frame.
+  __device__ int first_position(int place, float flow, int length, bool* fits) const {
+    const int64_t anchor = reflect(place + round_offset(flow), length);
+    const int64_t first =
+        anchor - window_offset(anchor, int64_t(1), p.ws, length, p.full_window != 0);
+    *fits = *fits && first >= 0 && first + p.ws <= length;
+    return static_cast<int>(first) - place;
   }
 
   // Floats between rows of the stage: odd, so that lanes meet different banks.
@@ -194,23 +222,27 @@ class Tile {
   }
 
   // Stages the key's pixels for `rows` displacements from row offset `from` on.
-  __device__ void read_key(int from, int rows) {
+  __device__ void read_key(int64_t frame, int from, int rows) {
     const float* plane = static_cast<const float*>(p.key) + b * p.key_stride[0] +
                          head * p.key_stride[1] + frame * p.key_stride[2];
     const int width = pitch(), lines = rows + 31;
+    const int height = static_cast<int>(p.height);
     __syncwarp();
     for (int column = lane; column < width; column += 32) {
       const int64_t x =
           reflect(static_cast<int64_t>(left + column + low_w) + p.patch_offset, p.width);
-      for (int line = 0; line < lines; ++line) {
-        const int64_t y =
-            reflect(static_cast<int64_t>(top + line + from) + p.patch_offset, p.height);
+      float* to = stage + column;
+      for (int line = 0; line < lines; ++line, to += width) {
+        int y = top + line + from + static_cast<int>(p.patch_offset);
+        if (y < 0 || y >= height) y = static_cast<int>(reflect(static_cast<int64_t>(y), p.height));
         const float* at = plane + y * p.key_stride[4] + x;
 #pragma unroll
         for (int c = 0; c < kChannels; ++c)
-          stage[(c * lines + line) * width + column] = at[c * p.key_stride[3]];
+          __pipeline_memcpy_async(to + c * lines * width, at + c * p.key_stride[3], sizeof(float));
       }
     }
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
     __syncwarp();
   }
 
@@ -218,7 +250,7 @@ class Tile {
     const int room = kTileStage / (pitch() * kChannels) - 31;
     for (int from = 0; from < high; from += room) {
       const int rows = min(room, high - from);
-      read_key(low_h + from, rows);
+      read_key(slot_frame(t, slot, p.wt, p.frames), low_h + from, rows);
       for (int row = 0; row < rows; ++row) walk_row(slot, low_h + from + row, row, rows + 31);
     }
   }
@@ -232,8 +264,9 @@ class Tile {
     bool any = false;
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
-      const bool in = static_cast<unsigned>(dh - first_h[x]) < ws;
-      first[x] = in ? first_w[x] - low_w : kNever;
+      const short2 window = windows[x * 32 + lane];
+      const bool in = static_cast<unsigned>(dh - window.x) < ws;
+      first[x] = in ? window.y - low_w : kNever;
       any = any || in;
     }
     if (!__any_sync(0xffffffffu, any)) return;
@@ -315,7 +348,7 @@ __global__ void __launch_bounds__(32 * kTileWarps)
   const int warp = threadIdx.x / 32;
   const int64_t tile = static_cast<int64_t>(blockIdx.x) * kTileWarps + warp;
   if (tile >= tile_count(p)) return;
-  Tile<kPs, kChannels, kProduct> one(p, tile, stages + warp * kTileStage);
+  Tile<kPs, kChannels, kProduct> one(p, tile, stages + warp * kTileShared);
   if (!one.run() && threadIdx.x % 32 == 0)
     leftover[1 + atomicAdd(leftover, 1)] = static_cast<int32_t>(tile);
 }

@@ -83,9 +83,10 @@ def _slots_gradient(
 
 
 def _scale(grad_out: Tensor, flows: tuple[Tensor, ...], steps: int) -> Tensor:
-    """Unit of reproducible sums. A step multiplies the adjoint by at most 1 + 4 max |flow| (the
-    slopes of both components along one axis), then adds the gradient of one more point."""
-    growth = 1 + 4 * torch.stack([_reproducible.largest(flow) for flow in flows]).amax()
+    """Unit of reproducible sums. A step multiplies the adjoint by at most 1 + 2 times the largest
+    slope (both components change along an axis), then adds the gradient of one more point."""
+    slopes = [_reproducible.largest(flow.diff(dim=axis)) for flow in flows for axis in (-1, -2)]
+    growth = 1 + 2 * torch.stack(slopes).amax()
     bound = _reproducible.largest(grad_out) * steps * growth ** max(steps - 1, 0)
     return _reproducible.scale_for(bound, grad_out.numel())
 
