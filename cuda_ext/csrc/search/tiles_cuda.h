@@ -19,7 +19,7 @@ constexpr int kTileColumns = 8;   // queries along a row
 constexpr int kTileStage = 4096;  // floats of shared memory for each warp
 constexpr int kTileShared = kTileStage + 32 * kTileColumns;  // with the windows
 constexpr int kTileWarps = 4;                                // warps of a block
-constexpr int kTileSteps = 3;    // displacements along a row that share one shift of registers
+constexpr int kTileSteps = 2;    // displacements along a row that share one shift of registers
 constexpr int kTileUnion = 570;  // displacements from which on single queries are cheaper
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
 
