@@ -129,7 +129,7 @@ def test_golden(name: str, device: str, shared: Path) -> None:
 @pytest.mark.parametrize("name", ACCUMULATED)
 def test_golden_gradient(name: str, device: str, shared: Path) -> None:
     config, arrays = golden.case("misc", name)
-    flow = [arrays[x].to(device).requires_grad_() for x in ("fflow", "bflow")]
+    flow = [arrays[x].clone().to(device).requires_grad_() for x in ("fflow", "bflow")]
     found = accumulate_flow(*flow, config["s0"])
     of_output = [
         stored(found.fflow.shape, 0.5, 0.7311).to(device),

@@ -179,7 +179,7 @@ def test_cuda_agrees_with_the_cpu(dtype: torch.dtype) -> None:
     dists, inds = distances(2, 3, 4, 5, 6, 7)
     runs = []
     for device in ("cpu", "cuda"):
-        there = dists.to(device, dtype).requires_grad_()
+        there = dists.clone().to(device, dtype).requires_grad_()
         weights, kept = stnls.normz.init({"k_agg": 5})(there, inds.to(device))
         (weights * noise(*weights.shape).to(device, dtype)).sum().backward()
         assert there.grad is not None

@@ -8,6 +8,8 @@ carries the wanted offset exactly. Where nothing matches, or candidate 0 does, n
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -274,7 +276,8 @@ def _pin(dists: Tensor, inds: Tensor, target: Tensor) -> Tensor:
     with torch.no_grad():
         wanted = target.unsqueeze(-2)
         if inds.is_floating_point():
-            away = (inds - wanted).abs().sum(-1)
+            # Added one by one: sum() may round in another order on another device.
+            away = functools.reduce(torch.add, (inds - wanted).abs().unbind(-1))
             away = torch.where(away < FAR, away, float("inf")).masked_fill(away < EQUAL, 0.0)
         else:
             away = (inds != wanted).any(-1).to(torch.uint8)
