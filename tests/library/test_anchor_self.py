@@ -284,7 +284,7 @@ def test_cuda_has_the_bits_of_the_cpu(seed: int) -> None:
         for device in ("cpu", "cuda"):
             there = [x.clone().to(device) for x in tensors]
             function(*there, wt, *options)  # type: ignore[operator]
-            runs.append([x.cpu() for x in there])
+            runs.append([x.cpu() for x in there[:2]])  # the flow, with its NaN, is not written
         assert_same_bits(*runs)
 
 
