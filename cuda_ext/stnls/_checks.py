@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -12,26 +14,42 @@ from stnls._errors import StnlsTypeError, StnlsValueError
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
+def shown(value: object) -> str:
+    """`value` in a message: of tensors and the like no more than their kind and shape."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 100 else f"a {type(value).__name__}"
+
+
 def positive_int(name: str, value: object, minimum: int = 1) -> int:
     """`value` as an int of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise StnlsTypeError(f"{name} must be an int, not {value!r}")
-    if value < minimum:
-        raise StnlsValueError(f"{name} must be at least {minimum}, not {value}")
-    return value
+    number = any_int(name, value)
+    if number < minimum:
+        raise StnlsValueError(f"{name} must be at least {minimum}, not {number}")
+    return number
 
 
 def any_int(name: str, value: object) -> int:
-    """`value` as an int."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise StnlsTypeError(f"{name} must be an int, not {value!r}")
+    """`value` as an int; integers of NumPy count as well."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, (bool, Tensor)) or not isinstance(value, SupportsIndex):
+        raise StnlsTypeError(f"{name} must be an int, not {shown(value)}")
+    return operator.index(value)
+
+
+def boolean(name: str, value: object) -> bool:
+    """`value` is True or False; a string such as "False" would count as true."""
+    if not isinstance(value, bool):
+        raise StnlsTypeError(f"{name} must be True or False, not {shown(value)}")
     return value
 
 
 def positive_number(name: str, value: object, maximum: float = float("inf")) -> float:
     """`value` as a finite float above zero, at most `maximum`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise StnlsTypeError(f"{name} must be a number, not {value!r}")
+        raise StnlsTypeError(f"{name} must be a number, not {shown(value)}")
     if not 0 < value < float("inf"):
         raise StnlsValueError(f"{name} must be above 0 and finite, not {value}")
     if value > maximum:
@@ -43,7 +61,7 @@ def one_of(name: str, value: object, choices: Sequence[object]) -> None:
     """`value` is one of `choices`."""
     if value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
-        raise StnlsValueError(f"{name} must be one of {known}, not {value!r}")
+        raise StnlsValueError(f"{name} must be one of {known}, not {shown(value)}")
 
 
 def only_default(name: str, value: object, default: object) -> None:
@@ -114,7 +132,13 @@ def enough_frames(frames: int, wt: int) -> None:
         )
 
 
-def shape(name: str, value: Tensor, expected: Sequence[int | tuple[int, ...]], layout: str) -> None:
+def shape(
+    name: str,
+    value: Tensor,
+    expected: Sequence[int | tuple[int, ...]],
+    layout: str,
+    note: str = "",
+) -> None:
     """Every dimension is the expected one (a tuple lists those that are allowed)."""
     for found, wanted in zip(value.shape, expected, strict=True):
         if found not in (wanted if isinstance(wanted, tuple) else (wanted,)):
@@ -123,7 +147,7 @@ def shape(name: str, value: Tensor, expected: Sequence[int | tuple[int, ...]], l
                 for wanted in expected
             )
             raise StnlsValueError(
-                f"{name} must have shape {layout} = ({text}), not {tuple(value.shape)}"
+                f"{name} must have shape {layout} = ({text}), not {tuple(value.shape)}{note}"
             )
 
 
@@ -143,7 +167,7 @@ def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_a
 def finite_number(name: str, value: object) -> float:
     """`value` as a finite float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise StnlsTypeError(f"{name} must be a number, not {value!r}")
+        raise StnlsTypeError(f"{name} must be a number, not {shown(value)}")
     if not float("-inf") < value < float("inf"):
         raise StnlsValueError(f"{name} must be finite, not {value}")
     return float(value)
@@ -203,7 +227,7 @@ def entries(name: str, inds: Tensor, of: str, dists: Tensor, components: int) ->
 def fill(name: str, value: object, tensor: Tensor) -> torch.dtype:
     """The dtype of `tensor` with entries of `value`, a number, also an infinite one or NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise StnlsTypeError(f"{name} must be a number, not {value!r}")
+        raise StnlsTypeError(f"{name} must be a number, not {shown(value)}")
     dtype = tensor.dtype
     if not (dtype.is_floating_point or dtype.is_complex):
         if isinstance(value, float):
@@ -217,3 +241,22 @@ def fill(name: str, value: object, tensor: Tensor) -> torch.dtype:
                 f"{name} must be from {limits.min} to {limits.max} for {dtype}, not {value}"
             )
     return dtype
+
+
+def grid_note(stride0: int, height: int, width: int) -> str:
+    """For messages about the grid of queries: where its size comes from."""
+    rows, columns = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
+    return f" (stride0={stride0}: {rows} x {columns} queries of {height} x {width} pixels)"
+
+
+def neighbour_flow(fflow: Tensor, video: Tensor) -> None:
+    """Flow to the next and previous frame comes for every frame of the video."""
+    if not (isinstance(fflow, Tensor) and isinstance(video, Tensor)) or fflow.ndim != 5:
+        return  # another check has the better words
+    frames = video.shape[-4] if video.ndim in (5, 6) else fflow.shape[1]
+    if fflow.shape[1] != frames:
+        raise StnlsValueError(
+            f"fflow and bflow must have one flow for each of the video's {frames} frames, not "
+            f"{fflow.shape[1]}: the last of fflow and the first of bflow are not read, so that "
+            "anything may stand there"
+        )

@@ -14,7 +14,11 @@ from stnls_cli.doctor.fact import Fact
 from stnls_cli.doctor.gpus import Gpu, driver_gpus, torch_gpus
 from stnls_cli.doctor.kernels import native
 
-REBUILD = "install the CUDA toolkit and reinstall stnls with STNLS_CUDA=ON"
+
+def rebuild() -> str:
+    """What brings the CUDA kernels."""
+    again = "reinstall stnls with STNLS_CUDA=ON"
+    return again if find_nvcc() is not None else f"install the CUDA toolkit and {again}"
 
 
 def check_nvcc() -> Fact:
@@ -35,7 +39,7 @@ def check_cuda_kernels() -> Fact:
     kernels = native()
     path = kernels.find_library("cuda")
     if path is None:
-        return Fact("missing", "not built", REBUILD)
+        return Fact("missing", "not built", rebuild())
     build = kernels.cuda_build()
     details = {
         "path": str(path),
@@ -77,7 +81,7 @@ def check_cuda() -> Fact:
     if torch is None:
         return Fact("missing", "off: torch cannot be imported")
     if _architectures() is None:
-        return Fact("missing", "off: the CUDA kernels are not built", REBUILD)
+        return Fact("missing", "off: the CUDA kernels are not built", rebuild())
     if torch.version.cuda is None:
         why = f"off: torch {torch.__version__} is built without CUDA"
         return Fact("missing", why, "install a CUDA build of torch, where there is a GPU")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy
 import pytest
 import stnls
 import torch
@@ -278,8 +279,8 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     ),
     (
         slots(video(1, 3, 3, 8, 9), video(1, 3, 3, 8, 9), 1),
-        TypeError,
-        r"fflow must have 2 channels \(dx, dy\), not 3",
+        ValueError,
+        r"fflow must have shape .* with 2 channels \(dx, dy\), not \(1, 3, 3, 8, 9\)",
     ),
     (
         slots(video(1, 3, 2, 8, 0), video(1, 3, 2, 8, 0), 1),
@@ -317,3 +318,56 @@ def test_a_query_video_may_have_a_size_of_its_own() -> None:
     dists, _ = stnls.search.NonLocalSearch(1, 0, itype="int", strideQ=1)(query, key)
     wrapped = query.repeat(1, 1, 1, 2, 2)[..., :9]
     assert torch.equal(dists[0, 0, 0, :, :, 0], (wrapped - key).square()[0, 0, 0])
+
+
+def test_long_values_are_not_printed_in_messages() -> None:
+    flow = torch.zeros(1, 3, 2, 8, 9)
+    with pytest.raises(stnls.StnlsTypeError) as caught:
+        stnls.search.nls(torch.zeros(1, 3, 2, 8, 9), torch.zeros(1, 3, 2, 8, 9), flow, flow, 1)
+    assert str(caught.value).startswith("ws must be an int, not a tensor of shape (1, 3, 2, 8, 9)")
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    options = stnls.search.NonLocalSearch(numpy.int64(3), numpy.int32(1)).options
+    assert (options.ws, type(options.ws), type(options.wt)) == (3, int, int)
+
+
+def test_flow_by_name() -> None:
+    video, fflow, bflow = torch.rand(1, 3, 2, 8, 9), *torch.randn(2, 1, 3, 2, 8, 9)
+    search = stnls.search.NonLocalSearch(3, 1, 3, 2)
+    expected = search(video, video, fflow, bflow)
+    composed = stnls.nn.search_flow(fflow, bflow, 1)
+    for found in (
+        search(video, video, fflow=fflow, bflow=bflow),
+        search(video, video, flows=composed),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    with pytest.raises(stnls.StnlsTypeError, match="not with 3 tensors"):
+        search(video, video, fflow=fflow)
+    with pytest.raises(stnls.StnlsValueError, match="for each of the video's 3 frames, not 2"):
+        search(video, video, fflow[:, :2], bflow[:, :2])
+
+
+def test_the_default_stride_is_named_where_it_matters() -> None:
+    frame, flow = torch.rand(1, 2, 16, 20), torch.zeros(1, 2, 16, 20)
+    with pytest.raises(stnls.StnlsValueError, match=r"stride0=4: 4 x 5 queries of 16 x 20 pixels"):
+        stnls.search.PairedSearch(3, 3, 1)(frame, frame, flow)
+
+
+def test_truth_values_are_not_strings() -> None:
+    with pytest.raises(stnls.StnlsTypeError, match="full_ws must be True or False, not 'False'"):
+        stnls.search.NonLocalSearch(3, 1, full_ws="False")  # type: ignore[arg-type]
+
+
+def test_matches_of_the_integer_grid_are_refined_on_the_real_one() -> None:
+    video = torch.rand(1, 3, 2, 8, 9)
+    coarse = stnls.search.NonLocalSearch(3, 1, 3, 2, itype="int")(video, video)[1]
+    fine = stnls.search.RefineSearch(1, 1, 3, 2, -1, 3, stride0=1, stride1=0.5)
+    assert coarse.dtype == torch.int32
+    assert fine(video, video, coarse)[1].dtype == torch.float32
+
+
+def test_refinement_prints_its_own_parameters() -> None:
+    text = repr(stnls.search.RefineSearch(9, 2, 3, 4, 0.5, 5, stride0=2))
+    assert "wr=3, kr=0.5" in text
+    assert "wt=" not in text

@@ -177,7 +177,7 @@ def test_the_default_search_and_unknown_ones() -> None:
 @pytest.mark.parametrize(("kind", "missing"), [("nls", "ws"), ("nls", "wt")])
 def test_parameters_without_a_default(kind: str, missing: str) -> None:
     config = {name: value for name, value in NEEDED[kind].items() if name != missing}
-    with pytest.raises(stnls.StnlsValueError, match=f"{missing} must be at least"):
+    with pytest.raises(stnls.StnlsValueError, match=f"configuration of a search lacks {missing}"):
         stnls.search.init({**config, "search_name": kind})
 
 

@@ -25,9 +25,11 @@ class PatchOptions:
     itype: str
 
     def __post_init__(self) -> None:
-        for name in ("ps", "stride0", "dilation"):
-            _checks.positive_int(name, getattr(self, name))
+        for name in ("ps", "stride0", "dilation"):  # integers of NumPy become Python's
+            object.__setattr__(self, name, _checks.positive_int(name, getattr(self, name)))
         _checks.one_of("itype", self.itype, ("float", "int"))
+        for name in ("reflect_bounds", "use_adj"):
+            _checks.boolean(name, getattr(self, name))
 
     def settings(self, *, stacked: bool, normalize: bool, heads_last: bool) -> PatchSettings:
         """Arguments of the operators."""
@@ -84,7 +86,8 @@ def take_inputs(o: PatchOptions, vid: Tensor, weights: Tensor, inds: Tensor) -> 
     b, _, t, _, h, w = video.shape
     grid = (_ops.grid_size(h, o.stride0), _ops.grid_size(w, o.stride0))
     expected = (b, heads, t, *grid, weights.shape[5])
-    _checks.shape("weights", weights, expected, "(B, HD, T, nH, nW, K)")
+    note = _checks.grid_note(o.stride0, h, w)
+    _checks.shape("weights", weights, expected, "(B, HD, T, nH, nW, K)", note)
     _checks.shape("inds", inds, (*expected, 3), "(B, HD, T, nH, nW, K, 3)")
     return PatchInputs(video, weights, _offsets(o, inds, video.dtype), dtype)
 

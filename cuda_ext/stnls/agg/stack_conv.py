@@ -54,7 +54,7 @@ class StackConv(nn.Module):
             raise StnlsValueError(f"nheads={nheads} does not divide {channels} channels")
         if not 0 <= dropout <= 1:
             raise StnlsValueError(f"dropout must be in 0..1, not {dropout}")
-        self.k_agg = k_agg
+        self.k_agg, self.nheads, self.channels = k_agg, nheads, channels
         self.gather = NonLocalGather(ps, stride0, 1, dilation, reflect_bounds, use_adj, itype=itype)
         self.conv = nn.Conv3d(
             channels,
@@ -81,7 +81,12 @@ class StackConv(nn.Module):
 
         """
         stack = self.gather(vid, weights, inds)
-        b, _, k, t = stack.shape[:4]
+        b, heads, k, t, c = stack.shape[:5]
+        if (heads, heads * c) != (self.nheads, self.channels):
+            raise StnlsValueError(
+                f"a convolution of nheads={self.nheads} and channels={self.channels} cannot take "
+                f"{heads} heads and {heads * c} channels"
+            )
         if k < self.k_agg:
             raise StnlsValueError(f"a kernel takes k_agg={self.k_agg} matches, but there are {k}")
         # (B, HD, K, T, C, H, W) to (B T, HD C, K, H, W).

@@ -7,7 +7,7 @@ from typing import cast
 from torch import Tensor
 
 from stnls import _checks, _ops, _precision
-from stnls._errors import StnlsTypeError
+from stnls._errors import StnlsValueError
 
 
 def _flow(name: str, value: Tensor, layout: str) -> Tensor:
@@ -15,7 +15,9 @@ def _flow(name: str, value: Tensor, layout: str) -> Tensor:
     _checks.real_dtype(name, flow)
     _checks.not_empty_frames(name, flow)
     if flow.shape[2] != 2:
-        raise StnlsTypeError(f"{name} must have 2 channels (dx, dy), not {flow.shape[2]}")
+        raise StnlsValueError(
+            f"{name} must have shape {layout}, with 2 channels (dx, dy), not {tuple(flow.shape)}"
+        )
     return flow
 
 

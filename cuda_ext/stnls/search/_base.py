@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stnls import _ops
+from stnls import _checks, _ops
 from stnls.search._options import SearchOptions
 
 
@@ -62,4 +63,14 @@ class SearchModule(nn.Module):
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
-        return str(self.options).removeprefix("SearchOptions(").removesuffix(")")
+        return ", ".join(f"{name}={value!r}" for name, value in self._shown_parameters().items())
+
+    def _shown_parameters(self) -> dict[str, object]:
+        """Parameters by their public names."""
+        shown: dict[str, object] = asdict(self.options)
+        shown["strideQ"] = shown.pop("stride_query")
+        return shown
+
+    def _note(self, key: Tensor) -> str:
+        """For messages about the grid of queries."""
+        return _checks.grid_note(self.options.stride0, *key.shape[-2:])

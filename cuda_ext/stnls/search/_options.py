@@ -23,6 +23,10 @@ SELF_ACTIONS: dict[str | None, tuple[int, str]] = {
 }
 
 
+INTEGERS = (
+    *("ws", "wt", "ps", "k", "nheads", "stride0", "dilation", "off_Hq", "off_Wq"),
+    *("stride_query", "k_agg"),
+)
 MOST_CANDIDATES = 2**24
 EMPTY_OFFSET = -100000000
 """Offset of an entry that is empty."""
@@ -53,12 +57,14 @@ class SearchOptions:
     k_agg: int = -1
 
     def __post_init__(self) -> None:
+        _checks.positive_int("wt", self.wt, minimum=0)
         for name in ("ws", "ps", "nheads", "stride0", "dilation"):
             _checks.positive_int(name, getattr(self, name))
         _checks.positive_int("strideQ", self.stride_query)
-        _checks.positive_int("wt", self.wt, minimum=0)
-        for name in ("k", "off_Hq", "off_Wq", "k_agg"):
-            _checks.any_int(name, getattr(self, name))
+        for name in INTEGERS:  # those of NumPy become Python's
+            object.__setattr__(self, name, _checks.any_int(name, getattr(self, name)))
+        for name in ("reflect_bounds", "full_ws", "use_adj"):
+            _checks.boolean(name, getattr(self, name))
         _checks.positive_number("stride1", self.stride1, maximum=1e6)
         _checks.one_of("dist_type", self.dist_type, ("l2", "prod"))
         _checks.one_of("itype", self.itype, ("float", "int"))
@@ -213,6 +219,8 @@ def take_places(
     _checks.same_place(name, places, video_name, query)
     if options.float_grid:
         places = _precision.widened(places)
+        if not places.is_floating_point() and not places.is_complex():
+            places = places.to(query.dtype)  # offsets of a search on the integer grid
         if torch.is_autocast_enabled(query.device.type) and places.is_floating_point():
             places = places.to(query.dtype)
         _checks.same_dtype(name, places, video_name, query)
@@ -283,5 +291,6 @@ def search_videos(
             _ops.grid_size(key.shape[-2], o.stride0),
             _ops.grid_size(key.shape[-1], o.stride0),
         )
-        _checks.shape("flows", flows, expected, "(B, HD, T, S, 2, nH, nW)")
+        note = _checks.grid_note(o.stride0, *key.shape[-2:])
+        _checks.shape("flows", flows, expected, "(B, HD, T, S, 2, nH, nW)", note)
     return o.run(query, key, flows, with_time=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stnls import _checks, _config
+from stnls._errors import StnlsValueError
 from stnls.search._base import SearchModule
 from stnls.search.non_local_search import NonLocalSearch
 from stnls.search.paired_refine import PairedRefine
@@ -91,4 +92,9 @@ def init(cfg: object) -> SearchModule:
     name = _config.options(cfg, {"search_name": "nls"})["search_name"]
     _checks.one_of("search_name", name, tuple(SEARCHES))
     search, defaults = SEARCHES[name]
-    return search(**_config.options(cfg, defaults))
+    options = _config.options(cfg, defaults)
+    needed = {NonLocalSearch: ("ws", "wt"), PairedSearch: ("ws",)}.get(search, ())
+    missing = [name for name in needed if options[name] == -1]
+    if missing:
+        raise StnlsValueError(f"the configuration of a search lacks {' and '.join(missing)}")
+    return search(**options)

@@ -120,10 +120,19 @@ class NonLocalSearch(SearchModule):
             k_agg=k_agg,
         )
 
-    def forward(self, vid0: Tensor, vid1: Tensor, *flow: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        vid0: Tensor,
+        vid1: Tensor,
+        *flow: Tensor,
+        flows: Tensor | None = None,
+        fflow: Tensor | None = None,
+        bflow: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Searches for the patches of `vid0` in `vid1`.
 
-        Called as ``(vid0, vid1, flows)``, ``(vid0, vid1, fflow, bflow)`` or ``(vid0, vid1)``.
+        Called as ``(vid0, vid1, flows)``, ``(vid0, vid1, fflow, bflow)`` or ``(vid0, vid1)``;
+        ``flows``, ``fflow`` and ``bflow`` may be given by name.
 
         Args:
             vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W); float32 or float64, or
@@ -150,14 +159,18 @@ class NonLocalSearch(SearchModule):
 
         """
         o = self.options
-        if len(flow) == 2:
-            flow = (search_flow(flow[0], flow[1], o.wt, o.stride0),)
-        if len(flow) > 1:
+        given = (*flow, *(x for x in (flows, fflow, bflow) if x is not None))
+        if len(given) > 2 or (fflow is None) != (bflow is None) or (flows is not None and flow):
             raise StnlsTypeError(
                 "call as (vid0, vid1), (vid0, vid1, flows) or (vid0, vid1, fflow, bflow), not with "
-                f"{2 + len(flow)} tensors"
+                f"{2 + len(given)} tensors"
             )
-        layout = "(B, T, S, 2, nH, nW) or (B, HD, T, S, 2, nH, nW)"
-        flows = _checks.tensor("flows", flow[0], (6, 7), layout) if flow else None
         slots = (2 * o.wt, 2 * o.wt + 1)
-        return search_videos(o, vid0, vid1, flows, slots=slots, one_size=self.strideQ is None)
+        if len(given) == 2:
+            _checks.neighbour_flow(given[0], vid0)
+            given = (search_flow(given[0], given[1], o.wt, o.stride0),)
+        layout = "(B, T, S, 2, nH, nW) or (B, HD, T, S, 2, nH, nW)"
+        if given and isinstance(given[0], Tensor) and given[0].ndim == 5:
+            layout += ", or fflow and bflow of shape (B, T, 2, H, W) be given together"
+        places = _checks.tensor("flows", given[0], (6, 7), layout) if given else None
+        return search_videos(o, vid0, vid1, places, slots=slots, one_size=self.strideQ is None)

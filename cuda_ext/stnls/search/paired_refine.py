@@ -19,7 +19,7 @@ from stnls.search._options import (
     split_heads,
     take_videos,
 )
-from stnls.search.refine_search import SELF_ACTIONS, refine
+from stnls.search.refine_search import SELF_ACTIONS, refine, refinement_parameters
 
 
 class PairedRefine(SearchModule):
@@ -122,7 +122,7 @@ class PairedRefine(SearchModule):
             flow = flow.unsqueeze(1).expand(-1, o.nheads, -1, -1, -1, -1)
         grid = (_ops.grid_size(key.shape[-2], o.stride0), _ops.grid_size(key.shape[-1], o.stride0))
         expected = (query.shape[0], o.nheads, *grid, flow.shape[4], 2)
-        _checks.shape("flow", flow, expected, "(B, HD, nH, nW, Ks, 2)")
+        _checks.shape("flow", flow, expected, "(B, HD, nH, nW, Ks, 2)", self._note(key))
         dists, inds = refine(o, self.kr, query, key, flow.unsqueeze(2))
         return dists.squeeze(2), inds.squeeze(2)
 
@@ -167,7 +167,7 @@ class PairedRefine(SearchModule):
         flows = _checks.tensor("flows", flows, (7,), "(B, HD, T, nH, nW, S Ks, 3)")
         grid = (_ops.grid_size(key.shape[-2], o.stride0), _ops.grid_size(key.shape[-1], o.stride0))
         expected = (b, heads, frames, *grid, flows.shape[5], 3)
-        _checks.shape("flows", flows, expected, "(B, HD, T, nH, nW, S Ks, 3)")
+        _checks.shape("flows", flows, expected, "(B, HD, T, nH, nW, S Ks, 3)", self._note(key))
         slots = 2 * wt if skip_self else 2 * wt + 1
         if flows.shape[5] == 0 or flows.shape[5] % slots != 0:
             raise StnlsValueError(
@@ -179,6 +179,9 @@ class PairedRefine(SearchModule):
         results = [refine(o, self.kr, query, key, block) for block in blocks.unbind(5)]
         dists, inds = zip(*results, strict=True)
         return torch.cat(dists, 5), torch.cat(inds, 5)
+
+    def _shown_parameters(self) -> dict[str, object]:
+        return refinement_parameters(super()._shown_parameters(), self.kr)
 
     def _windows(self) -> int | None:
         return max(1, kept(self.kr, 1)) if self.kr <= 1 else int(self.kr)

@@ -123,7 +123,7 @@ class PairedSearch(SearchModule):
             _ops.grid_size(key.shape[-2], o.stride0),
             _ops.grid_size(key.shape[-1], o.stride0),
         )
-        _checks.shape("flow", flow, expected, "(B, HD, 2, nH, nW)")
+        _checks.shape("flow", flow, expected, "(B, HD, 2, nH, nW)", self._note(key))
         heads, flow_heads = query.shape[1], flow.shape[1]
         if heads != flow_heads and 1 not in (heads, flow_heads):
             raise StnlsValueError(
@@ -168,6 +168,11 @@ class PairedSearch(SearchModule):
                 action = "anchor_and_remove_ref_frame"
             o = replace(o, self_action=action)
         return search_videos(o, vid0, vid1, flows, slots=(2 * wt,))
+
+    def _shown_parameters(self) -> dict[str, object]:
+        shown = super()._shown_parameters()
+        del shown["wt"], shown["topk_mode"]
+        return shown
 
     def _components(self) -> int:
         return 2

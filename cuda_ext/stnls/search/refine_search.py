@@ -140,15 +140,24 @@ class RefineSearch(SearchModule):
         b, heads, frames = query.shape[:3]
         if flows.ndim == 5:
             flat = (b, heads, frames * grid[0] * grid[1], flows.shape[3], 3)
-            _checks.shape("flows", flows, flat, "(B, HD, T nH nW, Ks, 3)")
+            _checks.shape("flows", flows, flat, "(B, HD, T nH nW, Ks, 3)", self._note(key))
             flows = flows.unflatten(2, (frames, *grid))
         expected = (b, heads, frames, *grid, flows.shape[5], 3)
-        _checks.shape("flows", flows, expected, "(B, HD, T, nH, nW, Ks, 3)")
+        _checks.shape("flows", flows, expected, "(B, HD, T, nH, nW, Ks, 3)", self._note(key))
         return refine(o, self.kr, query, key, flows)
+
+    def _shown_parameters(self) -> dict[str, object]:
+        return refinement_parameters(super()._shown_parameters(), self.kr)
 
     def _windows(self) -> int | None:
         # One earlier match where their number is not known.
         return max(1, kept(self.kr, 1)) if self.kr <= 1 else int(self.kr)
+
+
+def refinement_parameters(shown: dict[str, object], kr: float) -> dict[str, object]:
+    """Parameters for `print(module)`: the window is called wr, and there is no time."""
+    del shown["wt"]
+    return {"wr": shown.pop("ws"), "kr": kr, **shown}
 
 
 def refine(
