@@ -31,12 +31,13 @@ def positive_int(name: str, value: object, minimum: int = 1) -> int:
 
 
 def any_int(name: str, value: object) -> int:
-    """`value` as an int; integers of NumPy count as well."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    """`value` as an int of 32 bits; integers of NumPy count as well."""
     if isinstance(value, (bool, Tensor)) or not isinstance(value, SupportsIndex):
         raise StnlsTypeError(f"{name} must be an int, not {shown(value)}")
-    return operator.index(value)
+    number = operator.index(value)
+    if abs(number) >= 2**31:  # sums and products of a few of them must fit 64 bits
+        raise StnlsValueError(f"{name} must lie between -2**31 and 2**31, not {number}")
+    return number
 
 
 def boolean(name: str, value: object) -> bool:
@@ -66,7 +67,7 @@ def one_of(name: str, value: object, choices: Sequence[object]) -> None:
 
 def only_default(name: str, value: object, default: object) -> None:
     """`value` is the default of a parameter that is there for the order of arguments only."""
-    if value != default:
+    if type(value) is not type(default) or value != default:
         raise StnlsValueError(
             f"{name}={value!r} is not supported: it takes only its default, {default!r}"
         )

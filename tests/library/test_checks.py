@@ -371,3 +371,18 @@ def test_refinement_prints_its_own_parameters() -> None:
     text = repr(stnls.search.RefineSearch(9, 2, 3, 4, 0.5, 5, stride0=2))
     assert "wr=3, kr=0.5" in text
     assert "wt=" not in text
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**63), 2**70])
+def test_integers_that_could_overflow_are_refused(value: int) -> None:
+    for options in ({"off_Wq": value}, {"k_agg": value}, {"strideQ": value}):
+        with pytest.raises(stnls.StnlsValueError, match=r"must (lie between|be at least)"):
+            stnls.search.NonLocalSearch(3, 1, **options)
+    with pytest.raises(stnls.StnlsValueError, match="wt must"):
+        stnls.nn.search_flow(torch.zeros(1, 3, 2, 8, 9), torch.zeros(1, 3, 2, 8, 9), value)
+
+
+@pytest.mark.parametrize("kr", [float("nan"), float("inf"), -float("inf")])
+def test_shares_that_are_no_number_are_refused(kr: float) -> None:
+    with pytest.raises(stnls.StnlsValueError, match="kr must be a number of entries"):
+        stnls.search.RefineSearch(3, 1, 3, 2, kr, 3)

@@ -245,6 +245,8 @@ def check_kr(kr: object) -> float:
     """`kr` as it is: an int, or a float up to 1."""
     if isinstance(kr, bool) or not isinstance(kr, (int, float)):
         raise StnlsTypeError(f"kr must be an int, or a float up to 1, not {kr!r}")
+    if not abs(kr) < 2**31:
+        raise StnlsValueError(f"kr must be a number of entries or a share of them, not {kr}")
     if isinstance(kr, float) and kr > 1 and kr != int(kr):
         raise StnlsValueError(f"kr must be a whole number of entries or a share up to 1, not {kr}")
     return kr
