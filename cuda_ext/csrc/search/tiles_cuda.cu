@@ -24,6 +24,9 @@ cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
 
 template <int kPs>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
+  if (p.product)
+    return p.channels == 1 ? launch_tiles<kPs, 1, true>(p, stream)
+                           : launch_tiles<kPs, 3, true>(p, stream);
   return p.channels == 1 ? launch_tiles<kPs, 1, false>(p, stream)
                          : launch_tiles<kPs, 3, false>(p, stream);
 }
