@@ -145,7 +145,9 @@ def test_truncated(
         if name.endswith("mp4")
         else {},
     )
-    path = cut(whole, share)
+    # Within a packet: between two of them a transport stream looks whole, and its length differs
+    # from one encoding to the next.
+    path = cut(whole, int(share * whole.stat().st_size) // 188 * 188 + 94)
     count, text = message(path)
     assert 1 <= count < 24
     of = f" of {promised}" if promised else ""
