@@ -5,16 +5,9 @@ from __future__ import annotations
 import pytest
 import stnls
 import torch
-from cases import (
-    PairedCase,
-    SearchCase,
-    direct_form,
-    draw_flow,
-    draw_paired,
-    draw_patch_sum,
-    draw_search,
-    seeded,
-)
+from cases import draw_flow, seeded
+from cases_aggregation import draw_patch_sum
+from cases_search import PairedCase, SearchCase, direct_form, draw_paired, draw_search
 from compare import assert_same_bits, assert_search, bytes_like, noise
 from reference import SearchOptions, candidates, paired_candidates
 from torch import Tensor

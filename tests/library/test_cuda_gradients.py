@@ -8,20 +8,10 @@ from typing import Any
 import pytest
 import stnls
 import torch
-from cases import (
-    FLOWS,
-    Pick,
-    SearchCase,
-    as_video,
-    draw_aggregation,
-    draw_composition,
-    draw_gradient,
-    draw_paired,
-    draw_paired_refine,
-    draw_refine,
-    draw_search,
-    seeded,
-)
+from cases import FLOWS, Pick, draw_composition, seeded
+from cases_aggregation import draw_aggregation
+from cases_refine import draw_paired_refine, draw_refine
+from cases_search import SearchCase, as_video, draw_gradient, draw_paired, draw_search
 from compare import assert_search
 from gradients import Derived, assert_gradients, derive, expected
 from torch import Tensor

@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 import stnls
 import torch
-from cases import (
-    draw_aggregation,
-    draw_composition,
-    draw_gradient,
-    draw_paired,
-    draw_paired_refine,
-    draw_refine,
-    draw_search,
-    drawn,
-    seeded,
-)
+from cases import draw_composition, drawn, seeded
+from cases_aggregation import draw_aggregation
+from cases_refine import draw_paired_refine, draw_refine
+from cases_search import draw_gradient, draw_paired, draw_search
 from compare import PROPERTY, assert_same_bits, noise
 from gradients import assert_gradients, derive, expected
 from hypothesis import currently_in_test_context, given, note, settings

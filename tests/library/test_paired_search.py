@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import stnls
 import torch
-from cases import PairedCase, draw_paired, drawn
+from cases import drawn
+from cases_search import PairedCase, draw_paired
 from compare import PROPERTY, assert_same_bits, assert_search, noise
 from hypothesis import currently_in_test_context, given, note, settings
 from hypothesis import strategies as st

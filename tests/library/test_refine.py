@@ -7,14 +7,8 @@ from collections.abc import Callable
 import pytest
 import stnls
 import torch
-from cases import (
-    PairedRefineCase,
-    RefineCase,
-    draw_paired_refine,
-    draw_refine,
-    drawn,
-    seeded,
-)
+from cases import drawn, seeded
+from cases_refine import PairedRefineCase, RefineCase, draw_paired_refine, draw_refine
 from compare import PROPERTY, assert_same_bits, assert_search, bytes_like, noise
 from hypothesis import currently_in_test_context, given, note, settings
 from hypothesis import strategies as st

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import stnls
 import torch
-from cases import SELF_ACTIONS, SearchCase, direct_form, draw_search, drawn, seeded
+from cases import drawn, seeded
+from cases_search import SELF_ACTIONS, SearchCase, direct_form, draw_search
 from compare import PROPERTY, assert_same_bits, assert_search, bytes_like, noise
 from hypothesis import currently_in_test_context, given, note, settings
 from hypothesis import strategies as st

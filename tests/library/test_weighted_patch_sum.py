@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import stnls
 import torch
-from cases import draw_patch_sum, drawn
+from cases import drawn
+from cases_aggregation import draw_patch_sum
 from compare import PROPERTY, assert_same_bits, noise
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
