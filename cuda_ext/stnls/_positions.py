@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -59,6 +61,17 @@ def slot_offsets(wt: int, frames: int, device: torch.device) -> Tensor:
     # A lower limit above the upper one gives way to it.
     last = (t + wt).clamp(2 * wt, frames - 1)
     return torch.where(t + s <= last, s, last - s - t)
+
+
+def grid_size(length: int, stride0: int) -> int:
+    """Number of queries along an axis of `length` pixels."""
+    return (length - 1) // stride0 + 1
+
+
+def grid_shape(size: Sequence[int], stride0: int) -> tuple[int, int]:
+    """Rows and columns of queries on frames of `size`, (H, W)."""
+    height, width = size
+    return grid_size(height, stride0), grid_size(width, stride0)
 
 
 def queries(count: int, stride0: int, like: Tensor) -> Tensor:

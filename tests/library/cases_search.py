@@ -152,7 +152,7 @@ def draw_search(
     flows = None
     if pick((True, True, True, False)):
         slots = 2 * o.wt + pick((0, 1))
-        flow_heads = pick((1, heads, heads + 1))
+        flow_heads = pick(range(1, heads + 1))
         shape = (batch, flow_heads, frames, slots, 2, *grid)
         flows = draw_flow(pick, shape, max(height, width)).to(dtype)
         if flow_heads == 1 and pick((True, False)):
@@ -191,7 +191,7 @@ def draw_paired(pick: Pick, *, most: int = MOST_TAPS) -> PairedCase:
         for _ in range(2)
     )
     grid = ((height - 1) // o.stride0 + 1, (width - 1) // o.stride0 + 1)
-    flow_heads = pick((1, o.nheads)) if o.nheads > 1 else pick((1, 2))
+    flow_heads = pick((1, 1, 2, 3))
     flow = draw_flow(pick, (batch, flow_heads, 2, *grid), max(height, width)).to(dtype)
     if flow_heads == 1 and pick((True, False)):
         flow = flow[:, 0]

@@ -164,6 +164,8 @@ FLOW = torch.zeros(1, 3, 2, 4, 5)
     [
         ((FLOW, FLOW, 0), ValueError, "stride0 must be at least 1, not 0"),
         ((FLOW, FLOW, 1, None, "stnls"), ValueError, "only its default, 'pytorch'"),
+        ((FLOW, FLOW, 1, "x"), TypeError, "dtype must be one of torch.float32, .*, not 'x'"),
+        ((FLOW, FLOW, 1, torch.int32), TypeError, "dtype must be one of .*, not torch.int32"),
         ((FLOW,), TypeError, "bflow must be a tensor .*, not NoneType"),
         (({"fflow": FLOW},), TypeError, "bflow must be a tensor .*, not NoneType"),
         (({"fflow": FLOW, "bflow": FLOW}, FLOW), TypeError, "bflow must be None .*, not Tensor"),

@@ -250,7 +250,7 @@ SIZE = (2, 2, 2, 2)
         ),
         (
             lambda: anchor_self_time(D, I, FLOWS[:, :0], 1, 1, *SIZE),
-            *(ValueError, r"flows must have at least 1 head, not \(1, 0, 3,"),
+            *(ValueError, r"flows must have at least one head, not 0: \(1, 0, 3,"),
         ),
         (
             lambda: anchor_self_refine(D, I, FLOWS, 1, *SIZE),

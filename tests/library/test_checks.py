@@ -40,6 +40,11 @@ def patch_sum(*arguments: Any, **options: Any) -> Call:
     return lambda: stnls.agg.WeightedPatchSum(**keywords)(*(arguments or correct))
 
 
+def stack_conv(**options: Any) -> Call:
+    keywords = {"k_agg": 2, "ps": 3, "nheads": 2, "channels": 4, **options}
+    return lambda: stnls.agg.StackConv(**keywords)
+
+
 def slots(*arguments: Any) -> Call:
     return lambda: stnls.nn.search_flow(*arguments)
 
@@ -52,7 +57,14 @@ def neighbours(**options: Any) -> Tensor:
     return video(1, 3, 2, 8, 9, **options)
 
 
+SEARCH: Any = stnls.search.NonLocalSearch(3, 1)
+REFINE: Any = stnls.search.RefineSearch(9, 9, 3, 4, 0.5, 3)
+
+
 def test_the_calls_that_the_others_spoil_are_right() -> None:
+    stack_conv()()
+    SEARCH.memory(1, 3, 4, 8, 9, torch.float64)
+    REFINE.memory(1, 3, 4, 8, 9, torch.float16, Ks=2)
     search()()
     search(video(), video(), flows())()
     search(video(), video(), neighbours(), neighbours())()
@@ -99,6 +111,20 @@ PARAMETERS: list[tuple[Call, type[Exception], str]] = [
     (patch_sum(dilation=0), ValueError, "dilation must be at least 1, not 0"),
     (patch_sum(pt=2), ValueError, "pt=2 is not supported: it takes only its default, 1"),
     (patch_sum(itype="2d"), ValueError, "itype must be one of 'float', 'int', not '2d'"),
+    (stack_conv(dropout="a"), TypeError, "dropout must be a number, not 'a'"),
+    (stack_conv(dropout=1.5), ValueError, "dropout must be from 0 to 1, not 1.5"),
+    (stack_conv(ps=2), ValueError, "ps must be odd, so that the kernel has a centre, not 2"),
+    (stack_conv(nheads=3), ValueError, "has 4 channels, which nheads=3 does not divide"),
+    (lambda: SEARCH.memory(1, 3, 4, 8, 9, "x"), TypeError, "dtype must be one of .*, not 'x'"),
+    (
+        lambda: SEARCH.memory(1, 3, 4, 8, 9, torch.int32),
+        TypeError,
+        "dtype must be one of torch.float32, .*, not torch.int32",
+    ),
+    (lambda: REFINE.memory(1, 3, 4, 8, 9, None), TypeError, "dtype must be one of .*, not None"),
+    (lambda: REFINE.memory(1, 3, 4, 8, 9, Ks=0), ValueError, "Ks must be at least 1, not 0"),
+    (lambda: REFINE.flops(1, 3, 4, 8, 9, Ks=1.5), TypeError, "Ks must be an int, not 1.5"),
+    (lambda: REFINE.flops(1, 3, 4, 8, 9, Ks=1), ValueError, "kr=0.5 of 1 matches leaves none"),
     (slots(neighbours(), neighbours(), -1), ValueError, "wt must be at least 0, not -1"),
     (slots(neighbours(), neighbours(), 1, 0), ValueError, "stride0 must be at least 1, not 0"),
 ]
@@ -127,12 +153,12 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     (
         search(video(), video(), flows(dtype=torch.complex64), itype="int"),
         TypeError,
-        "flows must be a tensor of numbers, not torch.complex64",
+        "flows must hold real numbers, not torch.complex64",
     ),
     (
         search(video(), video(), flows(dtype=torch.bool), itype="int"),
         TypeError,
-        "flows must be a tensor of numbers, not torch.bool",
+        "flows must hold real numbers, not torch.bool",
     ),
     (
         patch_sum(video(), video(1, 2, 3, 8, 9, 5, dtype=torch.float64), video(1)),
@@ -149,7 +175,7 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     (
         patch_sum(video(), video(1, 2, 3, 8, 9, 5), video(1, 2, 3, 8, 9, 5, 3, dtype=torch.bool)),
         TypeError,
-        "inds must be a tensor of numbers, not torch.bool",
+        "inds must hold real numbers, not torch.bool",
     ),
     (slots(neighbours().int(), neighbours(), 1), TypeError, "fflow must be .*, not torch.int32"),
     (slots(neighbours().half(), neighbours(), 1), TypeError, "one dtype, not torch.float16 and"),
@@ -233,9 +259,31 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
         "flow must have at least one head, not 0",
     ),
     (
-        paired(video(1, 4, 8, 9), video(1, 4, 8, 9), video(1, 3, 2, 8, 9), nheads=2),
+        search(video(), video(), video(1, 3, 3, 2, 2, 8, 9), nheads=2),
         ValueError,
-        "frames and flow must have as many heads, or one, not 2 and 3",
+        "flows must have no more heads than the videos, 2, not 3",
+    ),
+    (
+        lambda: stnls.search.PairedSearch(3, 3, 2, 2, stride0=1).paired_vids(
+            video(), video(), video(1, 3, 3, 2, 2, 8, 9), 1
+        ),
+        ValueError,
+        "flows must have no more heads than the videos, 2, not 3",
+    ),
+    (
+        paired(video(1, 3, 4, 8, 9), video(1, 3, 4, 8, 9), video(1, 2, 8, 9), nheads=2),
+        ValueError,
+        r"frame0 has 3 heads \(dimension 1\), but nheads=2",
+    ),
+    (
+        paired(video(1, 0, 4, 8, 9), video(1, 0, 4, 8, 9), video(1, 2, 8, 9)),
+        ValueError,
+        "frame0 must have at least one head, not 0",
+    ),
+    (
+        paired(video(1, 3, 4, 8, 9), video(1, 2, 4, 8, 9), video(1, 2, 8, 9)),
+        ValueError,
+        r"frames and channels, not \(1, 3, 1, 4\) and \(1, 2, 1, 4\)",
     ),
     (
         paired(video(1, 4, 8, 9), video(1, 4, 8, 10), video(1, 2, 8, 9)),
@@ -330,6 +378,16 @@ def test_long_values_are_not_printed_in_messages() -> None:
 def test_integers_of_numpy_are_integers() -> None:
     options = stnls.search.NonLocalSearch(numpy.int64(3), numpy.int32(1)).options
     assert (options.ws, type(options.ws), type(options.wt)) == (3, int, int)
+
+
+@pytest.mark.parametrize("value", [1, 2.0, numpy.float32(0.5), numpy.float64(1), numpy.int64(2)])
+def test_numbers_of_numpy_are_numbers(value: Any) -> None:
+    search = stnls.search.NonLocalSearch(3, 1, stride1=value)
+    assert (search.options.stride1, type(search.options.stride1)) == (float(value), float)
+    refine = stnls.search.RefineSearch(9, 9, 3, 4, value, 3)
+    assert refine.kr == value
+    assert stnls.normz.init({"normz_scale": value}).scale == value
+    assert stnls.agg.StackConv(1, 3, 1, 4, dropout=numpy.float32(0.25)).dropout.p == 0.25
 
 
 def test_flow_by_name() -> None:

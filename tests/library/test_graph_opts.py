@@ -240,6 +240,11 @@ def test_tensors_are_checked() -> None:
         gather_tensor(torch.zeros(1, 2, 48, 2), **where)
     with pytest.raises(ValueError, match=r"\(1, 2, 48, 5\), not \(1, 2, 48, 4\)"):
         gather_tensor(torch.zeros(1, 2, 168, 2), **{**where, "labels": labels[..., 1:]})
+    for label in (240, 2**40):
+        wrong = {**where, "labels": labels.long().fill_(label)}
+        with pytest.raises(stnls.StnlsValueError, match=f"of a head, 240, not {label}"):
+            scatter_tensor(torch.zeros(1, 2, 3, 4, 4, 5), **wrong)
+        assert bool(torch.isinf(gather_tensor(torch.zeros(1, 2, 168, 2), **wrong)).all())
     with pytest.raises(TypeError, match=r"labels must hold integers, not torch\.float32"):
         gather_tensor(torch.zeros(1, 2, 168, 2), **{**where, "labels": labels.float()})
     with pytest.raises(TypeError, match="invalid must be a number, not None"):

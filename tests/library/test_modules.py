@@ -10,6 +10,8 @@ import stnls
 import torch
 from compare import noise
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 B, T, C, H, W = 2, 5, 6, 7, 9
 
@@ -101,6 +103,73 @@ def test_memory_of_pairs_and_refinements(itype: str) -> None:
     assert pairs.memory(B, T, C, H, W) == size(*results) + 4 * results[0].numel()
 
 
+class Allocations(TorchDispatchMode):
+    """Notes the memory of every tensor that an operator within makes."""
+
+    def __init__(self, *inputs: Tensor) -> None:
+        super().__init__()
+        self.known = {x.untyped_storage().data_ptr() for x in inputs}
+        self.made: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if isinstance(x, Tensor) and x.untyped_storage().data_ptr() not in self.known:
+                self.known.add(x.untyped_storage().data_ptr())
+                self.made.append(x)  # kept, so that no other tensor gets its memory
+        return out
+
+
+def allocated(call: Any, *inputs: Tensor) -> int:
+    with Allocations(*inputs) as allocations:
+        call(*inputs)
+    return size(*allocations.made)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("options", SEARCHES, ids=str)
+def test_memory_of_a_search_that_composes_its_flow(
+    options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    search = search_of(options)
+    inputs = [noise(B, T, c, H, W, seed=c).to(dtype) for c in (C, C, 2, 2)]
+    taken = allocated(search, *inputs)
+    assert search.memory(B, T, C, H, W, dtype, composed=True) == taken
+    assert search.memory(B, T, C, H, W, dtype) < taken
+
+
+@pytest.mark.parametrize("itype", ["float", "int"])
+@pytest.mark.parametrize("k", [2, 1000, -1])
+@pytest.mark.parametrize("kr", [-1, 0.5, 1.0, 1, 3, 99])
+def test_memory_and_operations_of_any_number_of_matches(kr: float, k: int, itype: str) -> None:
+    Ks = 4
+    windows = {-1: 4, 0.5: 2, 1.0: 4, 3: 3, 99: 4}[kr] if kr != 1 or isinstance(kr, float) else 1
+    video = noise(B, T, C, H, W)
+    offsets = torch.int32 if itype == "int" else torch.float32  # no copy is needed
+    for mode in ("all", "each"):
+        refine = stnls.search.RefineSearch(
+            9, 9, 3, k, kr, 3, stride0=2, topk_mode=mode, itype=itype
+        )
+        inputs = video, video.clone(), torch.zeros(B, 1, T, 4, 5, Ks, 3, dtype=offsets)
+        assert refine.memory(B, T, C, H, W, Ks=Ks) == allocated(refine, *inputs)
+        by_hand = B * operations(refine.options, T, windows)
+        assert refine.flops(B, T, C, H, W, Ks=Ks) == by_hand
+        pairs = stnls.search.PairedRefine(9, 3, k, kr, 3, stride0=2, topk_mode=mode, itype=itype)
+        frames = video.flatten(0, 1)
+        prior = torch.zeros(B * T, 4, 5, Ks, 2, dtype=offsets)
+        assert pairs.memory(B, T, C, H, W, Ks=Ks) == allocated(pairs, frames, frames.clone(), prior)
+        assert pairs.flops(B, T, C, H, W, Ks=Ks) == by_hand
+
+
+def test_without_the_number_of_matches_one_is_assumed_or_kr() -> None:
+    for kr, Ks in ((-1, 1), (0.5, 2), (1.0, 1), (3, 3), (3, 5)):
+        refine = stnls.search.RefineSearch(9, 9, 3, 4, kr, 3)
+        assert refine.memory(B, T, C, H, W) == refine.memory(B, T, C, H, W, Ks=Ks)
+        assert refine.flops(B, T, C, H, W) == refine.flops(B, T, C, H, W, Ks=Ks)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("options", SEARCHES, ids=str)
 def test_peak_memory_on_the_gpu(options: dict[str, Any]) -> None:
@@ -119,6 +188,22 @@ def test_peak_memory_on_the_gpu(options: dict[str, Any]) -> None:
     said = search.memory(1, T, C, 64, 80)
     assert said == size(*results)
     assert said <= taken <= said + slack
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", SEARCHES, ids=str)
+def test_peak_memory_with_composed_flow_on_the_gpu(options: dict[str, Any]) -> None:
+    search = search_of(options)
+    inputs = [noise(1, T, c, 64, 80, seed=c).cuda() for c in (C, C, 2, 2)]
+    search(*inputs)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    search(*inputs)
+    torch.cuda.synchronize()
+    taken = torch.cuda.max_memory_allocated() - before
+    said = search.memory(1, T, C, 64, 80, composed=True)
+    assert said <= taken <= said + 8192  # the allocator rounds up
 
 
 def test_radius_is_the_side_of_the_window() -> None:

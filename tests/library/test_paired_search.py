@@ -64,6 +64,30 @@ def test_frames_of_one_head_are_searched_with_every_head_of_the_flow() -> None:
         assert_same_bits(one, (dists[:, head : head + 1], inds[:, head : head + 1]))
 
 
+@pytest.mark.parametrize(("heads", "flow_heads"), [(2, 3), (3, 2), (2, 4), (2, 1)])
+def test_frames_and_flow_are_taken_modulo_their_heads(heads: int, flow_heads: int) -> None:
+    frame0, frame1 = noise(1, 2 * heads, 9, 11, seed=1), noise(1, 2 * heads, 9, 11, seed=2)
+    flow = 2 * noise(1, flow_heads, 2, 9, 11)
+    found = stnls.search.PairedSearch(3, 3, 2, nheads=heads, stride0=1)(frame0, frame1, flow)
+    assert found[0].shape == (1, max(heads, flow_heads), 9, 11, 2)
+    search = stnls.search.PairedSearch(3, 3, 2, stride0=1)
+    for head in range(max(heads, flow_heads)):
+        at = head % heads * 2
+        pair = frame0[:, at : at + 2], frame1[:, at : at + 2]
+        one = search(*pair, flow[:, head % flow_heads])
+        assert_same_bits(one, [x[:, head : head + 1] for x in found])
+
+
+def test_frames_bring_their_heads() -> None:
+    frame0, frame1 = noise(1, 6, 9, 11, seed=1), noise(1, 6, 9, 11, seed=2)
+    flow = 2 * noise(1, 3, 2, 9, 11)
+    expected = stnls.search.PairedSearch(3, 3, 2, nheads=3, stride0=1)(frame0, frame1, flow)
+    frames = [x.unflatten(1, (3, 2)) for x in (frame0, frame1)]
+    for nheads in (1, 3):
+        search = stnls.search.PairedSearch(3, 3, 2, nheads=nheads, stride0=1)
+        assert_same_bits(search(*frames, flow), expected)
+
+
 def test_the_default_grid_has_four_pixels_between_queries() -> None:
     frame = noise(1, 1, 9, 14)
     dists, inds = stnls.search.PairedSearch(3, 3, 1)(frame, frame, torch.zeros(1, 2, 3, 4))

@@ -110,6 +110,21 @@ def check_compiled(backend: str, dynamic: bool, device: str) -> None:
         torch.testing.assert_close(found, expected, **tolerance)
 
 
+def test_functional_forms_compile_without_breaks() -> None:
+    video, flow = noise(1, 3, 2, 6, 7), noise(3, 2, 6, 7)
+    inds = torch.zeros(1, 1, 3, 6, 7, 2, 3)
+    calls = (
+        lambda: stnls.search.nls(video, video, None, 3, 1, 3, 2),
+        lambda: stnls.search.paired_search(video[0], video[0], flow, 3, 3, 2, stride0=1),
+        lambda: stnls.search.refine(video, video, inds, 9, 9, 3, 2, -1, 3, stride0=1),
+        lambda: stnls.agg.gather_add(video, inds[..., 0], inds, 3, 1, 1),
+    )
+    for call in calls:
+        torch._dynamo.reset()
+        compiled = torch.compile(call, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(), call(), rtol=0, atol=0)
+
+
 def test_exported_model(device: str) -> None:
     model, inputs = model_and_inputs(device)
     inputs = tuple(x.detach() for x in inputs)

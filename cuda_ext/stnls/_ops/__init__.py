@@ -1,12 +1,11 @@
 """The operators as PyTorch sees them: `torch.ops.stnls.*`, on CPU and CUDA, with fake kernels,
-gradients and operation counts. Arguments are taken as checked (see `_checks.py`)."""
+gradients and operation counts. Arguments are taken as checked (see `_checks`)."""
 
 from __future__ import annotations
 
 from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
-from stnls._ops._registry import grid_size
 from stnls._ops._search import SearchSettings, entry_count, refine, search
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "compose_chain",
     "compose_slots",
     "entry_count",
-    "grid_size",
     "patch_flops",
     "patch_scatter",
     "patch_sum",

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.flop_counter import register_flop_formula
 
 from stnls._ops import _patches, _search
 from stnls._ops._patches import PatchSettings
-from stnls._ops._registry import grid_size
-from stnls._ops._search import SearchSettings
+from stnls._ops._search import SearchGradient, SearchSettings
+from stnls._positions import grid_shape
 
 BILINEAR = 7
 """Four products and three sums for an interpolated pixel."""
@@ -23,7 +23,7 @@ def search_flops(
 ) -> int:
     """Of a search of (B, HD, T, C, H, W) videos; every candidate counts."""
     b, heads, frames, channels = query[:4]
-    queries = grid_size(key[-2], s.stride0) * grid_size(key[-1], s.stride0) * b * heads * frames
+    queries = math.prod(grid_shape(key[-2:], s.stride0)) * b * heads * frames
     slots = 2 * s.wt + 1 - s.first_slot if windows is None else windows
     term = (2 if s.dist_type == "prod" else 3) + (BILINEAR if s.float_grid else 0)
     return queries * slots * s.ws**2 * s.ps**2 * channels * term
@@ -46,29 +46,13 @@ def _(query: Any, key: Any, prior: Any, windows: int, *args: Any, **_: Any) -> i
 
 
 @register_flop_formula(_search.search_gradient)
-def _(
-    grad_dists: Any,
-    grad_inds: Any,
-    query: Any,
-    key: Any,
-    flow: Any,
-    prior: Any,
-    dists: Any,
-    inds: Any,
-    source: Any,
-    windows: int,
-    of_query: bool,
-    of_key: bool,
-    of_places: bool,
-    deterministic: bool,
-    *args: Any,
-    **_: Any,
-) -> int:
-    s = SearchSettings(*args)
+def _(*args: Any, **_: Any) -> int:
+    g, s = SearchGradient.of(*args)
+    query, dists = cast(Any, (g.query, g.dists))  # a counter has shapes in the place of tensors
     entries = math.prod(dists[:-1]) * (min(s.k_agg, dists[-1]) if s.k_agg > 0 else dists[-1])
     read = BILINEAR if s.float_grid else 0
     # A difference and a product for each; the key's is spread over four pixels on the real grid.
-    term = (read + 4) * (of_query + of_key) + (2 * read + 4) * of_places
+    term = (read + 4) * (g.of_query + g.of_key) + (2 * read + 4) * g.of_places
     return int(entries * s.ps**2 * query[3] * term)
 
 

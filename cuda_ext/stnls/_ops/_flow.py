@@ -9,12 +9,13 @@ from torch import Tensor
 
 from stnls import _native
 from stnls._ops import _reproducible
-from stnls._ops._registry import DTYPES, define, grid_size, nothing, pointer, run
+from stnls._ops._registry import DTYPES, define, nothing, pointer, run
+from stnls._positions import grid_shape
 
 
 def _slots_output(fflow: Tensor, slots: int, stride0: int) -> Tensor:
-    b, t, _, h, w = fflow.shape
-    return fflow.new_empty((b, t, slots, 2, grid_size(h, stride0), grid_size(w, stride0)))
+    grid = grid_shape(fflow.shape[-2:], stride0)
+    return fflow.new_empty((*fflow.shape[:2], slots, 2, *grid))
 
 
 def _describe_slots(
@@ -143,8 +144,7 @@ compose_slots = define(
 
 
 def _chain_output(steps: Tensor, stride0: int) -> Tensor:
-    b, n, _, h, w = steps.shape
-    return steps.new_empty((b, n, 2, grid_size(h, stride0), grid_size(w, stride0)))
+    return steps.new_empty((*steps.shape[:3], *grid_shape(steps.shape[-2:], stride0)))
 
 
 def _describe_chain(f: _native.ChainProblem, steps: Tensor, out: Tensor, stride0: int) -> None:

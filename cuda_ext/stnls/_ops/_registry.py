@@ -17,15 +17,14 @@ DTYPES = {torch.float32: 0, torch.float64: 1}
 _library = torch.library.Library("stnls", "DEF")
 
 
-def grid_size(length: int, stride0: int) -> int:
-    """Number of queries along an axis of `length` pixels."""
-    return (length - 1) // stride0 + 1
+_TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?"}
 
 
-def schema_of(settings: type[Any]) -> str:
-    """The fields of a NamedTuple of settings, as the arguments of an operator."""
-    hints = get_type_hints(settings)
-    return ", ".join(f"{hints[name].__name__} {name}" for name in settings._fields)
+def schema_of(arguments: type[Any]) -> str:
+    """The fields of a NamedTuple, as the arguments of an operator."""
+    hints = get_type_hints(arguments)
+    types = (_TYPES.get(hints[name]) or hints[name].__name__ for name in arguments._fields)
+    return ", ".join(f"{kind} {name}" for kind, name in zip(types, arguments._fields, strict=True))
 
 
 def define(
@@ -40,13 +39,13 @@ def define(
 ) -> Any:
     """Defines `torch.ops.stnls.<name>`; without `backward`, going backward raises an error."""
     _library.define(f"{name}({arguments}) -> {result}")
-    _library.impl(name, kernel, "CPU")
-    _library.impl(name, kernel, "CUDA")
+    for device in ("CPU", "CUDA"):
+        _library.impl(name, kernel, device)
     torch.library.register_fake(f"stnls::{name}", fake, lib=_library)
     # Without a formula PyTorch would only warn, and leave the gradients empty.
     torch.library.register_autograd(
         f"stnls::{name}",
-        backward if backward is not None else _no_gradient(name),
+        _no_gradient(name) if backward is None else backward,
         setup_context=setup_context,
         lib=_library,
     )

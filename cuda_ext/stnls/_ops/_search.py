@@ -12,7 +12,6 @@ from stnls._ops import _reproducible
 from stnls._ops._registry import (
     DTYPES,
     define,
-    grid_size,
     nothing,
     pointer,
     rows_contiguous,
@@ -20,6 +19,7 @@ from stnls._ops._registry import (
     schema_of,
     zeros_like_rows,
 )
+from stnls._positions import grid_shape
 
 _KEEP = {"all": 0, "each": 1, "every": 2}
 _SELF_ACTION = {"none": 0, "anchor": 1, "anchor_each": 2, "remove": 3}
@@ -63,7 +63,7 @@ def _outputs(
     query: Tensor, key: Tensor, s: SearchSettings, windows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     b, heads, frames = query.shape[:3]
-    grid = (grid_size(key.shape[-2], s.stride0), grid_size(key.shape[-1], s.stride0))
+    grid = grid_shape(key.shape[-2:], s.stride0)
     dists = query.new_empty((b, heads, frames, *grid, entry_count(s, windows)))
     kind = query.dtype if s.float_grid else torch.int32
     return dists, query.new_empty((*dists.shape, 3 if s.with_time else 2), dtype=kind)
@@ -148,44 +148,50 @@ def _refine_fake(
     return dists, inds, torch.empty_like(dists, dtype=torch.int32)
 
 
-def _gradient(
-    grad_dists: Tensor | None,
-    grad_inds: Tensor | None,
-    query: Tensor,
-    key: Tensor,
-    flow: Tensor | None,
-    prior: Tensor | None,
-    dists: Tensor,
-    inds: Tensor,
-    source: Tensor | None,
-    windows: int,
-    of_query: bool,
-    of_key: bool,
-    of_places: bool,
-    deterministic: bool,
-    *args: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    s = SearchSettings(*args)
-    query, key = rows_contiguous(query), rows_contiguous(key)
-    dists, inds = dists.contiguous(), inds.contiguous()
-    grad_dists = None if grad_dists is None else grad_dists.contiguous()
-    grad_inds = None if grad_inds is None else grad_inds.contiguous()
-    to_query = zeros_like_rows(query) if of_query else None
-    to_key = zeros_like_rows(key) if of_key else None
-    to_places = None
-    if of_places:
-        to_places = _places_of(query, flow, prior)
+class SearchGradient(NamedTuple):
+    """Arguments of the gradient, before the settings of the search."""
+
+    grad_dists: Tensor | None
+    grad_inds: Tensor | None
+    query: Tensor
+    key: Tensor
+    flow: Tensor | None
+    prior: Tensor | None
+    dists: Tensor
+    inds: Tensor
+    source: Tensor | None
+    windows: int
+    of_query: bool
+    of_key: bool
+    of_places: bool
+    deterministic: bool
+
+    @classmethod
+    def of(cls, *args: Any) -> tuple[SearchGradient, SearchSettings]:
+        """The arguments of the operator by name."""
+        count = len(cls._fields)
+        return cls(*args[:count]), SearchSettings(*args[count:])
+
+
+def _gradient(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    a, s = SearchGradient.of(*args)
+    query, key = rows_contiguous(a.query), rows_contiguous(a.key)
+    dists, inds = a.dists.contiguous(), a.inds.contiguous()
+    grad_dists, grad_inds, flow, prior, source = (
+        None if x is None else x.contiguous()
+        for x in (a.grad_dists, a.grad_inds, a.flow, a.prior, a.source)
+    )
+    to_query = zeros_like_rows(query) if a.of_query else None
+    to_key = zeros_like_rows(key) if a.of_key else None
+    to_places = _places_of(a) if a.of_places else None
     grads = tuple(nothing(query) if g is None else g for g in (to_query, to_key, to_places))
     if dists.numel() == 0:
         return grads[0], grads[1], grads[2]
 
     g = _native.SearchGradProblem()
-    flow = None if flow is None else flow.contiguous()
-    prior = None if prior is None else prior.contiguous()
-    source = None if source is None else source.contiguous()
     _describe(g.search, s, query, key, flow, dists, inds)
     if prior is not None and source is not None:
-        _describe_prior(g.search, prior, source, windows)
+        _describe_prior(g.search, prior, source, a.windows)
     g.grad_dists, g.grad_inds = pointer(grad_dists), pointer(grad_inds)
     g.grad_query, g.grad_key = pointer(to_query), pointer(to_key)
     if to_places is not None and to_places.numel() > 0:
@@ -198,7 +204,7 @@ def _gradient(
     if to_key is not None:
         g.grad_key_stride = _native.i64_array(to_key.stride()[:5])
     g.k_agg = s.k_agg
-    if not deterministic or grad_dists is None:
+    if not a.deterministic or grad_dists is None:
         run("search_gradient", g, query.device)
         return grads[0], grads[1], grads[2]
 
@@ -223,35 +229,20 @@ def _scale(s: SearchSettings, grad_dists: Tensor, query: Tensor, key: Tensor) ->
     return _reproducible.scale_for(bound, grad_dists[0, 0].numel() * s.ps * s.ps)
 
 
-def _places_of(query: Tensor, flow: Tensor | None, prior: Tensor | None) -> Tensor:
+def _places_of(a: SearchGradient) -> Tensor:
     """Zeros for the gradient of what says where to search: flow for every head, or offsets."""
-    if prior is not None:
-        return prior.new_zeros(prior.shape)
-    assert flow is not None
-    return flow.new_zeros((flow.shape[0], query.shape[1], *flow.shape[2:]))
+    if a.prior is not None:
+        return a.prior.new_zeros(a.prior.shape)
+    assert a.flow is not None
+    return a.flow.new_zeros((a.flow.shape[0], a.query.shape[1], *a.flow.shape[2:]))
 
 
-def _gradient_fake(
-    grad_dists: Tensor | None,
-    grad_inds: Tensor | None,
-    query: Tensor,
-    key: Tensor,
-    flow: Tensor | None,
-    prior: Tensor | None,
-    dists: Tensor,
-    inds: Tensor,
-    source: Tensor | None,
-    windows: int,
-    of_query: bool,
-    of_key: bool,
-    of_places: bool,
-    deterministic: bool,
-    *args: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    a, _ = SearchGradient.of(*args)
     return (
-        zeros_like_rows(rows_contiguous(query)) if of_query else nothing(query),
-        zeros_like_rows(rows_contiguous(key)) if of_key else nothing(query),
-        _places_of(query, flow, prior) if of_places else nothing(query),
+        zeros_like_rows(rows_contiguous(a.query)) if a.of_query else nothing(a.query),
+        zeros_like_rows(rows_contiguous(a.key)) if a.of_key else nothing(a.query),
+        _places_of(a) if a.of_places else nothing(a.query),
     )
 
 
@@ -259,9 +250,7 @@ _SETTINGS = schema_of(SearchSettings)
 
 search_gradient = define(
     "search_gradient",
-    "Tensor? grad_dists, Tensor? grad_inds, Tensor query, Tensor key, Tensor? flow, "
-    "Tensor? prior, Tensor dists, Tensor inds, Tensor? source, int windows, bool of_query, "
-    f"bool of_key, bool of_places, bool deterministic, {_SETTINGS}",
+    f"{schema_of(SearchGradient)}, {_SETTINGS}",
     "(Tensor, Tensor, Tensor)",
     _gradient,
     _gradient_fake,
@@ -277,24 +266,45 @@ def _search_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 
 def _search_backward(ctx: Any, grad_dists: Tensor | None, grad_inds: Tensor | None) -> Any:
     query, key, flow, dists, inds = ctx.saved_tensors
-    no_settings = (None,) * len(ctx.settings)
-    s = SearchSettings(*ctx.settings)
-    of_query, of_key, of_flow = ctx.needs_input_grad[:3]
-    if not s.float_grid:
-        of_flow, grad_inds = False, None
-    if grad_dists is None and grad_inds is None:
-        return None, None, None, *no_settings
-    grads = search_gradient(
-        *(grad_dists, grad_inds, query, key, flow, None, dists, inds, None, 0),
-        *(of_query, of_key, of_flow, _reproducible.wanted(query.device), *ctx.settings),
-    )
-    to_query, to_key, to_flow = (
-        grad if needed else None
-        for grad, needed in zip(grads, (of_query, of_key, of_flow), strict=True)
+    to_query, to_key, to_flow = _gradients(
+        ctx,
+        grad_dists,
+        grad_inds,
+        query=query,
+        key=key,
+        flow=flow,
+        prior=None,
+        dists=dists,
+        inds=inds,
+        source=None,
+        windows=0,
     )
     if to_flow is not None:
         to_flow = _sum_heads(to_flow, flow.shape[1])
-    return to_query, to_key, to_flow, *no_settings
+    return to_query, to_key, to_flow, *(None,) * len(ctx.settings)
+
+
+def _gradients(
+    ctx: Any, grad_dists: Tensor | None, grad_inds: Tensor | None, **arguments: Any
+) -> list[Tensor | None]:
+    """Gradients of the query, the key, and the flow or the entries to refine, where needed."""
+    s = SearchSettings(*ctx.settings)
+    needed = list(ctx.needs_input_grad[:3])
+    if not s.float_grid:
+        needed[2], grad_inds = False, None
+    if grad_dists is None and grad_inds is None:
+        return [None, None, None]
+    gradient = SearchGradient(
+        grad_dists=grad_dists,
+        grad_inds=grad_inds,
+        of_query=needed[0],
+        of_key=needed[1],
+        of_places=needed[2],
+        deterministic=_reproducible.wanted(arguments["query"].device),
+        **arguments,
+    )
+    grads = search_gradient(*gradient, *ctx.settings)
+    return [grad if wanted else None for grad, wanted in zip(grads, needed, strict=True)]
 
 
 def _sum_heads(grad: Tensor, flow_heads: int) -> Tensor:
@@ -329,18 +339,20 @@ def _refine_backward(
     ctx: Any, grad_dists: Tensor | None, grad_inds: Tensor | None, _: Tensor | None
 ) -> Any:
     query, key, prior, dists, inds, source = ctx.saved_tensors
-    no_settings = (None,) * (1 + len(ctx.settings))
-    s = SearchSettings(*ctx.settings)
-    needed = list(ctx.needs_input_grad[:3])
-    if not s.float_grid:
-        needed[2], grad_inds = False, None
-    if grad_dists is None and grad_inds is None:
-        return None, None, None, *no_settings
-    grads = search_gradient(
-        *(grad_dists, grad_inds, query, key, None, prior, dists, inds, source, ctx.windows),
-        *(*needed, _reproducible.wanted(query.device), *ctx.settings),
+    grads = _gradients(
+        ctx,
+        grad_dists,
+        grad_inds,
+        query=query,
+        key=key,
+        flow=None,
+        prior=prior,
+        dists=dists,
+        inds=inds,
+        source=source,
+        windows=ctx.windows,
     )
-    return *(g if n else None for g, n in zip(grads, needed, strict=True)), *no_settings
+    return *grads, None, *(None,) * len(ctx.settings)
 
 
 refine = define(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from stnls import _checks, _ops, _precision
-from stnls._errors import StnlsTypeError, StnlsValueError
+from stnls import _checks, _heads, _ops, _precision
 from stnls._ops import PatchSettings
+from stnls._positions import grid_shape
 from stnls.search._options import integer_offsets
 
 
@@ -71,31 +71,17 @@ def take_inputs(o: PatchOptions, vid: Tensor, weights: Tensor, inds: Tensor) -> 
     _checks.same_dtype("vid", vid, "weights", weights)
     heads = weights.shape[1]
     if vid.ndim == 6:
+        _checks.equal_heads("vid", vid.shape[1], "weights", heads)
         video = vid
-        if vid.shape[1] != heads:
-            raise StnlsValueError(
-                f"vid and weights must have as many heads, not {vid.shape[1]} and {heads}"
-            )
     else:
-        channels = vid.shape[2]
-        if heads == 0 or channels % heads != 0:
-            raise StnlsValueError(
-                f"vid has {channels} channels, which the {heads} heads of weights do not divide"
-            )
-        video = vid.unflatten(2, (heads, channels // heads)).transpose(1, 2)
-    b, _, t, _, h, w = video.shape
-    grid = (_ops.grid_size(h, o.stride0), _ops.grid_size(w, o.stride0))
-    expected = (b, heads, t, *grid, weights.shape[5])
-    note = _checks.grid_note(o.stride0, h, w)
-    _checks.shape("weights", weights, expected, "(B, HD, T, nH, nW, K)", note)
-    _checks.shape("inds", inds, (*expected, 3), "(B, HD, T, nH, nW, K, 3)")
-    return PatchInputs(video, weights, _offsets(o, inds, video.dtype), dtype)
-
-
-def _offsets(o: PatchOptions, inds: Tensor, dtype: torch.dtype) -> Tensor:
-    if inds.is_complex() or inds.dtype == torch.bool:
-        raise StnlsTypeError(f"inds must be a tensor of numbers, not {inds.dtype}")
-    return inds.to(dtype) if o.itype == "float" else integer_offsets(inds, dtype)
+        _checks.equal_channels("vid", vid.shape[2], heads, f"the {heads} heads of weights do not")
+        video = _heads.split(vid, heads)
+    before, k, size = (video.shape[0], heads, video.shape[2]), weights.shape[5], video.shape[-2:]
+    _checks.query_grid("weights", weights, before, (k,), "(B, HD, T, nH, nW, K)", size, o.stride0)
+    _checks.shape("inds", inds, (*weights.shape, 3), "(B, HD, T, nH, nW, K, 3)")
+    _checks.numbers("inds", inds)
+    inds = inds.to(video.dtype) if o.itype == "float" else integer_offsets(inds, video.dtype)
+    return PatchInputs(video, weights, inds, dtype)
 
 
 class PatchModule(nn.Module):
@@ -108,10 +94,9 @@ class PatchModule(nn.Module):
         and K entries for each query: 2 for each tap and channel of every entry, and 7 more for an
         interpolated pixel."""
         o = self.options
-        grid = (_ops.grid_size(H, o.stride0), _ops.grid_size(W, o.stride0))
         settings = o.settings(stacked=False, normalize=True, heads_last=False)
         video = (B, HD, T, C // HD, H, W)
-        return _ops.patch_flops(video, (B, HD, T, *grid, K), settings)
+        return _ops.patch_flops(video, (B, HD, T, *grid_shape((H, W), o.stride0), K), settings)
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
@@ -119,20 +104,31 @@ class PatchModule(nn.Module):
         return ", ".join(f"{field.name}={getattr(o, field.name)!r}" for field in fields(o))
 
 
-def only_one_stride(strideIn: int, strideOut: int) -> int:
-    """The stride of queries, which input and output must share."""
-    if strideIn != strideOut:
-        raise StnlsValueError(
-            f"strideIn and strideOut must be equal, not {strideIn} and {strideOut}"
-        )
-    return strideIn
+class SumModule(PatchModule):
+    """An aggregation with the original's parameters of a sum over the entries."""
 
+    def __init__(
+        self,
+        ps: int,
+        strideIn: int,
+        strideOut: int,
+        outH: int = 0,
+        outW: int = 0,
+        pt: int = 1,
+        dilation: int = 1,
+        reflect_bounds: bool = True,
+        use_adj: bool = False,
+        itype: str = "float",
+    ) -> None:
+        super().__init__()
+        _checks.only_default("pt", pt, 1)
+        _checks.one_stride(strideIn, strideOut)
+        self.outH = _checks.positive_int("outH", outH, minimum=0)
+        self.outW = _checks.positive_int("outW", outW, minimum=0)
+        self.options = PatchOptions(ps, strideIn, dilation, reflect_bounds, use_adj, itype)
 
-def only_input_size(outH: int, outW: int, video: Tensor) -> None:
-    """The size of the result is that of the video; 0 stands for it."""
-    height, width = video.shape[-2:]
-    if outH not in (0, height) or outW not in (0, width):
-        raise StnlsValueError(
-            f"outH and outW must be 0 or the size of the video, {height} and {width}, "
-            f"not {outH} and {outW}"
-        )
+    def _take_inputs(self, vid: Tensor, weights: Tensor, flows: Tensor) -> PatchInputs:
+        """The checked inputs of a call."""
+        inputs = take_inputs(self.options, vid, weights, flows)
+        _checks.input_size(self.outH, self.outW, inputs.video)
+        return inputs

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stnls import _checks, _ops
-from stnls.agg._options import (
-    PatchModule,
-    PatchOptions,
-    only_input_size,
-    only_one_stride,
-    take_inputs,
-)
+from stnls import _ops
+from stnls.agg._options import SumModule
 
 
-class NonLocalGatherAdd(PatchModule):
+class NonLocalGatherAdd(SumModule):
     """`WeightedPatchSum` with heads of their own in the result: `NonLocalGather` summed over k.
 
     Args:
@@ -27,26 +21,6 @@ class NonLocalGatherAdd(PatchModule):
         StnlsError: (also ValueError or TypeError) for a parameter outside its range.
 
     """
-
-    def __init__(
-        self,
-        ps: int,
-        strideIn: int,
-        strideOut: int,
-        outH: int = 0,
-        outW: int = 0,
-        pt: int = 1,
-        dilation: int = 1,
-        reflect_bounds: bool = True,
-        use_adj: bool = False,
-        itype: str = "float",
-    ) -> None:
-        super().__init__()
-        _checks.only_default("pt", pt, 1)
-        stride0 = only_one_stride(strideIn, strideOut)
-        self.outH = _checks.positive_int("outH", outH, minimum=0)
-        self.outW = _checks.positive_int("outW", outW, minimum=0)
-        self.options = PatchOptions(ps, stride0, dilation, reflect_bounds, use_adj, itype)
 
     def forward(self, vid: Tensor, weights: Tensor, flows: Tensor) -> Tensor:
         """Aggregates the patches of `vid`.
@@ -63,8 +37,7 @@ class NonLocalGatherAdd(PatchModule):
                 patches that do not cover the frame.
 
         """
-        i = take_inputs(self.options, vid, weights, flows)
-        only_input_size(self.outH, self.outW, i.video)
+        i = self._take_inputs(vid, weights, flows)
         settings = self.options.settings(stacked=False, normalize=True, heads_last=False)
         out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
         return out.to(i.dtype)

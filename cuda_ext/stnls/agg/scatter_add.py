@@ -5,17 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stnls import _checks, _ops
-from stnls.agg._options import (
-    PatchModule,
-    PatchOptions,
-    only_input_size,
-    only_one_stride,
-    take_inputs,
-)
+from stnls import _ops
+from stnls.agg._options import SumModule
 
 
-class NonLocalScatterAdd(PatchModule):
+class NonLocalScatterAdd(SumModule):
     r"""Adds every query patch, weighted, to the places of its matches.
 
     .. math:: o(y) = \sum_q \sum_k \sum_p w_{qk}\, v(q + p)\, b(y, m_{qk} + p)
@@ -41,26 +35,6 @@ class NonLocalScatterAdd(PatchModule):
 
     """
 
-    def __init__(
-        self,
-        ps: int,
-        strideIn: int,
-        strideOut: int,
-        outH: int = 0,
-        outW: int = 0,
-        pt: int = 1,
-        dilation: int = 1,
-        reflect_bounds: bool = True,
-        use_adj: bool = False,
-        itype: str = "float",
-    ) -> None:
-        super().__init__()
-        _checks.only_default("pt", pt, 1)
-        stride0 = only_one_stride(strideIn, strideOut)
-        self.outH = _checks.positive_int("outH", outH, minimum=0)
-        self.outW = _checks.positive_int("outW", outW, minimum=0)
-        self.options = PatchOptions(ps, stride0, dilation, reflect_bounds, use_adj, itype)
-
     def forward(self, vid: Tensor, weights: Tensor, flows: Tensor) -> Tensor:
         """Scatters the patches of `vid`.
 
@@ -79,8 +53,7 @@ class NonLocalScatterAdd(PatchModule):
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
 
         """
-        i = take_inputs(self.options, vid, weights, flows)
-        only_input_size(self.outH, self.outW, i.video)
+        i = self._take_inputs(vid, weights, flows)
         settings = self.options.settings(stacked=False, normalize=False, heads_last=False)
         deterministic = vid.is_cuda and torch.are_deterministic_algorithms_enabled()
         out: Tensor = _ops.patch_scatter(i.video, i.weights, i.inds, deterministic, *settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stnls import _checks
-from stnls._errors import StnlsValueError
 from stnls.agg.gather import NonLocalGather
 
 
@@ -48,12 +47,9 @@ class StackConv(nn.Module):
             *(("k_agg", k_agg), ("ps", ps), ("nheads", nheads), ("channels", channels)),
         ):
             _checks.positive_int(name, value)
-        if ps % 2 == 0:
-            raise StnlsValueError(f"ps must be odd, so that the kernel has a centre, not {ps}")
-        if channels % nheads != 0:
-            raise StnlsValueError(f"nheads={nheads} does not divide {channels} channels")
-        if not 0 <= dropout <= 1:
-            raise StnlsValueError(f"dropout must be in 0..1, not {dropout}")
+        _checks.odd("ps", ps)
+        _checks.equal_channels("StackConv", channels, nheads, f"nheads={nheads} does not")
+        _checks.fraction("dropout", dropout)
         self.k_agg, self.nheads, self.channels = k_agg, nheads, channels
         self.gather = NonLocalGather(ps, stride0, 1, dilation, reflect_bounds, use_adj, itype=itype)
         self.conv = nn.Conv3d(
@@ -82,13 +78,8 @@ class StackConv(nn.Module):
         """
         stack = self.gather(vid, weights, inds)
         b, heads, k, t, c = stack.shape[:5]
-        if (heads, heads * c) != (self.nheads, self.channels):
-            raise StnlsValueError(
-                f"a convolution of nheads={self.nheads} and channels={self.channels} cannot take "
-                f"{heads} heads and {heads * c} channels"
-            )
-        if k < self.k_agg:
-            raise StnlsValueError(f"a kernel takes k_agg={self.k_agg} matches, but there are {k}")
+        _checks.heads_of_convolution(heads, heads * c, self.nheads, self.channels)
+        _checks.whole_kernel(self.k_agg, k)
         # (B, HD, K, T, C, H, W) to (B T, HD C, K, H, W).
         stack = stack.permute(0, 3, 1, 4, 2, 5, 6).flatten(2, 3).flatten(0, 1)
         out: Tensor = self.dropout(self.conv(stack)).mean(2).unflatten(0, (b, t))

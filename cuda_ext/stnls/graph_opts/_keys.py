@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks
+from stnls._positions import grid_shape, grid_size
 
 # Offsets from here on mark an entry of a search as empty.
 EMPTY = 10_000_000
@@ -19,7 +20,7 @@ def check_offsets(flows_k: Tensor, stride0: int, stride1: int, H: int, W: int) -
     flows_k = _checks.tensor("flows_k", flows_k, (7,), layout)
     _checks.integers("flows_k", flows_k)
     b, heads, t, _, _, k, _ = flows_k.shape
-    grid = (_ops.grid_size(H, stride0), _ops.grid_size(W, stride0))
+    grid = grid_shape((H, W), stride0)
     _checks.shape("flows_k", flows_k, (b, heads, t, *grid, k, 3), layout)
     return flows_k
 
@@ -51,5 +52,5 @@ def key_pixels(
         own = torch.arange(count, device=flows_k.device) * stride
         at = far[..., axis] + own.view(-1, *[1] * (3 - axis))
         there = there & (at >= 0) & (at < length) & (at % step == 0)
-        number = number * _ops.grid_size(length, step) + at.div(step, rounding_mode="floor")
+        number = number * grid_size(length, step) + at.div(step, rounding_mode="floor")
     return number.flatten(2), there.flatten(2)

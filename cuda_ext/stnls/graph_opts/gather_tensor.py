@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks
+from stnls._positions import grid_shape
 from stnls.graph_opts._keys import check_labels, check_offsets, key_pixels
 
 
@@ -50,10 +51,11 @@ def gather_tensor(
     _checks.same_place("tensor", tensor, "flows_k", flows_k)
     b, heads, frames = flows_k.shape[:3]
     layers, components = tensor.shape[3], tensor.shape[4:]
-    pixels = frames * _ops.grid_size(H, stride1) * _ops.grid_size(W, stride1)
+    rows, columns = grid_shape((H, W), stride1)
+    pixels = frames * rows * columns
     expected = (b, heads, pixels, layers, *components)
     _checks.shape("tensor", tensor, expected, layout)
-    dtype = _checks.fill("invalid", invalid, tensor)
+    invalid, dtype = _checks.fill("invalid", invalid, tensor)
 
     shape = (*flows_k.shape[:6], *components)
     if tensor.numel() == 0:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks
+from stnls._positions import grid_shape
 from stnls.graph_opts._keys import check_labels, check_offsets, key_pixels
 
 
@@ -29,7 +30,7 @@ def scatter_tensor(
             become torch's default real dtype if `invalid` is a float.
         flows_k: (B, HD, T, nH, nW, K, 3), offsets (dt, dh, dw), of integers.
         labels: (B, HD, Q, K), Q = T nH nW, from `scatter_labels` of these offsets. No two entries
-            of a key pixel may have the same; entries below 0 are left out.
+            of a key pixel may have the same; entries below 0 are left out. All are below Q K.
         stride0: pixels between queries.
         stride1: pixels between the key pixels of the result. Entries that select a pixel between
             them are left out; 1 keeps all.
@@ -53,14 +54,16 @@ def scatter_tensor(
     b, heads, frames = flows_k.shape[:3]
     components = tensor.shape[6:]
     _checks.shape("tensor", tensor, (*flows_k.shape[:6], *components), layout)
-    dtype = _checks.fill("invalid", invalid, tensor)
+    invalid, dtype = _checks.fill("invalid", invalid, tensor)
     if components == (1,):
         tensor, components = tensor.squeeze(-1), torch.Size()
 
     keys, there = key_pixels(flows_k, stride0, stride1, H, W)
     labels = labels.flatten(2).long()
     layers = max(0, int(labels.max()) + 1) if labels.numel() else 0
-    pixels = frames * _ops.grid_size(H, stride1) * _ops.grid_size(W, stride1)
+    _checks.labels_below("labels", layers - 1, labels.shape[-1])
+    rows, columns = grid_shape((H, W), stride1)
+    pixels = frames * rows * columns
     planes = torch.arange(b * heads, device=keys.device).view(b, heads, 1)
     cells = ((planes * pixels + keys) * layers + labels).flatten()
     taken = (there & (labels >= 0)).flatten().nonzero().squeeze(-1)

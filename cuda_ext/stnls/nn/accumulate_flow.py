@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from stnls import _checks
-from stnls._errors import StnlsTypeError, StnlsValueError
 from stnls._positions import slot_frames
 from stnls.nn.search_flow import compose_flow
 
@@ -43,7 +42,8 @@ def accumulate_flow(
             ``bflow``. float32 or float64; float16 and bfloat16 are taken as float32.
         bflow: the same shape; ``bflow[:, t]`` leads from frame t to t - 1.
         stride0: pixels between the queries whose flow is returned.
-        dtype: of the result; None is float64 for flow in float64, otherwise float32.
+        dtype: of the result, one that flow may have; None is float64 for flow in float64, otherwise
+            float32.
         fwd_mode: accepts only "pytorch".
 
     Returns:
@@ -57,11 +57,11 @@ def accumulate_flow(
     """
     _checks.only_default("fwd_mode", fwd_mode, "pytorch")
     _checks.positive_int("stride0", stride0)
-    forward, backward = _pair(fflow, bflow)
-    _check_flows(forward, backward, 5, "(B, T, 2, H, W)")
+    if dtype is not None:
+        _checks.float_dtype("dtype", dtype)
+    forward, backward = _checks.flow_pair(*_pair(fflow, bflow), 5, "(B, T, 2, H, W)")
+    _checks.some_frames("fflow", forward)
     frames = forward.shape[1]
-    if frames == 0:
-        raise StnlsValueError(f"fflow must have at least 1 frame, not {tuple(forward.shape)}")
     ahead = [forward[:, t : frames - 1] for t in range(frames)]
     back = [backward[:, 1 : t + 1].flip(1) for t in range(frames)]
     return AccumulatedFlow(*(_paths(p, frames - 1, stride0, dtype) for p in (ahead, back)))
@@ -91,7 +91,7 @@ def extract_search_from_accumulated(fflow: Tensor, bflow: Tensor, wt: int, strid
     _checks.positive_int("wt", wt, minimum=0)
     _checks.positive_int("stride0", stride0)
     layout = "(B, T, T - 1, 2, H, W)"
-    _check_flows(fflow, bflow, 6, layout)
+    fflow, bflow = _checks.flow_pair(fflow, bflow, 6, layout)
     b, frames, _, _, height, width = fflow.shape
     _checks.shape("fflow", fflow, (b, frames, max(0, frames - 1), 2, height, width), layout)
     forward, backward = (f[..., ::stride0, ::stride0] for f in (fflow, bflow))
@@ -109,25 +109,10 @@ def extract_search_from_accumulated(fflow: Tensor, bflow: Tensor, wt: int, strid
 def _pair(fflow: Any, bflow: Tensor | None) -> tuple[Any, Any]:
     if isinstance(fflow, Tensor):
         return fflow, bflow
-    if bflow is not None:
-        raise StnlsTypeError(
-            "bflow must be None beside a first argument that holds both flows, not "
-            f"{type(bflow).__name__}"
-        )
+    _checks.no_second_flow(bflow)
     if isinstance(fflow, Mapping):
         return fflow.get("fflow"), fflow.get("bflow")
     return getattr(fflow, "fflow", None), getattr(fflow, "bflow", None)
-
-
-def _check_flows(fflow: Any, bflow: Any, ndim: int, layout: str) -> None:
-    forward = _checks.tensor("fflow", fflow, (ndim,), layout)
-    backward = _checks.tensor("bflow", bflow, (ndim,), layout)
-    _checks.same_place("fflow", forward, "bflow", backward)
-    _checks.same_dtype("fflow", forward, "bflow", backward)
-    _checks.same("shape", "fflow", tuple(forward.shape), "bflow", tuple(backward.shape))
-    _checks.not_empty_frames("fflow", forward)
-    expected = (*forward.shape[:-3], 2, *forward.shape[-2:])
-    _checks.shape("fflow", forward, expected, layout)
 
 
 def _paths(paths: list[Tensor], longest: int, stride0: int, dtype: torch.dtype | None) -> Tensor:

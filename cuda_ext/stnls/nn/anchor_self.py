@@ -13,9 +13,8 @@ import functools
 import torch
 from torch import Tensor
 
-from stnls import _checks, _ops
-from stnls._errors import StnlsValueError
-from stnls._positions import fold, queries, slot_offsets
+from stnls import _checks, _heads
+from stnls._positions import fold, grid_shape, queries, slot_offsets
 
 # Real offsets: as good as equal, and too far away to be a match.
 EQUAL, FAR = 1e-8, 1e4
@@ -45,10 +44,7 @@ def anchor_self(dists: Tensor, inds: Tensor, stride0: int, nH: int, nW: int) -> 
     for name, value in (("stride0", stride0), ("nH", nH), ("nW", nW)):
         _checks.positive_int(name, value)
     _candidates(dists, inds, 6, "(B, HD, Q, S, ws, ws)", 3)
-    if dists.shape[2] % (nH * nW):
-        raise StnlsValueError(
-            f"dists must hold whole frames of nH*nW = {nH * nW} queries, not {dists.shape[2]}"
-        )
+    _checks.whole_frames(dists.shape[2], nH * nW)
     return _pin(dists.flatten(3), inds.flatten(3, 5), inds.new_zeros(3)).to(torch.int32)
 
 
@@ -91,8 +87,8 @@ def anchor_self_time(
     _checks.positive_int("wt", wt, minimum=0)
     _sizes(stride0, qH, qW, kH, kW)
     _candidates(dists, inds, 6, "(B, HD, Q, S, ws, ws)", 3)
-    flows = _flows("flows", flows, inds, 7, "(B, HD_f, T, S_f, 2, nH, nW)")
-    grid = (_ops.grid_size(kH, stride0), _ops.grid_size(kW, stride0))
+    flows = _flows(flows, inds, 7, "(B, HD_f, T, S_f, 2, nH, nW)")
+    grid = grid_shape((kH, kW), stride0)
     b, heads, _, slots = dists.shape[:4]
     frames = flows.shape[2]
     _checks.enough_frames(frames, wt)
@@ -107,7 +103,7 @@ def anchor_self_time(
     if flows.shape[3] < every:
         flows = torch.nn.functional.pad(flows, (0, 0, 0, 0, 0, 0, 1, 0))
     first = every - slots
-    flows = _to_heads(_whole(flows, inds)[:, :, :, first:], heads)
+    flows = _of_heads(flows[:, :, :, first:], inds, heads)
     dt = slot_offsets(wt, frames, flows.device)[:, first:, None, None]
     target = _target(dt.to(inds.dtype), flows[..., 1, :, :], flows[..., 0, :, :], stride0, kH, kW)
     # From (B, HD, T, S, nH, nW, 3) to the order of the candidates.
@@ -148,14 +144,14 @@ def anchor_self_refine(
     _sizes(stride0, qH, qW, kH, kW)
     _candidates(dists, inds, 8, "(B, HD, T, nH, nW, Ks, wr, wr)", 3)
     layout = "(B, HD_f, T, nH, nW, Ks, 3)"
-    flows = _flows("flows", flows, inds, 7, layout)
-    grid = (_ops.grid_size(kH, stride0), _ops.grid_size(kW, stride0))
+    flows = _flows(flows, inds, 7, layout)
+    grid = grid_shape((kH, kW), stride0)
     b, heads, frames, _, _, matches, *window = dists.shape
     expected = (b, heads, frames, *grid, matches, *window)
     _checks.shape("dists", dists, expected, "(B, HD, T, nH, nW, Ks, wr, wr)")
     _checks.shape("flows", flows, (b, flows.shape[1], frames, *grid, matches, 3), layout)
 
-    flows = _to_heads(_whole(flows, inds), heads)
+    flows = _of_heads(flows, inds, heads)
     dt, dh, dw = (x.movedim(-1, 3) for x in flows.unbind(-1))  # (B, HD, T, Ks, nH, nW)
     if inds.is_floating_point():
         dt = torch.floor(dt + 0.5)
@@ -195,15 +191,15 @@ def anchor_self_paired(
     """
     _sizes(stride0, qH, qW, kH, kW)
     _candidates(dists, inds, 6, "(B, HD, Q, G, ws, ws)", 2)
-    flows = _flows("flows", flows, inds, 6, "(B, HD_f, nH, nW, G, 2)")
-    grid = (_ops.grid_size(kH, stride0), _ops.grid_size(kW, stride0))
+    flows = _flows(flows, inds, 6, "(B, HD_f, nH, nW, G, 2)")
+    grid = grid_shape((kH, kW), stride0)
     b, heads, _, groups, *window = dists.shape
     expected = (b, heads, grid[0] * grid[1], groups, *window)
     _checks.shape("dists", dists, expected, "(B, HD, nH nW, G, ws, ws)")
     layout = "(B, HD_f, nH, nW, G, 2)"
     _checks.shape("flows", flows, (b, flows.shape[1], *grid, groups, 2), layout)
 
-    flows = _to_heads(_whole(flows, inds), heads)
+    flows = _of_heads(flows, inds, heads)
     dh, dw = (x.movedim(-1, 2) for x in flows.unbind(-1))  # (B, HD, G, nH, nW)
     target = _target(None, dh, dw, stride0, kH, kW)
     _pin_windows(dists, inds, target.movedim(2, 4).flatten(2, 3))
@@ -219,12 +215,11 @@ def _candidates(dists: Tensor, inds: Tensor, ndim: int, layout: str, components:
         _checks.writable(name, value)
 
 
-def _flows(name: str, value: Tensor, inds: Tensor, ndim: int, layout: str) -> Tensor:
-    flows = _checks.tensor(name, value, (ndim,), layout)
-    _checks.numbers(name, flows)
-    _checks.same_place("inds", inds, name, flows)
-    if flows.shape[1] == 0:
-        raise StnlsValueError(f"{name} must have at least 1 head, not {tuple(flows.shape)}")
+def _flows(flows: Tensor, inds: Tensor, ndim: int, layout: str) -> Tensor:
+    flows = _checks.tensor("flows", flows, (ndim,), layout)
+    _checks.numbers("flows", flows)
+    _checks.same_place("inds", inds, "flows", flows)
+    _checks.some_heads("flows", flows)
     return flows
 
 
@@ -234,21 +229,15 @@ def _sizes(stride0: int, qH: int, qW: int, kH: int, kW: int) -> None:
     _checks.positive_int("stride0", stride0)
 
 
-def _to_heads(flows: Tensor, heads: int) -> Tensor:
-    """Head hd becomes head hd modulo those that there are."""
-    if flows.shape[1] == heads:
-        return flows
-    return flows[:, torch.arange(heads, device=flows.device) % flows.shape[1]]
-
-
-def _whole(flows: Tensor, inds: Tensor) -> Tensor:
-    """Flow in the dtype of the offsets; what is not finite becomes zero, as in a search."""
+def _of_heads(flows: Tensor, inds: Tensor, heads: int) -> Tensor:
+    """Flow for every head, in the dtype of the offsets; what is not finite becomes zero, as in a
+    search."""
     if flows.is_floating_point():
         flows = torch.where(torch.isfinite(flows), flows, 0.0)
         if not inds.is_floating_point():
             # No frame is as large as the limit; it keeps the conversion to integers defined.
             flows = flows.double().round().clamp(-1e9, 1e9)
-    return flows.to(inds.dtype)
+    return _heads.repeated(flows.to(inds.dtype), heads)
 
 
 def _target(

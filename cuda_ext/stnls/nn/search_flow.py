@@ -7,18 +7,6 @@ from typing import cast
 from torch import Tensor
 
 from stnls import _checks, _ops, _precision
-from stnls._errors import StnlsValueError
-
-
-def _flow(name: str, value: Tensor, layout: str) -> Tensor:
-    flow = _checks.tensor(name, value, (5,), layout)
-    _checks.real_dtype(name, flow)
-    _checks.not_empty_frames(name, flow)
-    if flow.shape[2] != 2:
-        raise StnlsValueError(
-            f"{name} must have shape {layout}, with 2 channels (dx, dy), not {tuple(flow.shape)}"
-        )
-    return flow
 
 
 def search_flow(fflow: Tensor, bflow: Tensor, wt: int, stride0: int = 1) -> Tensor:
@@ -48,8 +36,8 @@ def search_flow(fflow: Tensor, bflow: Tensor, wt: int, stride0: int = 1) -> Tens
     """
     _checks.positive_int("wt", wt, minimum=0)
     _checks.positive_int("stride0", stride0)
-    fflow = _flow("fflow", fflow, "(B, T, 2, H, W)")
-    bflow = _flow("bflow", bflow, "(B, T, 2, H, W)")
+    fflow = _checks.flow("fflow", fflow, "(B, T, 2, H, W)")
+    bflow = _checks.flow("bflow", bflow, "(B, T, 2, H, W)")
     _checks.same_place("fflow", fflow, "bflow", bflow)
     fflow, bflow = _precision.unified(fflow, bflow)
     _checks.same_dtype("fflow", fflow, "bflow", bflow)
@@ -80,5 +68,5 @@ def compose_flow(steps: Tensor, *, stride0: int = 1) -> Tensor:
 
     """
     _checks.positive_int("stride0", stride0)
-    steps = _flow("steps", steps, "(B, N, 2, H, W)")
-    return cast(Tensor, _ops.compose_chain(_precision.widened(steps), stride0))
+    steps = _precision.widened(_checks.flow("steps", steps, "(B, N, 2, H, W)"))
+    return cast(Tensor, _ops.compose_chain(steps, stride0))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from stnls import _checks
-from stnls._errors import StnlsValueError
 
 
 @overload
@@ -74,18 +73,12 @@ def topk(
     """
     _checks.only_default("unique", unique, False)
     _checks.any_int("k", k)
-    _checks.any_int("dim", dim)
     dists = _checks.tensor("dists", dists, range(1, 65), "(..., N)")
     inds = _checks.tensor("inds", inds, (dists.ndim + 1,), "(..., N, 3)")
     _checks.floating("dists", dists)
     _checks.same_place("dists", dists, "inds", inds)
     _checks.entries("inds", inds, "dists", dists, inds.shape[-1])
-    if not -dists.ndim <= dim < dists.ndim:
-        raise StnlsValueError(
-            f"dim must be from {-dists.ndim} to {dists.ndim - 1} for dists of shape "
-            f"{tuple(dists.shape)}, not {dim}"
-        )
-    axis = dim % dists.ndim
+    axis = _checks.dimension("dim", dim, "dists", dists)
     order = _order(dists.detach(), k, axis, anchor, descending)
     kept = torch.gather(dists, axis, order)
     components = (*order.shape, inds.shape[-1])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from stnls import _checks, _ops, _precision
-from stnls._errors import StnlsTypeError, StnlsValueError
+from stnls import _checks, _heads, _ops, _precision
 from stnls._ops import SearchSettings
+from stnls._positions import grid_shape
 
 # What the operator does for each self_action: (leave out slot 0, treatment of the own position).
 SELF_ACTIONS: dict[str | None, tuple[int, str]] = {
@@ -23,21 +25,19 @@ SELF_ACTIONS: dict[str | None, tuple[int, str]] = {
 }
 
 
-INTEGERS = (
-    *("ws", "wt", "ps", "k", "nheads", "stride0", "dilation", "off_Hq", "off_Wq"),
-    *("stride_query", "k_agg"),
-)
-MOST_CANDIDATES = 2**24
+INTEGERS = ("ws", "wt", "ps", "k", "nheads", "stride0", "dilation", "off_Hq", "off_Wq", "k_agg")
+# Parameters that are there for the order of arguments only.
+ONLY_DEFAULTS = {"pt": 1, "ws_interior": 0, "normalize_bwd": False}
 EMPTY_OFFSET = -100000000
 """Offset of an entry that is empty."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchOptions:
     """Parameters of one search, with the names of the public classes."""
 
     ws: int
-    wt: int
+    wt: int = 0
     ps: int
     k: int
     nheads: int
@@ -46,61 +46,49 @@ class SearchOptions:
     dist_type: str
     dilation: int
     self_action: str | None
-    topk_mode: str
+    topk_mode: str = "all"
     reflect_bounds: bool
     full_ws: bool
     use_adj: bool
     off_Hq: int  # noqa: N815 - the original's name
     off_Wq: int  # noqa: N815
-    stride_query: int
+    strideQ: int | None = None  # noqa: N815
     itype: str
-    k_agg: int = -1
+    k_agg: int
 
     def __post_init__(self) -> None:
         _checks.positive_int("wt", self.wt, minimum=0)
         for name in ("ws", "ps", "nheads", "stride0", "dilation"):
             _checks.positive_int(name, getattr(self, name))
-        _checks.positive_int("strideQ", self.stride_query)
         for name in INTEGERS:  # those of NumPy become Python's
             object.__setattr__(self, name, _checks.any_int(name, getattr(self, name)))
+        if self.strideQ is not None:
+            object.__setattr__(self, "strideQ", _checks.positive_int("strideQ", self.strideQ))
         for name in ("reflect_bounds", "full_ws", "use_adj"):
             _checks.boolean(name, getattr(self, name))
-        _checks.positive_number("stride1", self.stride1, maximum=1e6)
+        stride1 = _checks.positive_number("stride1", self.stride1, maximum=1e6)
+        object.__setattr__(self, "stride1", stride1)
         _checks.one_of("dist_type", self.dist_type, ("l2", "prod"))
         _checks.one_of("itype", self.itype, ("float", "int"))
         _checks.one_of("self_action", self.self_action, tuple(SELF_ACTIONS))
         _checks.one_of("topk_mode", self.topk_mode, ("all", "each", "none"))
-        if self.topk_mode == "none" and self.k > 0:
-            raise StnlsValueError(
-                f'topk_mode="none" returns every candidate: k must be 0 or less, not {self.k}'
-            )
-        if self.self_action == "remove" and self.topk_mode == "each":
-            raise StnlsValueError(
-                'self_action="remove" leaves slots of unequal length: '
-                'topk_mode must be "all" or "none", not "each"'
-            )
         first_slot, _ = SELF_ACTIONS[self.self_action]
-        if first_slot > 2 * self.wt:
-            raise StnlsValueError(
-                f'self_action="{self.self_action}" leaves out the query\'s own frame: '
-                f"wt must be at least 1, not {self.wt}"
-            )
+        _checks.choice_of_candidates(self.topk_mode, self.k, self.self_action, first_slot, self.wt)
+        _checks.few_candidates(2 * self.wt + 1, self.ws, f"ws={self.ws} and wt={self.wt}")
 
-        self.check_candidates(2 * self.wt + 1, f"ws={self.ws} and wt={self.wt}")
+    @property
+    def stride_query(self) -> int:
+        """Pixels between queries in the query video."""
+        return self.stride0 if self.strideQ is None else self.strideQ
 
     @property
     def float_grid(self) -> bool:
         """Whether positions are real numbers, read with bilinear interpolation."""
         return self.itype == "float"
 
-    def check_candidates(self, windows: int, what: str) -> None:
-        """No more candidates than can be numbered (in float32 among other places)."""
-        candidates = windows * self.ws**2
-        if candidates > MOST_CANDIDATES:
-            raise StnlsValueError(
-                f"a search has at most 2**24 candidates for each query, but {what} "
-                f"make {candidates}"
-            )
+    def grid(self, key: Tensor) -> tuple[int, int]:
+        """Rows and columns of queries for a key video."""
+        return grid_shape(key.shape[-2:], self.stride0)
 
     def settings(self, *, with_time: bool, windows: int | None = None) -> SearchSettings:
         """Arguments of the operator: no more entries than there are candidates."""
@@ -123,7 +111,7 @@ class SearchOptions:
             first_slot=first_slot,
             stride0=self.stride0,
             # The integer grid truncates, as the original does.
-            stride1=float(self.stride1) if self.float_grid else float(max(1, int(self.stride1))),
+            stride1=self.stride1 if self.float_grid else float(max(1, int(self.stride1))),
             stride_query=self.stride_query,
             dist_type=self.dist_type,
             dilation=self.dilation,
@@ -162,6 +150,18 @@ class SearchOptions:
         return dists, inds
 
 
+PARAMETERS = tuple(field.name for field in fields(SearchOptions))
+
+
+def options_of(given: Mapping[str, Any], **others: Any) -> SearchOptions:
+    """The options among the arguments of a constructor; `others` take their place."""
+    for name, default in ONLY_DEFAULTS.items():
+        if name in given:
+            _checks.only_default(name, given[name], default)
+    taken = {name: given[name] for name in PARAMETERS if name in given}
+    return SearchOptions(**(taken | others))
+
+
 def integer_offsets(inds: Tensor, dtype: torch.dtype) -> Tensor:
     """Offsets on the integer grid, int32; what int32 does not hold becomes the mark of an empty
     entry. Reals are rounded half to even in `dtype`."""
@@ -172,29 +172,57 @@ def integer_offsets(inds: Tensor, dtype: torch.dtype) -> Tensor:
     return inds.clamp(EMPTY_OFFSET, -EMPTY_OFFSET).to(torch.int32)
 
 
-def split_heads(video: Tensor, nheads: int, name: str) -> Tensor:
-    """(..., C, H, W) channels, head-major, as a view with a dimension of heads in front of T.
+def anchored(self_action: str | None) -> str | None:
+    """The self_action of a search around one place for each query, or several: all names mean that
+    place."""
+    _checks.one_of("self_action", self_action, (None, "anchor", "anchor_self", "anchor_each"))
+    return None if self_action is None else "anchor_each"
 
-    Takes (B, T, C, H, W), or (B, HD, T, C, H, W) as it is; a pair's frames come with T = 1.
-    """
+
+def take_heads(name: str, video: Tensor, nheads: int) -> Tensor:
+    """(B, T, C, H, W), or (B, HD, T, C, H, W) as it is, as (B, HD, T, C, H, W)."""
     if video.ndim == 6:
-        if video.shape[1] != nheads:
-            raise StnlsValueError(
-                f"{name} has {video.shape[1]} heads (dimension 1), but nheads={nheads}"
-            )
+        _checks.own_heads(name, video, nheads)
         return video
-    channels = video.shape[2]
-    if channels % nheads != 0:
-        raise StnlsValueError(
-            f"{name} has {channels} channels, which nheads={nheads} does not divide"
-        )
-    heads: Tensor = video.unflatten(2, (nheads, channels // nheads))
-    return heads.transpose(1, 2)
+    _checks.equal_channels(name, video.shape[2], nheads, f"nheads={nheads} does not")
+    return _heads.split(video, nheads)
 
 
-def take_videos(query: Tensor, key: Tensor, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
-    """The two videos of a search, (B, HD, T, C, H, W), in the dtype to compute in; checks their
-    device, dtype and sizes."""
+def take_videos(vid0: Tensor, vid1: Tensor, o: SearchOptions) -> tuple[Tensor, Tensor]:
+    """The two videos of a search as `take_pair` returns them."""
+    layout = "(B, T, C, H, W) or (B, HD, T, C, H, W)"
+    query, key = (
+        take_heads(name, _checks.tensor(name, video, (5, 6), layout), o.nheads)
+        for name, video in (("vid0", vid0), ("vid1", vid1))
+    )
+    return take_pair(query, key, ("vid0", "vid1"), o)
+
+
+def take_frames(
+    frame0: Tensor, frame1: Tensor, o: SearchOptions, *, own_heads: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The two frames of a search as `take_pair` returns them, with T = 1.
+
+    With `own_heads` frames that come with heads keep them where nheads is 1, its default.
+    """
+    layout = "(B, C, H, W) or (B, HD, C, H, W)"
+    videos = []
+    for name, frame in (("frame0", frame0), ("frame1", frame1)):
+        frame = _checks.tensor(name, frame, (4, 5), layout)
+        video = frame.unsqueeze(frame.ndim - 3)
+        if own_heads and frame.ndim == 5 and o.nheads == 1:
+            _checks.some_heads(name, frame)
+            videos.append(video)
+        else:
+            videos.append(take_heads(name, video, o.nheads))
+    return take_pair(videos[0], videos[1], ("frame0", "frame1"), o)
+
+
+def take_pair(
+    query: Tensor, key: Tensor, names: tuple[str, str], o: SearchOptions
+) -> tuple[Tensor, Tensor]:
+    """Query and key, (B, HD, T, C, H, W), in the dtype to compute in; checks their device, dtype
+    and sizes."""
     _checks.same_place(names[0], query, names[1], key)
     query, key = _precision.unified(query, key)
     _checks.real_dtype(names[0], query)
@@ -208,6 +236,8 @@ def take_videos(query: Tensor, key: Tensor, names: tuple[str, str]) -> tuple[Ten
         names[1],
         tuple(key.shape[:4]),
     )
+    if o.strideQ is None:
+        _checks.one_size(query, key)
     return _precision.widened(query), _precision.widened(key)
 
 
@@ -224,59 +254,17 @@ def take_places(
         if torch.is_autocast_enabled(query.device.type) and places.is_floating_point():
             places = places.to(query.dtype)
         _checks.same_dtype(name, places, video_name, query)
-    elif places.dtype == torch.bool or places.is_complex():
-        raise StnlsTypeError(f"{name} must be a tensor of numbers, not {places.dtype}")
-    if places.shape[1] == 0:
-        raise StnlsValueError(f"{name} must have at least one head, not 0: {tuple(places.shape)}")
+    else:
+        _checks.numbers(name, places)
+    _checks.some_heads(name, places)
     return places
 
 
-def kept(kr: float, entries: int) -> int:
-    """How many of an earlier search's entries are refined: `kr` as a number of them, as a share of
-    them (a float up to 1), or all of them (0 or less)."""
-    if kr <= 0:
-        return entries
-    if isinstance(kr, float) and kr <= 1:
-        return int(entries * kr)
-    return min(int(kr), entries)
-
-
-def check_kr(kr: object) -> float:
-    """`kr` as it is: an int, or a float up to 1."""
-    if isinstance(kr, bool) or not isinstance(kr, (int, float)):
-        raise StnlsTypeError(f"kr must be an int, or a float up to 1, not {kr!r}")
-    if not abs(kr) < 2**31:
-        raise StnlsValueError(f"kr must be a number of entries or a share of them, not {kr}")
-    if isinstance(kr, float) and kr > 1 and kr != int(kr):
-        raise StnlsValueError(f"kr must be a whole number of entries or a share up to 1, not {kr}")
-    return kr
-
-
-def check_sizes(query: Tensor, key: Tensor) -> None:
-    """Without a stride of its own, the query video lies on the pixels of the key video."""
-    if query.shape[-2:] != key.shape[-2:]:
-        raise StnlsValueError(
-            f"query and key frames must have one size unless strideQ is given, not "
-            f"{tuple(query.shape[-2:])} and {tuple(key.shape[-2:])}"
-        )
-
-
 def search_videos(
-    o: SearchOptions,
-    vid0: Tensor,
-    vid1: Tensor,
-    flows: Tensor | None,
-    *,
-    slots: tuple[int, ...],
-    one_size: bool = True,
+    o: SearchOptions, vid0: Tensor, vid1: Tensor, flows: Tensor | None, *, slots: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """Checks the tensors of a video search, and searches; `slots`: how many a flow may have."""
-    layout = "(B, T, C, H, W) or (B, HD, T, C, H, W)"
-    query = split_heads(_checks.tensor("vid0", vid0, (5, 6), layout), o.nheads, "vid0")
-    key = split_heads(_checks.tensor("vid1", vid1, (5, 6), layout), o.nheads, "vid1")
-    query, key = take_videos(query, key, ("vid0", "vid1"))
-    if one_size:
-        check_sizes(query, key)
+    query, key = take_videos(vid0, vid1, o)
     _checks.enough_frames(query.shape[2], o.wt)
     if flows is not None:
         layout = "(B, T, S, 2, nH, nW) or (B, HD, T, S, 2, nH, nW)"
@@ -284,15 +272,8 @@ def search_videos(
         if flows.ndim == 6:
             flows = flows.unsqueeze(1)
         flows = take_places(flows, query, "flows", "vid0", o)
-        expected = (
-            query.shape[0],
-            flows.shape[1],
-            query.shape[2],
-            slots,
-            2,
-            _ops.grid_size(key.shape[-2], o.stride0),
-            _ops.grid_size(key.shape[-1], o.stride0),
-        )
-        note = _checks.grid_note(o.stride0, *key.shape[-2:])
-        _checks.shape("flows", flows, expected, "(B, HD, T, S, 2, nH, nW)", note)
+        before = (query.shape[0], flows.shape[1], query.shape[2], slots, 2)
+        layout = "(B, HD, T, S, 2, nH, nW)"
+        _checks.query_grid("flows", flows, before, (), layout, key.shape[-2:], o.stride0)
+        _checks.used_heads(flows.shape[1], query.shape[1])
     return o.run(query, key, flows, with_time=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from stnls import _checks, _config
-from stnls._errors import StnlsValueError
 from stnls.search._base import SearchModule
 from stnls.search.non_local_search import NonLocalSearch
 from stnls.search.paired_refine import PairedRefine
@@ -95,6 +94,5 @@ def init(cfg: object) -> SearchModule:
     options = _config.options(cfg, defaults)
     needed = {NonLocalSearch: ("ws", "wt"), PairedSearch: ("ws",)}.get(search, ())
     missing = [name for name in needed if options[name] == -1]
-    if missing:
-        raise StnlsValueError(f"the configuration of a search lacks {' and '.join(missing)}")
+    _checks.configured(missing)
     return search(**options)

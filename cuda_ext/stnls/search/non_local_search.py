@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from stnls import _checks
-from stnls._errors import StnlsTypeError
+from stnls._positions import grid_shape
 from stnls.nn.search_flow import search_flow
-from stnls.search._base import SearchModule
-from stnls.search._options import SearchOptions, search_videos
+from stnls.search._base import SearchModule, bytes_computed_in
+from stnls.search._options import options_of, search_videos
 
 
 class NonLocalSearch(SearchModule):
@@ -94,31 +95,8 @@ class NonLocalSearch(SearchModule):
         itype: str = "float",
     ) -> None:
         super().__init__()
-        _checks.only_default("pt", pt, 1)
-        _checks.only_default("ws_interior", ws_interior, 0)
-        _checks.only_default("normalize_bwd", normalize_bwd, False)
-        self.strideQ = strideQ
-        self.options = SearchOptions(
-            ws=ws,
-            wt=wt,
-            ps=ps,
-            k=k,
-            nheads=nheads,
-            stride0=stride0,
-            stride1=stride1,
-            dist_type=dist_type,
-            dilation=dilation,
-            self_action=self_action,
-            topk_mode=topk_mode,
-            reflect_bounds=reflect_bounds,
-            full_ws=full_ws,
-            use_adj=use_adj,
-            off_Hq=off_Hq,
-            off_Wq=off_Wq,
-            stride_query=stride0 if strideQ is None else strideQ,
-            itype=itype,
-            k_agg=k_agg,
-        )
+        self.options = options_of(locals())
+        self.strideQ = self.options.strideQ
 
     def forward(
         self,
@@ -141,9 +119,10 @@ class NonLocalSearch(SearchModule):
             flow: nothing (zero flow); or one tensor ``flows``, (B, T, S, 2, nH, nW) or
                 (B, HD_f, T, S, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, for the 2 wt slots
                 after the own frame or for all 2 wt + 1, on the grid of queries
-                (nH = (H - 1) // stride0 + 1); or ``fflow`` and ``bflow``, (B, T, 2, H, W), the flow
-                to the next and to the previous frame (see `stnls.nn.search_flow`). A flow that is
-                not finite makes the slot's candidates invalid.
+                (nH = (H - 1) // stride0 + 1), where head hd uses head hd modulo HD_f ≤ HD; or
+                ``fflow`` and ``bflow``, (B, T, 2, H, W), the flow to the next and to the previous
+                frame (see `stnls.nn.search_flow`). A flow that is not finite makes the slot's
+                candidates invalid.
 
         Returns:
             dists: (B, HD, T, nH, nW, K), float64 for float64 videos, else float32; +inf ("l2") or
@@ -160,11 +139,7 @@ class NonLocalSearch(SearchModule):
         """
         o = self.options
         given = (*flow, *(x for x in (flows, fflow, bflow) if x is not None))
-        if len(given) > 2 or (fflow is None) != (bflow is None) or (flows is not None and flow):
-            raise StnlsTypeError(
-                "call as (vid0, vid1), (vid0, vid1, flows) or (vid0, vid1, fflow, bflow), not with "
-                f"{2 + len(given)} tensors"
-            )
+        _checks.flow_by_name(given, bool(flow), flows, fflow, bflow)
         slots = (2 * o.wt, 2 * o.wt + 1)
         if len(given) == 2:
             _checks.neighbour_flow(given[0], vid0)
@@ -173,4 +148,40 @@ class NonLocalSearch(SearchModule):
         if given and isinstance(given[0], Tensor) and given[0].ndim == 5:
             layout += ", or fflow and bflow of shape (B, T, 2, H, W) be given together"
         places = _checks.tensor("flows", given[0], (6, 7), layout) if given else None
-        return search_videos(o, vid0, vid1, places, slots=slots, one_size=self.strideQ is None)
+        return search_videos(o, vid0, vid1, places, slots=slots)
+
+    def memory(
+        self,
+        B: int,
+        T: int,
+        C: int,
+        H: int,
+        W: int,
+        dtype: torch.dtype = torch.float32,
+        *,
+        composed: bool = False,
+    ) -> int:
+        """Bytes that a call allocates, for contiguous videos (B, T, C, H, W): its results.
+
+        Candidates are never stored. float16 and bfloat16 videos are copied to float32 first. A
+        copy of given flow in another dtype, or rounded to the integer grid, is not counted.
+
+        Args:
+            B, T, C, H, W: sizes of the videos.
+            dtype: of the videos.
+            composed: the call is ``(vid0, vid1, fflow, bflow)``, with both flows of this dtype:
+                count the flow of 2 wt slots that it composes too, with all its copies.
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for a dtype that videos cannot have.
+
+        """
+        results = super().memory(B, T, C, H, W, dtype)
+        if not _checks.boolean("composed", composed):
+            return results
+        o = self.options
+        real = bytes_computed_in(dtype)
+        rows, columns = grid_shape((H, W), o.stride0)
+        flow = B * T * 2 * o.wt * 2 * rows * columns * real
+        copies = 2 * B * T * 2 * H * W * real if dtype.itemsize == 2 else 0
+        return results + copies + (flow if o.float_grid else 2 * flow)  # one copy is rounded

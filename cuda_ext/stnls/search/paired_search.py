@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
-from stnls import _checks, _ops
-from stnls._errors import StnlsValueError
+from stnls import _checks, _heads
 from stnls.search._base import SearchModule
 from stnls.search._options import (
-    SearchOptions,
-    check_sizes,
+    anchored,
+    options_of,
     search_videos,
-    split_heads,
+    take_frames,
     take_places,
-    take_videos,
 )
 
 
@@ -40,6 +37,9 @@ class PairedSearch(SearchModule):
 
     """
 
+    _of_pairs = True
+    _not_shown = ("wt", "topk_mode", "strideQ")
+
     def __init__(
         self,
         ws: int,
@@ -62,41 +62,21 @@ class PairedSearch(SearchModule):
         itype: str = "float",
     ) -> None:
         super().__init__()
-        _checks.only_default("pt", pt, 1)
-        _checks.only_default("normalize_bwd", normalize_bwd, False)
-        _checks.one_of("self_action", self_action, (None, "anchor", "anchor_self", "anchor_each"))
-        self.options = SearchOptions(
-            ws=ws,
-            wt=0,
-            ps=ps,
-            k=k,
-            nheads=nheads,
-            stride0=stride0,
-            stride1=stride1,
-            dist_type=dist_type,
-            dilation=dilation,
-            self_action=None if self_action is None else "anchor_each",
-            topk_mode="all",
-            reflect_bounds=reflect_bounds,
-            full_ws=full_ws,
-            use_adj=use_adj,
-            off_Hq=off_Hq,
-            off_Wq=off_Wq,
-            stride_query=stride0,
-            itype=itype,
-            k_agg=k_agg,
-        )
+        self.options = options_of(locals(), self_action=anchored(self_action))
 
     def forward(self, frame0: Tensor, frame1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """Searches for the patches of `frame0` in `frame1`.
 
+        There are HD = max(HD_v, HD_f) heads: head hd takes head hd modulo HD_v of the frames and
+        head hd modulo HD_f of the flow.
+
         Args:
-            frame0: query frame, (B, C, H, W) or (B, HD, C/HD, H, W); dtypes as for
-                `NonLocalSearch`.
+            frame0: query frame, (B, C, H, W) or (B, HD_v, C/HD_v, H, W); dtypes as for
+                `NonLocalSearch`. HD_v is ``nheads``; where that is 1, frames may come with any
+                number of heads.
             frame1: key frame, the same.
             flow: (B, 2, nH, nW) or (B, HD_f, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, on the
-                grid of queries. Frames of one head are searched with each head of the flow. Where
-                it is not finite, all candidates are invalid.
+                grid of queries. Where it is not finite, all candidates are invalid.
 
         Returns:
             dists: (B, HD, nH, nW, K), float64 for float64 frames, else float32; infinite for
@@ -109,29 +89,16 @@ class PairedSearch(SearchModule):
 
         """
         o = self.options
-        query, key = self._heads(frame0, "frame0"), self._heads(frame1, "frame1")
-        flow = _checks.tensor("flow", flow, (4, 5), "(B, 2, nH, nW) or (B, HD, 2, nH, nW)")
+        query, key = take_frames(frame0, frame1, o, own_heads=True)
+        layout = "(B, 2, nH, nW) or (B, HD, 2, nH, nW)"
+        flow = _checks.tensor("flow", flow, (4, 5), layout)
         if flow.ndim == 4:
             flow = flow.unsqueeze(1)
-        query, key = take_videos(query, key, ("frame0", "frame1"))
-        check_sizes(query, key)
         flow = take_places(flow, query, "flow", "frame0", o)
-        expected = (
-            query.shape[0],
-            flow.shape[1],
-            2,
-            _ops.grid_size(key.shape[-2], o.stride0),
-            _ops.grid_size(key.shape[-1], o.stride0),
-        )
-        _checks.shape("flow", flow, expected, "(B, HD, 2, nH, nW)", self._note(key))
-        heads, flow_heads = query.shape[1], flow.shape[1]
-        if heads != flow_heads and 1 not in (heads, flow_heads):
-            raise StnlsValueError(
-                f"frames and flow must have as many heads, or one, not {heads} and {flow_heads}"
-            )
-        if heads < flow_heads:
-            query = query.expand(-1, flow_heads, -1, -1, -1, -1)
-            key = key.expand(-1, flow_heads, -1, -1, -1, -1)
+        before, layout = (query.shape[0], flow.shape[1], 2), "(B, HD, 2, nH, nW)"
+        _checks.query_grid("flow", flow, before, (), layout, key.shape[-2:], o.stride0)
+        heads = max(query.shape[1], flow.shape[1])
+        query, key = _heads.repeated(query, heads), _heads.repeated(key, heads)
         dists, inds = o.run(query, key, flow[:, :, None, None], with_time=False)
         return dists.squeeze(2), inds.squeeze(2)
 
@@ -146,7 +113,8 @@ class PairedSearch(SearchModule):
             vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W).
             vid1: key video, the same.
             flows: (B, T, 2 wt, 2, nH, nW) or (B, HD_f, T, 2 wt, 2, nH, nW), flow for the slots
-                after the own frame, as `stnls.nn.search_flow` returns it; the own has none.
+                after the own frame, as `stnls.nn.search_flow` returns it; the own has none. Heads
+                as for `NonLocalSearch`: HD_f ≤ HD.
             wt: frames before and after the query's own (≥ 0).
             skip_self: leave out the query's own frame.
 
@@ -168,22 +136,3 @@ class PairedSearch(SearchModule):
                 action = "anchor_and_remove_ref_frame"
             o = replace(o, self_action=action)
         return search_videos(o, vid0, vid1, flows, slots=(2 * wt,))
-
-    def _shown_parameters(self) -> dict[str, object]:
-        shown = super()._shown_parameters()
-        del shown["wt"], shown["topk_mode"]
-        return shown
-
-    def _components(self) -> int:
-        return 2
-
-    def _shape(self, b: int, t: int, c: int, h: int, w: int) -> Sequence[int]:
-        # One pair for every frame.
-        heads = self.options.nheads
-        return (b * t, heads, 1, c // heads, h, w)
-
-    def _heads(self, frame: Tensor, name: str) -> Tensor:
-        """(B, C, H, W) or (B, HD, C, H, W) as (B, HD, 1, C, H, W)."""
-        frame = _checks.tensor(name, frame, (4, 5), "(B, C, H, W) or (B, HD, C, H, W)")
-        with_time = frame.unsqueeze(1) if frame.ndim == 4 else frame.unsqueeze(2)
-        return split_heads(with_time, self.options.nheads, name)

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stnls import _checks, _ops
-from stnls._errors import StnlsValueError
-from stnls.search._base import SearchModule
-from stnls.search._options import (
-    SearchOptions,
-    check_kr,
-    check_sizes,
-    kept,
-    split_heads,
-    take_places,
-    take_videos,
-)
-
-SELF_ACTIONS = (None, "anchor", "anchor_self", "anchor_each")
+from stnls import _checks
+from stnls.search._base import RefinementModule
+from stnls.search._options import anchored, options_of, take_videos
 
 
-class RefineSearch(SearchModule):
+class RefineSearch(RefinementModule):
     r"""Searches a small window around every match that an earlier search found.
 
     The window of ``wr`` × ``wr`` positions, ``stride1`` pixels apart, lies around query + offset,
@@ -48,6 +37,8 @@ class RefineSearch(SearchModule):
         StnlsError: (also ValueError or TypeError) for a parameter outside its range.
 
     """
+
+    _not_shown = ("wt",)
 
     def __init__(
         self,
@@ -77,34 +68,12 @@ class RefineSearch(SearchModule):
         itype: str = "float",
     ) -> None:
         super().__init__()
-        _checks.only_default("pt", pt, 1)
-        _checks.only_default("normalize_bwd", normalize_bwd, False)
-        _checks.one_of("self_action", self_action, SELF_ACTIONS)
         _checks.one_of("topk_mode", topk_mode, ("all", "each"))
-        _checks.positive_int("wr", wr)
-        self.kr = check_kr(kr)
-        self.strideQ = strideQ
-        self.options = SearchOptions(
-            ws=wr,
-            wt=0,
-            ps=ps,
-            k=k,
-            nheads=nheads,
-            stride0=stride0,
-            stride1=stride1,
-            dist_type=dist_type,
-            dilation=dilation,
-            self_action=None if self_action is None else "anchor_each",
-            topk_mode=topk_mode,
-            reflect_bounds=reflect_bounds,
-            full_ws=full_ws,
-            use_adj=use_adj,
-            off_Hq=off_Hq,
-            off_Wq=off_Wq,
-            stride_query=stride0 if strideQ is None else strideQ,
-            itype=itype,
-            k_agg=k_agg,
-        )
+        side = _checks.positive_int("wr", wr)
+        action = anchored(self_action)
+        self.kr = _checks.kr(kr)
+        self.options = options_of(locals(), ws=side, wt=0, self_action=action)
+        self.strideQ = self.options.strideQ
 
     def forward(self, vid0: Tensor, vid1: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
         """Refines `flows`, the offsets that a search of `vid0` in `vid1` returned.
@@ -128,46 +97,18 @@ class RefineSearch(SearchModule):
 
         """
         o = self.options
-        layout = "(B, T, C, H, W) or (B, HD, T, C, H, W)"
-        query = split_heads(_checks.tensor("vid0", vid0, (5, 6), layout), o.nheads, "vid0")
-        key = split_heads(_checks.tensor("vid1", vid1, (5, 6), layout), o.nheads, "vid1")
-        query, key = take_videos(query, key, ("vid0", "vid1"))
-        if self.strideQ is None:
-            check_sizes(query, key)
-        layout = "(B, HD, T, nH, nW, Ks, 3) or (B, HD, T nH nW, Ks, 3)"
-        flows = _checks.tensor("flows", flows, (5, 7), layout)
-        grid = (_ops.grid_size(key.shape[-2], o.stride0), _ops.grid_size(key.shape[-1], o.stride0))
+        query, key = take_videos(vid0, vid1, o)
+        flows = _checks.tensor(
+            "flows", flows, (5, 7), "(B, HD, T, nH, nW, Ks, 3) or (B, HD, T nH nW, Ks, 3)"
+        )
         b, heads, frames = query.shape[:3]
         if flows.ndim == 5:
-            flat = (b, heads, frames * grid[0] * grid[1], flows.shape[3], 3)
-            _checks.shape("flows", flows, flat, "(B, HD, T nH nW, Ks, 3)", self._note(key))
-            flows = flows.unflatten(2, (frames, *grid))
-        expected = (b, heads, frames, *grid, flows.shape[5], 3)
-        _checks.shape("flows", flows, expected, "(B, HD, T, nH, nW, Ks, 3)", self._note(key))
-        return refine(o, self.kr, query, key, flows)
-
-    def _shown_parameters(self) -> dict[str, object]:
-        return refinement_parameters(super()._shown_parameters(), self.kr)
-
-    def _windows(self) -> int | None:
-        # One earlier match where their number is not known.
-        return max(1, kept(self.kr, 1)) if self.kr <= 1 else int(self.kr)
-
-
-def refinement_parameters(shown: dict[str, object], kr: float) -> dict[str, object]:
-    """Parameters for `print(module)`: the window is called wr, and there is no time."""
-    del shown["wt"]
-    return {"wr": shown.pop("ws"), "kr": kr, **shown}
-
-
-def refine(
-    o: SearchOptions, kr: float, query: Tensor, key: Tensor, prior: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Refines offsets (B, HD, T, nH, nW, Ks, 3 or 2) of checked shape."""
-    entries = prior.shape[-2]
-    windows = kept(kr, entries)
-    if windows == 0:
-        raise StnlsValueError(f"kr={kr} of {entries} matches leaves none to refine")
-    o.check_candidates(windows, f"wr={o.ws} and {windows} matches")
-    prior = take_places(prior, query, "flows", "vid0", o)
-    return o.refine(query, key, prior, windows)
+            rows, columns = o.grid(key)
+            flat = (b, heads, frames * rows * columns, flows.shape[3], 3)
+            note = _checks.grid_note(key.shape[-2:], o.stride0)
+            _checks.shape("flows", flows, flat, "(B, HD, T nH nW, Ks, 3)", note)
+            flows = flows.unflatten(2, (frames, rows, columns))
+        before, after = (b, heads, frames), (flows.shape[5], 3)
+        layout = "(B, HD, T, nH, nW, Ks, 3)"
+        _checks.query_grid("flows", flows, before, after, layout, key.shape[-2:], o.stride0)
+        return self._refine(query, key, flows, ("flows", "vid0"))

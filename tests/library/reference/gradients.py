@@ -94,8 +94,7 @@ def entries_of_refinement(
 
 
 def with_time(frames: tuple[Tensor, Tensor], nheads: int, heads: int) -> tuple[Tensor, Tensor]:
-    """Frames (B, [HD,] C, H, W) as videos (B, HD, 1, C, H, W) of so many heads."""
+    """Frames (B, [HD,] C, H, W) as videos (B, HD, 1, C, H, W) of so many heads, modulo theirs."""
     videos = [_with_heads(_with_time(frame), nheads) for frame in frames]
-    if videos[0].shape[1] < heads:
-        videos = [v.expand(-1, heads, -1, -1, -1, -1) for v in videos]
+    videos = [v[:, torch.arange(heads) % v.shape[1]] for v in videos]
     return videos[0], videos[1]

@@ -95,13 +95,12 @@ def candidates(o: SearchOptions, vid0: Tensor, vid1: Tensor, flows: Tensor | Non
 def paired_candidates(o: SearchOptions, frame0: Tensor, frame1: Tensor, flow: Tensor) -> Candidates:
     """The table for one pair of frames, (B, C, H, W) or (B, HD, C, H, W), with T = S = 1.
 
-    flow: (B, 2, nH, nW) or (B, HD, 2, nH, nW); frames of one head serve every head of the flow.
+    flow: (B, 2, nH, nW) or (B, HD, 2, nH, nW); what has fewer heads is taken modulo their number.
     """
     query, key = (_with_heads(_with_time(frame), o.nheads) for frame in (frame0, frame1))
     flows = (flow[:, None] if flow.ndim == 4 else flow)[:, :, None, None]
     heads = max(query.shape[1], flows.shape[1])
-    if query.shape[1] < heads:
-        query, key = (v.expand(-1, heads, -1, -1, -1, -1) for v in (query, key))
+    query, key = (v[:, torch.arange(heads) % v.shape[1]] for v in (query, key))
     return candidates(o, query, key, flows)
 
 

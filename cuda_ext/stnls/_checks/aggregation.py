@@ -1,0 +1,50 @@
+"""Checks of aggregations: coverage, strides, sizes, and the kernel of a convolution."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from stnls._errors import StnlsValueError
+
+
+def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
+    """Patches of the query grid cover every pixel of the frame."""
+    start = 0 if use_adj else -(ps // 2)
+    taps = [dilation * (tap + start) for tap in range(ps)]
+    for length in (height, width):
+        reached = {origin + tap for origin in range(0, length, stride0) for tap in taps}
+        if not reached.issuperset(range(length)):
+            raise StnlsValueError(
+                f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
+                f"cover all of {length} pixels: take a larger ps or a smaller stride0"
+            )
+
+
+def one_stride(strideIn: int, strideOut: int) -> None:
+    """Input and output share the grid of queries."""
+    if strideIn != strideOut:
+        raise StnlsValueError(
+            f"strideIn and strideOut must be equal, not {strideIn} and {strideOut}"
+        )
+
+
+def input_size(outH: int, outW: int, video: Tensor) -> None:
+    """The size of the result is that of the video; 0 stands for it."""
+    height, width = video.shape[-2:]
+    if outH not in (0, height) or outW not in (0, width):
+        raise StnlsValueError(
+            f"outH and outW must be 0 or the size of the video, {height} and {width}, "
+            f"not {outH} and {outW}"
+        )
+
+
+def odd(name: str, value: int) -> None:
+    """A kernel has a centre."""
+    if value % 2 == 0:
+        raise StnlsValueError(f"{name} must be odd, so that the kernel has a centre, not {value}")
+
+
+def whole_kernel(k_agg: int, matches: int) -> None:
+    """There are as many matches as one kernel takes."""
+    if matches < k_agg:
+        raise StnlsValueError(f"a kernel takes k_agg={k_agg} matches, but there are {matches}")
