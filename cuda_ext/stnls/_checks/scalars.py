@@ -63,6 +63,14 @@ def positive_number(name: str, value: object, maximum: float = float("inf")) -> 
     return float(number)
 
 
+def not_negative_number(name: str, value: object) -> float:
+    """`value` as a finite float of at least zero."""
+    number = finite_number(name, value)
+    if number < 0:
+        raise StnlsValueError(f"{name} must be at least 0, not {number:g}")
+    return number
+
+
 def fraction(name: str, value: object) -> float:
     """`value` as a float from 0 to 1."""
     number = finite_number(name, value)

@@ -18,7 +18,7 @@ class SoftmaxWeights(nn.Module):
     all entries of a query that has no others: such a row is zero, not NaN, and its gradient too.
 
     Args:
-        scale: :math:`s`, the inverse of the temperature, finite. A distance is a sum over the
+        scale: :math:`s` ≥ 0, the inverse of the temperature, finite. A distance is a sum over the
             ps² taps and the channels of a head; one over the number of these terms is a good start
             (the default is the original's).
         drop_rate: probability (0 to 1) of a weight to be set to 0 in training; those that stay are
@@ -35,7 +35,7 @@ class SoftmaxWeights(nn.Module):
         self, scale: float = 10, drop_rate: float = 0, dist_type: str = "l2", k_agg: int = -1
     ) -> None:
         super().__init__()
-        self.scale = _checks.finite_number("normz_scale", scale)
+        self.scale = _checks.not_negative_number("normz_scale", scale)
         self.drop_rate = _checks.fraction("normz_drop_rate", drop_rate)
         _checks.one_of("dist_type", dist_type, ("l2", "prod"))
         self.dist_type = dist_type
