@@ -16,4 +16,4 @@ class StnlsTypeError(StnlsError, TypeError):
 
 
 class StnlsRuntimeError(StnlsError, RuntimeError):
-    """Kernels that are missing, do not fit, or failed."""
+    """Kernels that are missing, do not fit, or failed; derivatives that are not supported."""

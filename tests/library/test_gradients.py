@@ -17,6 +17,7 @@ from gradients import assert_gradients, derive, expected
 from hypothesis import currently_in_test_context, given, note, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 
 SEARCHES = [draw_search, draw_paired, draw_refine, draw_paired_refine]
 
@@ -242,6 +243,68 @@ def test_second_derivatives_are_refused_in_so_many_words(run: Callable[[Tensor],
     (grad,) = torch.autograd.grad(run(x).square().sum(), x, create_graph=True)
     with pytest.raises(stnls.StnlsRuntimeError, match="second derivatives are not supported"):
         grad.square().sum().backward()
+
+
+FORWARD = {
+    **TWICE,
+    "paired": lambda x: stnls.search.PairedSearch(3, 3, 2, stride0=1)(x[:, 0], x[:, 1], x[:, 2])[0],
+    "flow of a search": lambda x: stnls.search.NonLocalSearch(3, 1, 3, 2)(
+        x.detach(), x.detach(), x, x
+    )[1],
+    "accumulate_flow": lambda x: stnls.nn.accumulate_flow(x, x).fflow,
+    "scatter": lambda x: stnls.agg.NonLocalScatterAdd(3, 1, 1)(x, PLACES[..., 0], PLACES),
+    "weights": lambda x: stnls.agg.WeightedPatchSum(3, 1)(
+        x.detach(), PLACES[..., 0] + x.mean(), PLACES
+    ),
+}
+
+
+# Of torch itself, when it makes the first tensor with a tangent.
+quiet = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+
+
+@quiet
+@pytest.mark.parametrize("run", FORWARD.values(), ids=FORWARD)
+def test_forward_mode_is_refused_instead_of_zero(run: Callable[[Tensor], Tensor]) -> None:
+    x, tangent = noise(1, 3, 2, 6, 7, seed=1), noise(1, 3, 2, 6, 7, seed=2)
+    words = "forward-mode derivatives .* are not supported"
+    with forward_ad.dual_level():
+        run(x)  # what has no tangent is computed
+        with pytest.raises(stnls.StnlsRuntimeError, match=words):
+            run(forward_ad.make_dual(x, tangent))
+    with pytest.raises(stnls.StnlsRuntimeError, match=words):
+        torch.func.jvp(run, (x,), (tangent,))
+    with pytest.raises(stnls.StnlsRuntimeError, match=words):
+        torch.vmap(lambda t: torch.func.jvp(run, (x,), (t,)))(tangent[None])
+
+
+@quiet
+def test_forward_mode_is_refused_in_a_compiled_module() -> None:
+    x = noise(1, 3, 2, 6, 7)
+    search = torch.compile(stnls.search.NonLocalSearch(3, 1, 3, 2), fullgraph=True, backend="eager")
+    with forward_ad.dual_level():
+        search(x, x)
+        with pytest.raises(stnls.StnlsRuntimeError, match="forward-mode"):
+            search(x, forward_ad.make_dual(x, x))
+
+
+@quiet
+def test_forward_mode_over_reverse_mode_is_refused() -> None:
+    x = noise(1, 3, 2, 6, 7).requires_grad_()
+    dists, _ = stnls.search.NonLocalSearch(3, 1, 3, 2)(x, x)
+    with forward_ad.dual_level():
+        weight = forward_ad.make_dual(torch.ones(()), torch.ones(()))
+        with pytest.raises(stnls.StnlsRuntimeError, match="forward-mode"):
+            torch.autograd.grad((weight * dists).sum(), x)
+
+
+@quiet
+def test_places_on_the_integer_grid_may_carry_a_tangent() -> None:
+    video, flow = noise(1, 3, 2, 6, 7), noise(1, 3, 2, 2, 6, 7)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(flow, flow)
+        dists, _ = stnls.search.NonLocalSearch(3, 1, 3, 2, itype="int")(video, video, dual)
+        assert forward_ad.unpack_dual(dists).tangent is None
 
 
 def test_gradients_have_the_shape_of_inputs_that_are_not_contiguous() -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from stnls._checks.scalars import any_int, any_number, shown
-from stnls._errors import StnlsTypeError, StnlsValueError
+from stnls._errors import StnlsRuntimeError, StnlsTypeError, StnlsValueError
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -133,6 +134,17 @@ def writable(name: str, value: Tensor) -> None:
             f"{name} is written in place and must be contiguous, with strides {expected}, "
             f"not {value.stride()}"
         )
+
+
+def no_tangents(*tensors: Tensor | None) -> None:
+    """No tensor carries a tangent of forward-mode differentiation: the operators have no rule for
+    it, and torch would go on with a tangent of zero without a word."""
+    for value in tensors:
+        if value is not None and forward_ad.unpack_dual(value).tangent is not None:
+            raise StnlsRuntimeError(
+                "forward-mode derivatives (torch.func.jvp, torch.autograd.forward_ad) are not "
+                f"supported, but {shown(value)} carries a tangent: use the reverse mode"
+            )
 
 
 def entries(name: str, inds: Tensor, of: str, dists: Tensor, components: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_type_hints
 import torch
 from torch import Tensor
 
-from stnls import _native
+from stnls import _checks, _native
 from stnls._errors import StnlsRuntimeError
 
 DTYPES = {torch.float32: 0, torch.float64: 1}
@@ -40,7 +40,7 @@ def define(
     """Defines `torch.ops.stnls.<name>`; without `backward`, going backward raises an error."""
     _library.define(f"{name}({arguments}) -> {result}")
     for device in ("CPU", "CUDA"):
-        _library.impl(name, kernel, device)
+        _library.impl(name, _without_tangents(kernel), device)
     torch.library.register_fake(f"stnls::{name}", fake, lib=_library)
     # Without a formula PyTorch would only warn, and leave the gradients empty.
     torch.library.register_autograd(
@@ -59,6 +59,16 @@ def _no_gradient(name: str) -> Callable[..., NoReturn]:
         )
 
     return backward
+
+
+def _without_tangents(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, with a check that compiled graphs and gradients run too."""
+
+    def checked(*args: Any) -> Any:
+        _checks.no_tangents(*(x for x in args if isinstance(x, Tensor)))
+        return kernel(*args)
+
+    return checked
 
 
 def run(name: str, problem: ctypes.Structure, device: torch.device, *cpu_more: int) -> None:

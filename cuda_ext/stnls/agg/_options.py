@@ -81,6 +81,7 @@ def take_inputs(o: PatchOptions, vid: Tensor, weights: Tensor, inds: Tensor) -> 
     _checks.shape("inds", inds, (*weights.shape, 3), "(B, HD, T, nH, nW, K, 3)")
     _checks.numbers("inds", inds)
     inds = inds.to(video.dtype) if o.itype == "float" else integer_offsets(inds, video.dtype)
+    _checks.no_tangents(video, weights, inds)
     return PatchInputs(video, weights, inds, dtype)
 
 

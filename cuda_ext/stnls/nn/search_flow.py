@@ -44,6 +44,7 @@ def search_flow(fflow: Tensor, bflow: Tensor, wt: int, stride0: int = 1) -> Tens
     _checks.same("shape", "fflow", tuple(fflow.shape), "bflow", tuple(bflow.shape))
     slots = max(0, min(2 * wt + 1, fflow.shape[1]) - 1)
     fflow, bflow = _precision.widened(fflow), _precision.widened(bflow)
+    _checks.no_tangents(fflow, bflow)
     return cast(Tensor, _ops.compose_slots(fflow, bflow, wt, slots, stride0))
 
 
@@ -69,4 +70,5 @@ def compose_flow(steps: Tensor, *, stride0: int = 1) -> Tensor:
     """
     _checks.positive_int("stride0", stride0)
     steps = _precision.widened(_checks.flow("steps", steps, "(B, N, 2, H, W)"))
+    _checks.no_tangents(steps)
     return cast(Tensor, _ops.compose_chain(steps, stride0))

@@ -135,6 +135,7 @@ class SearchOptions:
             flow = flow.detach()
             flow = (flow.round() if flow.is_floating_point() else flow).to(query.dtype)
         settings = self.settings(with_time=with_time)
+        _checks.no_tangents(query, key, flow)
         dists, inds = _ops.search(query, key, flow, *settings)
         return dists, inds
 
@@ -146,6 +147,7 @@ class SearchOptions:
         settings = self.settings(with_time=with_time, windows=windows)
         if not self.float_grid:
             prior = integer_offsets(prior, query.dtype)
+        _checks.no_tangents(query, key, prior)
         dists, inds, _ = _ops.refine(query, key, prior, windows, *settings)
         return dists, inds
 
