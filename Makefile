@@ -15,7 +15,7 @@ SOURCES := pyproject.toml constraints.txt $(wildcard cuda_ext/CMakeLists.txt cud
 export STNLS_CUDA_ARCHITECTURES ?= native
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench quality gpu-check gpu-sanitize sanitize samples wheel setup clean
+.PHONY: help demo test lint docs bench gpu-bench quality gpu-check gpu-sanitize sanitize samples wheel setup clean
 
 help: ## list these targets
 	@echo "make targets (VENV=$(VENV) is the virtual environment, PYTHON=$(PYTHON) what it is made from):"
@@ -42,8 +42,17 @@ docs: $(READY) ## write the library's documentation as web pages, into build/doc
 	$(PY) -m sphinx -q -W --keep-going -d build/docs-cache docs build/docs
 	@echo "Open build/docs/index.html in a browser."
 
-bench: $(READY) ## time the kernels on this machine
-	$(PY) -m stnls_cli bench
+bench: $(READY) ## time the operators on this machine's processor (benchmarks/results/bench.json)
+	@mkdir -p build
+	$(PY) -m stnls_cli bench --device cpu --json >build/bench.json
+	@mv build/bench.json benchmarks/results/bench.json
+
+gpu-bench: ## after gpu-check: time the operators on the GPU (benchmarks/results/bench-cuda.json)
+	@test -f build/gpu/kernels/libstnls_cuda.so || \
+	    { echo "there are no CUDA kernels in build/gpu: run make gpu-check first" >&2; exit 1; }
+	STNLS_LIBRARY_DIR=build/gpu/kernels PYTHONPATH=cuda_ext:.:build/gpu/site$${PYTHONPATH:+:$$PYTHONPATH} \
+	    $(PYTHON) -m stnls_cli.bench --device cuda --json >build/bench-cuda.json
+	@mv build/bench-cuda.json benchmarks/results/bench-cuda.json
 
 quality: $(READY) ## the README's table on real footage (flows are cached; needs the shared data)
 	$(PY) benchmarks/quality.py

@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from stnls_cli.errors import UserError
+from stnls_cli.bench.options import BenchOptions
+from stnls_cli.options import option_flags
+
+# Typer keeps line breaks within a paragraph, so each is one line.
+HELP = "\n\n".join(
+    (
+        "Time the operators on named problems, beside a reference and other tools.",
+        "Every row has the median and spread of several runs, bytes and operations in a second as "
+        "shares of what this machine was measured to do, and the peak of memory over inputs and "
+        "outputs. The result of each call is compared with a reference in plain PyTorch: a row "
+        "that differs is an error (exit code 1).",
+    )
+)
 
 
-def bench(
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="Processor threads (default: all cores).")
-    ] = None,
-    repeat: Annotated[int, typer.Option(help="Runs of each operator.")] = 7,
-    quick: Annotated[bool, typer.Option("--quick", help="Small frames.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the figures on standard output.")
-    ] = False,
-) -> None:
-    """Time the operators on named problems: median, fastest and slowest run in milliseconds."""
-    import torch
-    from rich.table import Table
-    from stnls import _native
+def bench_command() -> Callable[..., None]:
+    """The function that Typer reads: its parameters come from the table of options."""
 
-    from stnls_cli.bench import measure, problems
-    from stnls_cli.console import console_for, print_data
-    from stnls_cli.cores import usable_cores
-    from stnls_cli.devices import resolve_device
+    def bench(**values: Any) -> None:
+        options = BenchOptions(**values)
+        from stnls_cli.bench.job import run_bench
 
-    if repeat < 1:
-        raise UserError(f"--repeat must be at least 1, not {repeat}")
-    if threads is not None and threads < 1:
-        raise UserError(f"--threads must be at least 1, not {threads}")
-    place = resolve_device(device)
-    torch.set_num_threads(threads or usable_cores())
-    if place.type == "cuda":
-        machine = torch.cuda.get_device_name(place)
-    else:
-        machine = f"CPU, {torch.get_num_threads()} threads, {_native.cpu_isa()}"
-    table = Table(title=f"{machine}; torch {torch.__version__}", title_justify="left")
-    table.add_column("operator")
-    for name in ("median ms", "low", "high", "peak MiB"):
-        table.add_column(name, justify="right")
-    figures = []
-    for problem in problems(place, quick):
-        timing = measure(problem, place, repeat)
-        figures.append(asdict(timing))
-        peak = "" if timing.peak_mib is None else f"{timing.peak_mib:.1f}"
-        table.add_row(
-            timing.problem,
-            *(f"{value:.2f}" for value in (timing.median, timing.low, timing.high)),
-            peak,
+        code = run_bench(options)
+        if code:
+            # Not typer.Exit: what was interrupted here does not go on with the next command.
+            raise SystemExit(code)
+
+    hints = get_type_hints(BenchOptions)
+    parameters = []
+    for entry in fields(BenchOptions):
+        option = typer.Option(
+            *option_flags(entry),
+            help=entry.metadata["help"],
+            rich_help_panel=entry.metadata["panel"],
+            metavar=entry.metadata["metavar"] or None,
+            show_default=entry.default is not None,
         )
-    console_for().print(table)
-    if as_json:
-        document = {"machine": machine, "torch": torch.__version__, "figures": figures}
-        print_data(json.dumps(document, indent=2) + "\n")
+        parameters.append(
+            inspect.Parameter(
+                entry.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=entry.default,
+                annotation=Annotated[hints[entry.name], option],
+            )
+        )
+    bench.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    bench.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    bench.__doc__ = HELP
+    return bench
+
+
+bench = bench_command()

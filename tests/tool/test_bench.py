@@ -1,41 +1,442 @@
-"""`stnls bench` on small frames."""
+"""`stnls bench` on small frames, through the command line."""
 
 from __future__ import annotations
 
+import csv
 import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from outcome import Ended, refused
 
-from stnls_cli.app import main
-from stnls_cli.bench import edges_flow
+from stnls_cli.bench import job, options, presets
+from stnls_cli.flow import write_flow_npz
+
+Cli = Callable[..., Ended]
+QUICK = ("bench", "--quick", "--device", "cpu", "--threads", "1")
+
+NUMBERS = (
+    *("median_ms", "spread_ms", "min_ms", "max_ms", "gb_s", "tflop_s"),
+    *("share_of_copy", "share_of_fma"),
+)
 
 
-def test_figures_are_json_and_the_table_is_for_the_person(
-    capsys: pytest.CaptureFixture[str],
+@pytest.fixture(autouse=True)
+def _threads() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def document(ended: Ended) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ended.out)
+    return found
+
+
+def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Path) -> None:
+    only = ("--preset", "alignment-4k", "--preset", "alignment-1080p", "--flow", "zero")
+    done = cli(*QUICK, *only, "--json", "--csv", "rows.csv")
+    assert done.code == 0, done.err
+    found = document(done)
+    assert found["schema"] == "stnls-bench"
+    assert found["schema_version"] == 1
+    assert found["date"].startswith("20")
+    assert found["machine"]
+    assert found["device"] == "cpu"
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["settings"]["flow"] == "zero"
+    assert not found["interrupted"]
+    assert all(value > 0 for value in found["ceilings"].values())
+    assert found["backends"]["stnls"] is None
+    assert found["backends"]["original"]
+    rows = found["rows"]
+    assert {row["backend"] for row in rows} == {"stnls", "reference", "opencv"}
+    for row in rows:
+        assert row["status"] == "ok", row
+        assert row["checked"] == (row["backend"] == "stnls")
+        assert all(row[name] is not None and row[name] >= 0 for name in NUMBERS), row
+        assert row["min_ms"] <= row["median_ms"] <= row["max_ms"]
+        assert row["flops"] > 0
+        assert row["original"] is None
+    ours = [row for row in rows if row["backend"] == "stnls"]
+    assert [row["preset"] for row in ours] == 3 * ["alignment-1080p"] + ["alignment-4k"]
+    assert all(row["peak_bytes"] >= row["input_bytes"] for row in ours)
+    assert all(row["problem"] in done.err for row in rows)
+    assert "left out: natten (" in done.err or found["backends"]["natten"] is None
+
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["problem"] for line in lines] == [row["problem"] for row in rows]
+    assert float(lines[0]["median_ms"]) == rows[0]["median_ms"]
+    assert lines[0]["grid"] == "int"
+
+
+@pytest.mark.parametrize(
+    ("preset", "arguments"),
+    [
+        ("readme-attention", ["--flow", "wild"]),
+        ("attention-256", ["--dtype", "bf16"]),
+        ("neighbourhood", ["--backend", "sdpa", "--backend", "reference"]),
+    ],
+)
+def test_results_are_those_of_the_reference(cli: Cli, preset: str, arguments: list[str]) -> None:
+    backends = [] if "--backend" in arguments else ["--backend", "stnls"]
+    done = cli(*QUICK, "--repeat", "1", "--preset", preset, "--json", *arguments, *backends)
+    assert done.code == 0, done.err
+    rows = document(done)["rows"]
+    assert rows
+    for row in rows:
+        assert row["status"] == "ok", row
+        assert row["checked"] or row["backend"] == "reference"
+
+
+def test_a_wrong_result_is_an_error_row(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stnls_cli.bench.backends import ours
+
+    right = ours.operator
+
+    def wrong(problem: Any) -> Any:
+        run = right(problem)
+
+        def off_by_a_pixel(*inputs: torch.Tensor) -> Any:
+            dists, inds = run(*inputs)
+            return dists, inds + 1
+
+        return off_by_a_pixel
+
+    monkeypatch.setattr(ours, "operator", wrong)
+    only = ("--preset", "alignment-4k", "--backend", "stnls")
+    done = cli(*QUICK, *only, "--json")
+    assert done.code == 1
+    (row,) = document(done)["rows"]
+    assert row["status"] == "error"
+    assert "not the reference's result: distances at the offsets" in row["message"]
+    assert row["median_ms"] is None
+    assert "error: not the reference's result" in done.err
+
+
+def test_gradients_that_are_wrong_are_found() -> None:
+    from dataclasses import replace
+
+    from stnls_cli.bench.calls import bound, operator
+    from stnls_cli.bench.check import mismatch
+    from stnls_cli.bench.inputs import InputMaker
+
+    problem = next(
+        p
+        for p in presets.problems("readme-attention", cuda=False, quick=True)
+        if p.gradients == "all"
+    )
+    problem = replace(problem, wt=1, frames=3)
+    inputs = InputMaker(torch.device("cpu"), torch.float32, "edges").make(problem)
+    run = operator(problem)
+    results = bound(problem, run, inputs)()
+    assert mismatch(problem, run, inputs, results, quick=True) is None
+
+    def slanted(query: torch.Tensor, key: torch.Tensor, flows: torch.Tensor) -> Any:
+        dists, inds = run(query, key + 1e-9 * key.detach(), 1.05 * flows - 0.05 * flows.detach())
+        return dists, inds
+
+    found = mismatch(problem, slanted, inputs, results, quick=True)
+    assert found is not None
+    assert "gradient of input 3" in found
+
+
+def test_dry_run_lists_rows_and_runs_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", "--quick", "--repeat", "2", "--device", "cpu", "--json"])
-    assert stop.value.code == 0
-    out, err = capsys.readouterr()
-    figures = json.loads(out)["figures"]
-    assert len(figures) == 7
-    assert all(0 < f["low"] <= f["median"] <= f["high"] for f in figures)
-    assert "PairedSearch" in err
+    monkeypatch.setattr(job.Job, "_measure", None)
+    done = cli("bench", "--dry-run", "--device", "cuda", "--preset", "alignment-480p", "--json")
+    assert done.code == 0, done.err
+    found = document(done)
+    rows = found["rows"]
+    assert all(row["status"] == "planned" for row in rows)
+    assert all(row["median_ms"] is None for row in rows)
+    row = next(r for r in rows if r["problem"].startswith("NonLocalSearch T5 C3 480x854 ws9 wt1"))
+    queries = 5 * 480 * 854
+    assert row["flops"] == queries * 3 * 81 * 49 * 3 * 3
+    assert row["input_bytes"] == 4 * (2 * 3 * queries + 2 * 2 * queries)
+    assert row["output_bytes"] == queries * (4 + 12)
+    assert "GFLOP" in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--repeat", "0"], ["--threads", "0"], ["--device", "tpu"]])
-def test_bad_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", "--quick", *arguments])
-    assert stop.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+def test_every_preset_can_be_planned() -> None:
+    from stnls_cli.bench.cost import cost_of
+
+    for name in presets.PRESETS:
+        for cuda in (False, True):
+            found = presets.problems(name, cuda=cuda)
+            assert len({p.name for p in found}) == len(found)
+            if name != "attention-256":
+                assert all(cost_of(p, torch.float32).flops > 0 for p in found)
 
 
-def test_edges_flow_jumps_at_edges() -> None:
-    flow = edges_flow(2, 240, 427, torch.Generator().manual_seed(0))
+def test_flow_of_a_clip(cli: Cli, tmp_path: Path) -> None:
+    height, width = presets.QUICK_ALIGNMENT
+    flow = [np.full((height, width, 2), 1.5, np.float32)] * 3
+    write_flow_npz(tmp_path / "flow.npz", flow, flow, (3, height, width))
+    only = ("--preset", "alignment-480p", "--backend", "stnls", "--repeat", "1", "--json")
+    done = cli(*QUICK, *only, "--flow-file", "flow.npz")
+    assert done.code == 0, done.err
+    found = document(done)
+    assert {row["flow"] for row in found["rows"]} == {"file", "zero"}
+    assert all(row["status"] == "ok" for row in found["rows"])
+    assert "flow.npz" not in done.out
+
+    small = ("--preset", "alignment-4k", "--backend", "stnls", "--json", "--flow-file")
+    write_flow_npz(tmp_path / "other.npz", [f[:8] for f in flow], [f[:8] for f in flow], (3, 8, 24))
+    (row,) = document(cli(*QUICK, *small, "other.npz"))["rows"]
+    assert row["status"] == "skipped"
+    assert f"the frames are {width}x{height}" in row["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--repeat", "0"], "--repeat must be from 1"),
+        (["--threads", "0"], "--threads must be from 1"),
+        (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
+        (["--preset", "alignment"], "--preset: there is no 'alignment'; known are alignment-480p"),
+        (["--backend", "numpy"], "--backend: there is no 'numpy'; known are stnls, reference"),
+        (["--flow", "tvl1"], "--flow: there is no 'tvl1'; known are edges"),
+        (["--dtype", "int8"], "--dtype: there is no 'int8'; known are float32"),
+        (["--flow-file", "none.npz"], "--flow-file: no such file or folder of flows: none.npz"),
+        (["--peer-path", "nowhere"], "--peer-path: there is no folder nowhere"),
+        (["--peer-path", "."], "holds no package called stnls"),
+        (["--csv", "."], "--csv must name a file"),
+        (["--dry-run", "--sweep"], "--dry-run lists the rows of presets"),
+        (["--sweep", "--repeat", "x"], "Invalid value for '--repeat'"),
+    ],
+)
+def test_bad_input(cli: Cli, arguments: list[str], words: str) -> None:
+    refused(cli(*QUICK, *arguments), words)
+
+
+def test_output_that_cannot_be_written(cli: Cli) -> None:
+    only = ("--preset", "alignment-4k", "--backend", "stnls", "--repeat", "1")
+    done = cli(*QUICK, *only, "--csv", "no/folder.csv")
+    assert done.code == 2
+    assert done.lines[-1].startswith("stnls: cannot write no/folder.csv")
+
+
+def test_plot_without_matplotlib(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stnls_cli.bench import plot
+
+    monkeypatch.setattr(plot, "find_spec", lambda name: None)
+    refused(cli(*QUICK, "--plot", "pictures"), "--plot needs matplotlib: pip install")
+
+
+def test_plot_draws_every_sweep(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*QUICK, "--plot", "pictures", "--repeat", "1")
+    assert done.code == 0, done.err
+    assert done.out == ""
+    picture = (tmp_path / "pictures" / "sweep.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    found = json.loads((tmp_path / "pictures" / "sweep.json").read_text())
+    assert found["rows"] == []
+    lines = {(line["axis"], line["grid"]) for line in found["sweeps"]}
+    axes = ("ws", "wt", "frames", "pixels", "channels", "K")
+    assert lines == {(axis, grid) for axis in axes for grid in ("int", "float")}
+    for line in found["sweeps"]:
+        assert len(line["points"]) >= 3
+        assert all(point["median_ms"] > 0 for point in line["points"])
+        assert f"time ~ x^{line['exponent']:.2f}" in done.err
+
+
+def test_exponent_is_the_slope_of_the_logarithms() -> None:
+    from stnls_cli.bench.sweep import exponent
+
+    sizes = [1.0, 2.0, 5.0, 40.0]
+    assert exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)
+
+
+FAKE = """
+import sys
+
+import torch
+import {search}
+import {agg}
+
+print("the original talks on standard output")
+print("and on standard error", file=sys.stderr)
+"""
+FAKE_SEARCH = """
+import os
+
+import torch
+
+
+class NonLocalSearch:
+    def __init__(self, ws, wt, ps=1, k=-1, nheads=1, stride0=1, stride1=1, self_action=None,
+                 itype="float", dist_type="l2"):
+        self.k = k
+
+    def __call__(self, vid0, vid1, flows):
+        print("a note on every call")
+        shape = (1, 1, *vid0.shape[1:2], *vid0.shape[3:], self.k)
+        return vid0.sum() * torch.ones(shape), torch.zeros(*shape, 3)
+
+
+class PairedSearch:
+    def __init__(self, ws, ps, k, nheads=1, stride0=4, stride1=1, itype="float"):
+        self.itype, self.k = itype, k
+
+    def __call__(self, frame0, frame1, flow):
+        if self.itype == "float":
+            raise RuntimeError("CUDA error: an illegal memory access\\nand more")
+        if self.k == 10:
+            os.write(2, b"assertion failed: pt == 1\\n")
+            os.abort()
+        return frame0, flow
+"""
+FAKE_AGG = """
+class NonLocalGatherAdd:
+    def __init__(self, ps, strideIn, strideOut, itype="float"):
+        pass
+
+    def __call__(self, vid, weights, inds):
+        assert vid.ndim == 6
+        return vid * weights.mean()
+"""
+
+
+def fake_original(folder: Path) -> Path:
+    package = folder / "peer" / "stnls"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(FAKE.format(search="stnls.search", agg="stnls.agg"))
+    (package / "search.py").write_text(FAKE_SEARCH)
+    (package / "agg.py").write_text(FAKE_AGG)
+    return package.parent
+
+
+def test_the_original_runs_in_a_process_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    import stnls
+
+    ours = stnls.__file__
+    only = ("--preset", "alignment-480p", "--backend", "original", "--backend", "stnls")
+    done = cli(*QUICK, *only, "--peer-path", fake_original(tmp_path), "--repeat", "2", "--json")
+    assert done.code == 0, done.err
+    assert sys.modules["stnls"].__file__ == ours
+    found = document(done)
+    assert found["backends"] == {"stnls": None, "original": None}
+    rows = {r["problem"]: r for r in found["rows"] if r["backend"] == "original"}
+    assert len(rows) == len(found["rows"]) / 2
+    for name, row in rows.items():
+        if "float" in name and "Paired" in name:
+            assert row["status"] == "error"
+            assert row["message"] == "RuntimeError: CUDA error: an illegal memory access"
+        elif "K10" in name:
+            assert row["message"] == "the process ended with code -6: assertion failed: pt == 1"
+        else:
+            assert row["status"] == "ok", row
+            assert row["runs"] == 2
+    assert "talks" not in done.out + done.err
+
+
+def test_an_original_that_cannot_be_imported_is_left_out(cli: Cli, tmp_path: Path) -> None:
+    peer = fake_original(tmp_path)
+    (peer / "stnls" / "agg.py").write_text("import stnls_cuda")
+    only = ("--preset", "alignment-4k", "--repeat", "1", "--backend", "original", "--json")
+    done = cli(*QUICK, *only, "--peer-path", peer)
+    assert done.code == 0, done.err
+    found = document(done)
+    assert found["rows"] == []
+    assert "No module named 'stnls_cuda'" in found["backends"]["original"]
+    assert "left out: original (cannot be imported: ModuleNotFoundError" in done.err
+
+
+def test_interrupted_run_hands_over_what_there_is(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stnls_cli.bench.backends import plain
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plain.Plain, "run", interrupt)
+    done = cli(*QUICK, "--preset", "alignment-480p", "--json")
+    assert done.code == 130
+    found = document(done)
+    assert found["interrupted"]
+    assert [row["backend"] for row in found["rows"]] == ["stnls"]
+    assert done.lines[-1] == "interrupted: these are the figures so far"
+
+
+def test_without_typer_rich_opencv_and_av(tmp_path: Path) -> None:
+    """`python -m stnls_cli.bench` needs torch and NumPy."""
+    code = (
+        "import sys\n"
+        "for name in ('typer', 'rich', 'cv2', 'av', 'matplotlib'): sys.modules[name] = None\n"
+        "from stnls_cli.bench.__main__ import main\n"
+        "main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, *QUICK[1:], "--preset", "alignment-4k", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["backend"] for row in found["rows"]] == ["stnls", "reference"]
+    assert found["backends"]["opencv"] is not None
+
+    wrong = subprocess.run(
+        [*command[:3], "--preset", "none"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("stnls: --preset: there is no 'none'")
+    assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_ends_it(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start(*QUICK, "--repeat", "3", "--json")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "K1 int" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["interrupted"]
+    assert "Traceback" not in err
+
+
+def test_flows_jump_at_edges_and_have_their_spread() -> None:
+    from stnls_cli.bench.flows import edges_flow, slot_flows, wild_flow
+
+    assert set(options.FLOWS) == {"edges", "smooth", "zero", "wild"}
+    generator = torch.Generator().manual_seed(0)
+    flow = edges_flow(2, 240, 427, generator)
     assert flow.shape == (2, 2, 240, 427)
     assert 2 < float(flow.std()) < 6
     steps = (flow[..., 1:] - flow[..., :-1]).abs()
     assert float(steps.median()) < 1
     assert float(steps.max()) > 3
+    tile = wild_flow(1, 64, 64, generator)[..., :16, :16]
+    assert 25 < float(tile.amax() - tile.amin()) < 45
+    for name in options.FLOWS:
+        flows = slot_flows(name, 3, 4, 16, 24, generator)
+        assert flows.shape == (3, 4, 2, 16, 24)
+        assert (name == "zero") == (float(flows.abs().max()) == 0)
+
+
+def test_times_of_the_original_belong_to_rows_of_the_presets() -> None:
+    from stnls_cli.bench.earlier import figures, original_of
+
+    machine, found = figures()["machine"], {}
+    for name in presets.PRESETS:
+        for problem in presets.problems(name, cuda=True):
+            found[name, problem.name] = original_of(name, problem, machine, "float32")
+            assert original_of(name, problem, "CPU", "float32") is None
+            assert original_of(name, problem, machine, "float16") is None
+    key = "NonLocalSearch T5 C3 480x854 ws9 wt1 ps7 K1 int forward"
+    assert found["alignment-480p", key] == {"ms": 163.6, "peak_mib": 13412}
+    times = [value["ms"] for value in found.values() if value is not None and "ms" in value]
+    known = [row for row in figures()["rows"] if "fails" not in row]
+    assert {row["forward_ms"] for row in known} <= set(times)
+    assert sum(value is not None and "fails" in value for value in found.values()) >= 4

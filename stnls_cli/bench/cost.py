@@ -1,0 +1,66 @@
+"""What a problem costs by its definition: operations, and bytes that must be read and written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from stnls_cli.bench.calls import leaves, operator
+from stnls_cli.bench.problem import Problem
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`flops`: every tap of every candidate counts, whatever work the kernels share. Bytes are
+    those of the call's arguments, and of its results and gradients."""
+
+    flops: int
+    input_bytes: int
+    output_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """What has to be moved at least."""
+        return self.input_bytes + self.output_bytes
+
+
+def cost_of(problem: Problem, dtype: torch.dtype) -> Cost:
+    """Counted by PyTorch on the call itself, with tensors that have sizes but no memory."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    wanted = leaves(problem)
+    with FakeTensorMode():
+        inputs = [
+            torch.empty(shape, dtype=kind).requires_grad_(number in wanted)
+            for number, (shape, kind) in enumerate(_inputs(problem, dtype))
+        ]
+        with FlopCounterMode(display=False) as counter:
+            results = operator(problem)(*inputs)
+            if wanted:
+                results[0].backward(torch.empty_like(results[0]))
+        read = sum(x.nbytes for x in inputs)
+        written = sum(x.nbytes for x in results)
+        if wanted:
+            read += results[0].nbytes  # the gradient that arrives
+            written += sum(inputs[n].nbytes for n in wanted)
+    return Cost(int(counter.get_total_flops()), read, written)
+
+
+def _inputs(p: Problem, dtype: torch.dtype) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shapes and types of the inputs, in the order of the call."""
+    size = p.height, p.width
+    video = (1, p.frames, p.channels, *size)
+    real = torch.float32
+    if p.operator == "NeighbourhoodAttention":
+        return [(video, dtype)] * 3
+    if p.operator == "PairedSearch":
+        frame = (1, p.channels, *size)
+        return [(frame, dtype), (frame, dtype), ((1, 2, *size), real)]
+    if p.operator == "NonLocalSearch":
+        flows = (1, p.frames, p.flow_slots, 2, *size)
+        return [(video, dtype), (video, dtype), (flows, real)]
+    weights = (1, p.heads, p.frames, *size, p.entries)
+    offsets = real if p.grid == "float" else torch.int32
+    return [(video, dtype), (weights, real), ((*weights, 3), offsets)]

@@ -1,0 +1,96 @@
+"""What a person reads while the rows are measured, line by line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from stnls_cli.bench.ceilings import Ceilings
+from stnls_cli.bench.row import Row
+
+Say = Callable[[str], None]
+
+LEGEND = """\
+Median and median absolute deviation of the runs after warm-up, kernels and the operator around
+them{clock}; caches stay as the call before left them. Percent are of the ceilings. GB/s: inputs
+and outputs over the time. TFLOP/s: every tap of every candidate; work that kernels share counts as
+done, so that its share may pass 100 %. Memory: the peak over inputs and outputs."""
+
+
+def say(line: str) -> None:
+    """A line on standard error, as it is."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def legend(cuda: bool) -> str:
+    """How the figures are to be read."""
+    return LEGEND.format(clock=", by CUDA events on an idle GPU" if cuda else "")
+
+
+def ceiling_line(ceilings: Ceilings) -> str:
+    """The two ceilings."""
+    return (
+        f"ceilings, measured here: copy {ceilings.copy_bytes / 1e9:.4g} GB/s (read and written), "
+        f"float32 product {ceilings.fma_flops / 1e12:.4g} TFLOP/s"
+    )
+
+
+def row_line(row: Row) -> str:
+    """One backend's figures, below the name of the problem."""
+    start = f"    {row.backend:<10}"
+    if row.status != "ok":
+        return f"{start}{row.status}: {row.message}"
+    assert row.median_ms is not None
+    assert row.spread_ms is not None
+    words = [f"{start}{_ms(row.median_ms):>9} ms ±{_ms(row.spread_ms):<6}"]
+    for value, unit, share in (
+        (row.gb_s, "GB/s", row.share_of_copy),
+        (row.tflop_s, "TFLOP/s", row.share_of_fma),
+    ):
+        if value is not None and share is not None:
+            words.append(f"{_three(value):>7} {unit} {_percent(share):>6}")
+    if row.peak_share is not None:
+        words.append(f"memory {row.peak_share:.2f}")
+    line = "  ".join(words)
+    if row.original is not None:
+        line += f"  original (H200) {original_words(row)}"
+    return line if not row.message else f"{line}  ({row.message})"
+
+
+def original_words(row: Row) -> str:
+    """What the original took, and how many times longer that is."""
+    assert row.original is not None
+    assert row.median_ms is not None
+    if "fails" in row.original:
+        return "fails"
+    factor = row.original["ms"] / row.median_ms
+    return f"{_ms(row.original['ms'])} ms, {factor:.1f}x"
+
+
+def plan_line(row: Row) -> str:
+    """A row that is not run."""
+    mib = 2**20
+    return (
+        f"  {row.problem}\n"
+        f"    {row.flops / 1e9:>10.4g} GFLOP  inputs {row.input_bytes / mib:>8.4g} MiB"
+        f"  outputs {row.output_bytes / mib:>8.4g} MiB  {row.message}"
+    ).rstrip()
+
+
+def _ms(value: float) -> str:
+    """Four digits, at least thousandths."""
+    if value >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.{3 if value < 10 else 2 if value < 100 else 1}f}"
+
+
+def _three(value: float) -> str:
+    """Three digits, without powers of ten."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.{1 if value >= 10 else 2 if value >= 1 else 4}f}"
+
+
+def _percent(share: float) -> str:
+    return f"{_three(100 * share)} %" if share >= 0.01 else "<1 %"
