@@ -36,7 +36,7 @@ def measure_ceilings(device: torch.device, quick: bool = False) -> Ceilings:
 
 def _best(call: Callable[[], object], device: torch.device, quick: bool) -> float:
     """Seconds of the fastest run."""
-    return min(timed(call, device) for _ in range(3 if quick else 10)) / 1e3
+    return min(timed(call, device)[0] for _ in range(3 if quick else 10)) / 1e3
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from stnls_cli.bench.work import QUICK, SMALLEST, reads_of_query
 
 Tensors = tuple[Tensor, ...]
 
-READS = {"cpu": 4e7, "cuda": 4e9}
+READS = {"cpu": 1e7, "cuda": 4e9}
 """Pixels that the reference may read for a block."""
 
 

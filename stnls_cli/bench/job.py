@@ -34,7 +34,7 @@ from stnls_cli.devices import resolve_device
 from stnls_cli.errors import UserError
 from stnls_cli.storage import storage_errors, write_text
 
-SECONDS = {"cpu": 6.0, "cuda": 2.0}
+SECONDS = {"cpu": 4.0, "cuda": 2.0}
 """After which a call is repeated no more."""
 REPEATS = {"cpu": 7, "cuda": 15}
 HEADROOM = 1.5
@@ -238,8 +238,8 @@ class Job:
         words.say(words.row_line(row))
 
     def _tidy(self) -> None:
-        gc.collect()
         if self.device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
 
     def _sweep(self) -> None:

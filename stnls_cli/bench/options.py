@@ -73,13 +73,13 @@ class BenchOptions:
     csv: str | None = option(None, "Write the rows to this file.", "Output", metavar="FILE")
     sweep: bool = option(
         False,
-        "Time a small search against ws, wt, frames, pixels, channels and K, in place of the "
-        "presets (or after those that are named).",
+        "After the presets, time a small search against ws, wt, frames, pixels, channels and K.",
         "Output",
     )
     plot: str | None = option(
         None,
-        "The same, and draw it: sweep.png and sweep.json in this folder.",
+        "The same without the presets (but for those that are named), drawn: sweep.png and "
+        "sweep.json in this folder.",
         "Output",
         metavar="DIR",
     )
@@ -118,7 +118,7 @@ class BenchOptions:
     def presets(self) -> tuple[str, ...]:
         """Those that are asked for, in the order of the list."""
         if self.preset is None:
-            return () if self.sweeps else PRESETS
+            return PRESETS if self.sweep or self.plot is None else ()
         return tuple(name for name in PRESETS if name in self.preset)
 
 

@@ -99,7 +99,8 @@ def _readme_attention(cuda: bool) -> Iterator[Problem]:
         anchor=True,
     )
     yield from _with_sums(search, (3,))
-    yield replace(search, gradients="all")
+    if cuda:
+        yield replace(search, gradients="all")
     yield from _with_sums(replace(search, grid="int", stride1=1.0), (3,))
 
 
@@ -120,11 +121,10 @@ def _attention_256(cuda: bool) -> Iterator[Problem]:
     )
     whole = replace(search, grid="int", stride1=1.0)
     if not cuda:
-        # Two cores take long for these: a part of the rows.
-        yield search
-        yield from _sums(search, (1, 3))
-        yield whole
-        yield from _sums(whole, (1, 3))
+        # Some cores take long for these: fewer frames, and a part of the rows.
+        for one in (search, whole):
+            yield one
+            yield replace(one, operator="WeightedPatchSum", search_ps=1)
         return
     yield from _with_sums(search, (1, 3))
     yield replace(search, ps=3)

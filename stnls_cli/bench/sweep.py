@@ -108,7 +108,7 @@ def run_sweeps(
             for problem in problems_of(axis, base, cuda=cuda, quick=session.quick):
                 inputs = maker.make(problem)
                 call = bound(problem, operator(problem), inputs)
-                timing = measure(call, session.device, session.plan)
+                timing, _ = measure(call, session.device, session.plan)
                 points.append(
                     {
                         "problem": problem.name,

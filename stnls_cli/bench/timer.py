@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
 FEWEST = 3
 """Runs of a call that takes long."""
 
@@ -42,34 +44,36 @@ class Timing:
         return statistics.median(abs(t - self.median) for t in self.times)
 
 
-def measure(call: Callable[[], object], device: torch.device, plan: Plan) -> Timing:
-    """Runs once or more to warm up, then as planned; the first of the timed runs is watched."""
+def measure(call: Callable[[], T], device: torch.device, plan: Plan) -> tuple[Timing, T]:
+    """Runs once or more to warm up, then as planned. Memory is watched in the first of these runs,
+    whose result is handed over as well."""
     _warm_up(call, device)
     peak = Peak(device)
-    times = [timed(call, device)]
+    first, result = timed(call, device)
     above = peak.above_start()
+    times = [first]
     began = time.perf_counter()
     while len(times) < plan.repeat:
-        times.append(timed(call, device))
+        times.append(timed(call, device)[0])
         if time.perf_counter() - began > plan.seconds and len(times) >= FEWEST:
             break
-    return Timing(times, above)
+    return Timing(times, above), result
 
 
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Milliseconds of one call: by CUDA events on an idle GPU, from the launch to the last kernel;
-    by the clock on a processor. Caches stay as the call before left them."""
+def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    """Milliseconds and result of one call: by CUDA events on an idle GPU, from the launch to the
+    last kernel; by the clock on a processor. Caches stay as the call before left them."""
     if device.type != "cuda":
         began = time.perf_counter()
-        call()
-        return 1e3 * (time.perf_counter() - began)
+        result = call()
+        return 1e3 * (time.perf_counter() - began), result
     torch.cuda.synchronize(device)
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    call()
+    result = call()
     end.record()
     torch.cuda.synchronize(device)
-    return float(start.elapsed_time(end))
+    return float(start.elapsed_time(end)), result
 
 
 def _warm_up(call: Callable[[], object], device: torch.device) -> None:

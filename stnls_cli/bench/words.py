@@ -11,10 +11,11 @@ from stnls_cli.bench.row import Row
 Say = Callable[[str], None]
 
 LEGEND = """\
-Median and median absolute deviation of the runs after warm-up, kernels and the operator around
-them{clock}; caches stay as the call before left them. Percent are of the ceilings. GB/s: inputs
-and outputs over the time. TFLOP/s: every tap of every candidate; work that kernels share counts as
-done, so that its share may pass 100 %. Memory: the peak over inputs and outputs."""
+Median and median absolute deviation of the runs after warm-up; kernels and the operator around
+them; caches stay as the call before left them.{clock}
+Percent are of the ceilings. GB/s: inputs and outputs over the time. TFLOP/s: every tap of every
+candidate; work that kernels share counts as done, so that its share may pass 100 %.
+Memory: the peak over inputs and outputs."""
 
 
 def say(line: str) -> None:
@@ -25,7 +26,7 @@ def say(line: str) -> None:
 
 def legend(cuda: bool) -> str:
     """How the figures are to be read."""
-    return LEGEND.format(clock=", by CUDA events on an idle GPU" if cuda else "")
+    return LEGEND.format(clock=" CUDA events, the GPU idle before." if cuda else "")
 
 
 def ceiling_line(ceilings: Ceilings) -> str:
@@ -43,7 +44,7 @@ def row_line(row: Row) -> str:
         return f"{start}{row.status}: {row.message}"
     assert row.median_ms is not None
     assert row.spread_ms is not None
-    words = [f"{start}{_ms(row.median_ms):>9} ms ±{_ms(row.spread_ms):<6}"]
+    words = [f"{start}{_time(row.median_ms):>9} ± {_time(row.spread_ms):<9}"]
     for value, unit, share in (
         (row.gb_s, "GB/s", row.share_of_copy),
         (row.tflop_s, "TFLOP/s", row.share_of_fma),
@@ -65,7 +66,7 @@ def original_words(row: Row) -> str:
     if "fails" in row.original:
         return "fails"
     factor = row.original["ms"] / row.median_ms
-    return f"{_ms(row.original['ms'])} ms, {factor:.1f}x"
+    return f"{_time(row.original['ms'])}, {factor:.1f}x"
 
 
 def plan_line(row: Row) -> str:
@@ -78,18 +79,22 @@ def plan_line(row: Row) -> str:
     ).rstrip()
 
 
-def _ms(value: float) -> str:
-    """Four digits, at least thousandths."""
-    if value >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.{3 if value < 10 else 2 if value < 100 else 1}f}"
+def _time(ms: float) -> str:
+    """Four digits, milliseconds down to thousandths."""
+    if ms >= 1e4:
+        return f"{ms / 1e3:.{0 if ms >= 1e6 else 1}f} s "
+    if ms >= 1000:
+        return f"{ms:.0f} ms"
+    return f"{ms:.{3 if ms < 10 else 2 if ms < 100 else 1}f} ms"
 
 
 def _three(value: float) -> str:
     """Three digits, without powers of ten."""
     if value >= 100:
         return f"{value:.0f}"
-    return f"{value:.{1 if value >= 10 else 2 if value >= 1 else 4}f}"
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
 def _percent(share: float) -> str:

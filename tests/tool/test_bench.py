@@ -41,7 +41,7 @@ def document(ended: Ended) -> dict[str, Any]:
 
 
 def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Path) -> None:
-    only = ("--preset", "alignment-4k", "--preset", "alignment-1080p", "--flow", "zero")
+    only = ("--preset", "alignment-4k", "--preset", "neighbourhood", "--flow", "zero")
     done = cli(*QUICK, *only, "--json", "--csv", "rows.csv")
     assert done.code == 0, done.err
     found = document(done)
@@ -57,16 +57,16 @@ def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Pa
     assert found["backends"]["stnls"] is None
     assert found["backends"]["original"]
     rows = found["rows"]
-    assert {row["backend"] for row in rows} == {"stnls", "reference", "opencv"}
+    assert {row["backend"] for row in rows} == {"stnls", "reference", "sdpa", "opencv"}
     for row in rows:
         assert row["status"] == "ok", row
-        assert row["checked"] == (row["backend"] == "stnls")
+        assert row["checked"] == (row["backend"] in ("stnls", "sdpa"))
         assert all(row[name] is not None and row[name] >= 0 for name in NUMBERS), row
         assert row["min_ms"] <= row["median_ms"] <= row["max_ms"]
         assert row["flops"] > 0
         assert row["original"] is None
     ours = [row for row in rows if row["backend"] == "stnls"]
-    assert [row["preset"] for row in ours] == 3 * ["alignment-1080p"] + ["alignment-4k"]
+    assert [row["preset"] for row in ours] == ["alignment-4k", "neighbourhood"]
     assert all(row["peak_bytes"] >= row["input_bytes"] for row in ours)
     assert all(row["problem"] in done.err for row in rows)
     assert "left out: natten (" in done.err or found["backends"]["natten"] is None
@@ -83,18 +83,17 @@ def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Pa
     [
         ("readme-attention", ["--flow", "wild"]),
         ("attention-256", ["--dtype", "bf16"]),
-        ("neighbourhood", ["--backend", "sdpa", "--backend", "reference"]),
     ],
 )
 def test_results_are_those_of_the_reference(cli: Cli, preset: str, arguments: list[str]) -> None:
-    backends = [] if "--backend" in arguments else ["--backend", "stnls"]
-    done = cli(*QUICK, "--repeat", "1", "--preset", preset, "--json", *arguments, *backends)
+    only = ("--preset", preset, "--backend", "stnls", "--repeat", "1", "--json")
+    done = cli(*QUICK, *only, *arguments)
     assert done.code == 0, done.err
     rows = document(done)["rows"]
     assert rows
     for row in rows:
         assert row["status"] == "ok", row
-        assert row["checked"] or row["backend"] == "reference"
+        assert row["checked"]
 
 
 def test_a_wrong_result_is_an_error_row(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +130,7 @@ def test_gradients_that_are_wrong_are_found() -> None:
 
     problem = next(
         p
-        for p in presets.problems("readme-attention", cuda=False, quick=True)
+        for p in presets.problems("readme-attention", cuda=True, quick=True)
         if p.gradients == "all"
     )
     problem = replace(problem, wt=1, frames=3)
@@ -183,11 +182,11 @@ def test_flow_of_a_clip(cli: Cli, tmp_path: Path) -> None:
     height, width = presets.QUICK_ALIGNMENT
     flow = [np.full((height, width, 2), 1.5, np.float32)] * 3
     write_flow_npz(tmp_path / "flow.npz", flow, flow, (3, height, width))
-    only = ("--preset", "alignment-480p", "--backend", "stnls", "--repeat", "1", "--json")
+    only = ("--preset", "alignment-1080p", "--backend", "stnls", "--repeat", "1", "--json")
     done = cli(*QUICK, *only, "--flow-file", "flow.npz")
     assert done.code == 0, done.err
     found = document(done)
-    assert {row["flow"] for row in found["rows"]} == {"file", "zero"}
+    assert {row["flow"] for row in found["rows"]} == {"file"}
     assert all(row["status"] == "ok" for row in found["rows"])
     assert "flow.npz" not in done.out
 
@@ -321,14 +320,14 @@ def test_the_original_runs_in_a_process_of_its_own(cli: Cli, tmp_path: Path) -> 
     import stnls
 
     ours = stnls.__file__
-    only = ("--preset", "alignment-480p", "--backend", "original", "--backend", "stnls")
+    only = ("--preset", "alignment-480p", "--backend", "original")
     done = cli(*QUICK, *only, "--peer-path", fake_original(tmp_path), "--repeat", "2", "--json")
     assert done.code == 0, done.err
     assert sys.modules["stnls"].__file__ == ours
     found = document(done)
-    assert found["backends"] == {"stnls": None, "original": None}
-    rows = {r["problem"]: r for r in found["rows"] if r["backend"] == "original"}
-    assert len(rows) == len(found["rows"]) / 2
+    assert found["backends"] == {"original": None}
+    rows = {row["problem"]: row for row in found["rows"]}
+    assert len(rows) == len(presets.problems("alignment-480p", cuda=False, quick=True))
     for name, row in rows.items():
         if "float" in name and "Paired" in name:
             assert row["status"] == "error"
@@ -378,11 +377,12 @@ def test_without_typer_rich_opencv_and_av(tmp_path: Path) -> None:
         "from stnls_cli.bench.__main__ import main\n"
         "main(sys.argv[1:])"
     )
-    command = [sys.executable, "-c", code, *QUICK[1:], "--preset", "alignment-4k", "--json"]
+    only = ("--preset", "alignment-4k", "--backend", "stnls", "--backend", "opencv")
+    command = [sys.executable, "-c", code, *QUICK[1:], *only, "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [row["backend"] for row in found["rows"]] == ["stnls", "reference"]
+    assert [row["backend"] for row in found["rows"]] == ["stnls"]
     assert found["backends"]["opencv"] is not None
 
     wrong = subprocess.run(

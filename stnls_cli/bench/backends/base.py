@@ -70,5 +70,5 @@ class Backend(ABC):
 
 def time_call(call: Callable[[], Tensors], session: Session, note: str = "") -> Outcome:
     """Times a call of this process, whose results can be compared."""
-    timing = measure(call, session.device, session.plan)
-    return Outcome(timing, results=call(), note=note)
+    timing, results = measure(call, session.device, session.plan)
+    return Outcome(timing, results=results, note=note)
