@@ -1,6 +1,7 @@
 #include "../common/cuda_launch.h"
 #include "direct.h"
 #include "tiles_launch.h"
+#include "windows_launch.h"
 
 namespace stnls {
 namespace {
@@ -32,14 +33,17 @@ void launch(const SearchProblem& p, cudaStream_t stream) {
 
 // 32-bit words of scratch memory that a search wants; 0: none, scratch stays null.
 STNLS_API int64_t stnls_cuda_search_scratch(const stnls::SearchProblem* p) {
-  return stnls::tiles_scratch(*p);
+  const int64_t words = stnls::tiles_scratch(*p);
+  return words > 0 ? words : stnls::windows_scratch(*p);
 }
 
 STNLS_API int stnls_cuda_search(const stnls::SearchProblem* p, int device, void* stream,
                                 char* message, int64_t message_size) {
   return stnls::launch_on(device, message, message_size, [&] {
     const cudaStream_t s = static_cast<cudaStream_t>(stream);
-    if (p->scratch != nullptr) return stnls::search_tiles_cuda(*p, s);
+    if (p->scratch != nullptr && stnls::tiles_scratch(*p) > 0)
+      return stnls::search_tiles_cuda(*p, s);
+    if (p->scratch != nullptr) return stnls::search_windows_cuda(*p, s);
     p->dtype == stnls::kFloat64 ? stnls::launch<double>(*p, s) : stnls::launch<float>(*p, s);
     return cudaSuccess;
   });

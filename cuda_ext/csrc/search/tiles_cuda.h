@@ -1,7 +1,7 @@
 // The search on the integer grid for small patches of few channels (alignment): a warp walks the
-// union of the windows of a tile of queries. For one displacement the distances of all patches of
-// the tile are box sums of one difference image, so that a pixel of it is computed once instead of
-// ps^2 times.
+// union of the windows of a tile of queries, row by row. For one displacement the distances of all
+// patches of the tile are box sums of one difference image, so that a pixel of it is computed once
+// instead of ps^2 times.
 //
 // A lane holds a row of the tile's pixels (queries and the border of their patches) in registers.
 // Sums along the row stay in registers, sums over rows go over shuffles. The key's pixels are
@@ -11,17 +11,31 @@
 
 #include <cuda_pipeline.h>
 
+#include "../common/cuda_launch.h"
+#include "box_sums_cuda.h"
 #include "direct.h"
+#include "match_key_cuda.h"
 
 namespace stnls {
 
-constexpr int kTileColumns = 8;   // queries along a row
-constexpr int kTileStage = 4096;  // floats of shared memory for each warp
-constexpr int kTileShared = kTileStage + 32 * kTileColumns;  // with the windows
-constexpr int kTileWarps = 4;                                // warps of a block
-constexpr int kTileSteps = 2;    // displacements along a row that share one shift of registers
-constexpr int kTileUnion = 570;  // displacements from which on single queries are cheaper
+constexpr int kTileWarps = 2;  // warps of a block
+constexpr int kTileSteps = 2;  // displacements along a row that share one shift of registers
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
+constexpr int kTileUnion = 2000;       // displacements from which on single queries are cheaper
+constexpr int kTileMostK = 12;         // longer lists do not fit shared memory
+constexpr int kTileSpare = 4;          // entries of a list beyond K, see TileLists
+
+// Queries along a row: fewer where lists of matches take up shared memory.
+STNLS_HD constexpr int tile_columns(int64_t k) { return k > 1 ? 4 : 8; }
+
+// Floats of shared memory in which a warp stages the key.
+STNLS_HD constexpr int tile_stage(int64_t k) { return k > 1 ? 3072 : 4352; }
+
+// Bytes of shared memory for each warp: the stage, the windows, the lists.
+STNLS_HD constexpr int tile_shared(int64_t k) {
+  const int lists = k > 1 ? static_cast<int>(k + kTileSpare) * tile_columns(k) * 33 * 8 : 0;
+  return 4 * (tile_stage(k) + 32 * tile_columns(k)) + lists;
+}
 
 // Rows of queries in a tile.
 STNLS_HD constexpr int tile_rows(int ps) { return 33 - ps; }
@@ -29,70 +43,147 @@ STNLS_HD constexpr int tile_rows(int ps) { return 33 - ps; }
 STNLS_HD int64_t tile_count(const SearchProblem& p) {
   const int64_t rows =
       (p.height + tile_rows(static_cast<int>(p.ps)) - 1) / tile_rows(static_cast<int>(p.ps));
-  return p.batch * p.heads * p.frames * rows * ((p.width + kTileColumns - 1) / kTileColumns);
+  const int columns = tile_columns(p.k);
+  return p.batch * p.heads * p.frames * rows * ((p.width + columns - 1) / columns);
 }
 
 // Whether a tile can serve the problem at all.
 inline bool tiles_apply_cuda(const SearchProblem& p) {
   return p.prior == nullptr && p.dtype == kFloat32 && !p.float_grid && p.reflect_bounds &&
          p.dilation == 1 && p.stride0 == 1 && p.stride_query == 1 && p.keep == kBestOfAll &&
-         p.k == 1 && p.self_action == kNone && p.query_height == p.height &&
-         p.query_width == p.width && static_cast<int64_t>(p.stride1) == 1 &&
+         p.k >= 1 && p.k <= kTileMostK && p.self_action == kNone && p.query_height == p.height &&
+         p.query_width == p.width && static_cast<int64_t>(p.stride1) == 1 && !p.product &&
          (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) &&
          (p.channels == 1 || p.channels == 3) && 2 * p.wt + 1 <= 100 &&
          tile_count(p) < (int64_t(1) << 31);
 }
 
-// Sum over kPs lanes, this one and those after it; right for the first 33 - kPs lanes.
-template <int kPs>
-__device__ __forceinline__ float sum_rows(float v) {
-  constexpr unsigned all = 0xffffffffu;
-  const float second = __shfl_down_sync(all, v, 1);
-  const float two = v + second;
-  if constexpr (kPs == 3) return two + __shfl_down_sync(all, v, 2);
-  const float next = __shfl_down_sync(all, two, 2);
-  const float four = two + next;
-  if constexpr (kPs == 5) return four + __shfl_down_sync(all, v, 4);
-  if constexpr (kPs == 7) return four + __shfl_down_sync(all, second + next, 3);
-  return four + __shfl_down_sync(all, four, 4) + __shfl_down_sync(all, v, 8);
-}
+// The best match of every query of a lane, in registers.
+template <int kColumns>
+struct TileBest {
+  float worst[kColumns];
+  int code[kColumns];
 
-// Sums over kPs neighbours along the row, from sums that start and end at the borders of blocks.
-template <int kPs>
-__device__ __forceinline__ void sum_columns(const float (&v)[kTileColumns + kPs - 1],
-                                            float (&sums)[kTileColumns]) {
-  constexpr int kWidth = kTileColumns + kPs - 1;
-  float before[kWidth], after[kWidth];
+  __device__ TileBest(uint64_t*, int64_t, int) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) before[i] = i % kPs == 0 ? v[i] : before[i - 1] + v[i];
-#pragma unroll
-  for (int i = kWidth - 1; i >= 0; --i)
-    after[i] = i % kPs == kPs - 1 || i == kWidth - 1 ? v[i] : v[i] + after[i + 1];
-#pragma unroll
-  for (int i = 0; i < kTileColumns; ++i)
-    sums[i] = i % kPs == 0 ? before[i + kPs - 1] : after[i] + before[i + kPs - 1];
-}
+    for (int x = 0; x < kColumns; ++x) {
+      worst[x] = infinity<float>();
+      code[x] = -1;
+    }
+  }
+  __device__ __forceinline__ bool wants(int x, float found) const { return found < worst[x]; }
+  __device__ __forceinline__ void offer(int x, float found, int id) {
+    worst[x] = found;
+    code[x] = id;
+  }
+  __device__ __forceinline__ void make_room() {}
+};
 
-__device__ __forceinline__ int warp_min(int v) {
-#pragma unroll
-  for (int lane = 16; lane > 0; lane /= 2) v = min(v, __shfl_xor_sync(0xffffffffu, v, lane));
-  return v;
-}
+// The K best matches of every query of a lane, in shared memory. What is better than the K-th best
+// known so far is appended; when the spare places run short, all lanes look for the K best among
+// them at once.
+template <int kColumns>
+struct TileLists {
+  static constexpr uint64_t kNone = ~uint64_t(0);
+  float worst[kColumns];
+  uint64_t* end[kColumns];
+  uint64_t* const lists;
+  const int k;
 
-template <int kPs, int kChannels, bool kProduct>
+  __device__ TileLists(uint64_t* lists, int64_t k, int lane)
+      : lists(lists + lane), k(static_cast<int>(k)) {
+#pragma unroll
+    for (int x = 0; x < kColumns; ++x) {
+      worst[x] = infinity<float>();
+      end[x] = &at(0, x);
+    }
+  }
+  __device__ uint64_t& at(int e, int x) const { return lists[(e * kColumns + x) * 33]; }
+
+  __device__ __forceinline__ bool wants(int x, float found) const { return found <= worst[x]; }
+  __device__ __forceinline__ void offer(int x, float found, int id) {
+    *end[x] = ordered_key(found, id);
+    end[x] += kColumns * 33;
+  }
+
+  // To be called after kTileSteps offers at most.
+  __device__ __forceinline__ void make_room() {
+#pragma unroll
+    for (int x = 0; x < kColumns; ++x) {
+      if (__any_sync(0xffffffffu, end[x] > &at(k + kTileSpare - kTileSteps, x))) shorten(x);
+    }
+  }
+
+  // Moves the best k of a list to its beginning.
+  __device__ void shorten(int x) {
+    uint64_t* const stop = end[x];
+    if (stop <= &at(k, x)) return;
+    int place;
+    uint64_t last = greatest(x, &place);
+    for (uint64_t* from = &at(k, x); from < stop; from += kColumns * 33) {
+      const uint64_t key = *from;
+      if (key >= last) continue;
+      at(place, x) = key;
+      last = greatest(x, &place);
+    }
+    end[x] = &at(k, x);
+    worst[x] = distance_of_key(last);
+  }
+
+  __device__ uint64_t greatest(int x, int* place) const {
+    uint64_t found = 0;
+#pragma unroll 5
+    for (int e = 0; e < k; ++e) {
+      const uint64_t key = at(e, x);
+      if (key >= found) {
+        found = key;
+        *place = e;
+      }
+    }
+    return found;
+  }
+
+  // Sorts the lists; the bits of those that are not full.
+  __device__ int finish() {
+    int short_lists = 0;
+#pragma unroll
+    for (int x = 0; x < kColumns; ++x) {
+      shorten(x);
+      if (end[x] != &at(k, x)) {
+        short_lists |= 1 << x;
+        continue;
+      }
+      for (int e = 1; e < k; ++e) {
+        const uint64_t key = at(e, x);
+        int to = e;
+        for (; to > 0 && at(to - 1, x) > key; --to) at(to, x) = at(to - 1, x);
+        at(to, x) = key;
+      }
+    }
+    return short_lists;
+  }
+};
+
+template <int kPs, int kChannels, bool kLists>
 class Tile {
  public:
+  static constexpr int kTileColumns = kLists ? 4 : 8;
+  using Matches =
+      typename std::conditional<kLists, TileLists<kTileColumns>, TileBest<kTileColumns>>::type;
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
   static constexpr int kNever = 1 << 20;  // a window that no displacement reaches
   static constexpr int kNoRow = 32000;    // the same as a short
 
-  __device__ Tile(const SearchProblem& problem, int64_t tile, float* stage)
+  __device__ Tile(const SearchProblem& problem, int64_t tile, uint64_t* shared)
       : p(problem),
-        stage(stage),
-        windows(reinterpret_cast<short2*>(stage + kTileStage)),
+        lists(shared),
+        stage(reinterpret_cast<float*>(shared) +
+              (tile_shared(p.k) / 4 - tile_stage(p.k) - 32 * kTileColumns)),
+        windows(reinterpret_cast<short2*>(stage + tile_stage(p.k))),
         lane(threadIdx.x % 32),
-        search(problem) {
+        search(problem),
+        matches(shared, problem.k, static_cast<int>(threadIdx.x % 32)) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
     left = static_cast<int>(tile % columns) * kTileColumns;
@@ -108,30 +199,28 @@ class Tile {
   // False, with nothing written, where the windows of a slot lie too far apart.
   __device__ bool run() {
     read_query();
-#pragma unroll
-    for (int x = 0; x < kTileColumns; ++x) {
-      best[x] = infinity<float>();
-      code[x] = -1;
-    }
     for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
       if (!place(slot)) return false;
       if (high > 0) walk(slot);
     }
-    write();
+    if constexpr (kLists)
+      write_lists();
+    else
+      write();
     return true;
   }
 
  private:
   const SearchProblem& p;
-  float* stage;
-  short2* windows;  // of every column and lane: offsets (row, column) of the first position
+  uint64_t* const lists;
+  float* const stage;
+  short2* const windows;  // of every column and lane: offsets (row, column) of the first position
   const int lane;
-  const DirectSearch<float, false, kProduct> search;
+  const DirectSearch<float, false, false> search;
   int left, top;
   int64_t t, head, b;
   float query[kChannels][kWidth];
-  float best[kTileColumns];
-  int code[kTileColumns];        // slot and offset of the best match
+  Matches matches;               // with codes of slot and offset
   int low_h, low_w, high, wide;  // the union of the windows
 
   __device__ bool has_query(int x) const {
@@ -168,7 +257,7 @@ class Tile {
       wide = most_w + ws - low_w;
       fits = fits && low_h > -kTileMostOffset && most_h + ws < kTileMostOffset &&
              low_w > -kTileMostOffset && most_w + ws < kTileMostOffset &&
-             32 * pitch() * kChannels <= kTileStage && high * wide <= kTileUnion;
+             (kLists || wide <= widest()) && high * wide <= kTileUnion;
     }
     return __all_sync(0xffffffffu, fits);
   }
@@ -202,8 +291,15 @@ class Tile {
     return static_cast<int>(first) - place;
   }
 
-  // Floats between rows of the stage: odd, so that lanes meet different banks.
-  __device__ int pitch() const { return (kWidth - 1 + wide + kTileSteps - 1) | 1; }
+  // Floats between rows of the stage, for so many displacements: odd, so that lanes meet different
+  // banks.
+  __device__ static int pitch(int displacements) {
+    return (kWidth - 1 + displacements + kTileSteps - 1) | 1;
+  }
+  // Displacements along a row that the stage has room for.
+  __device__ int widest() const {
+    return (tile_stage(p.k) / (32 * kChannels) - 1 | 1) - kWidth - kTileSteps + 2;
+  }
 
   __device__ int64_t query_pixel(int64_t y, int64_t x) const {
     return reflect(y, p.height) * p.query_stride[4] + reflect(x, p.width);
@@ -222,15 +318,15 @@ class Tile {
   }
 
   // Stages the key's pixels for `rows` displacements from row offset `from` on.
-  __device__ void read_key(int64_t frame, int from, int rows) {
+  __device__ void read_key(int64_t frame, int from, int rows, int piece, int width) {
     const float* plane = static_cast<const float*>(p.key) + b * p.key_stride[0] +
                          head * p.key_stride[1] + frame * p.key_stride[2];
-    const int width = pitch(), lines = rows + 31;
+    const int lines = rows + 31;
     const int height = static_cast<int>(p.height);
     __syncwarp();
     for (int column = lane; column < width; column += 32) {
       const int64_t x =
-          reflect(static_cast<int64_t>(left + column + low_w) + p.patch_offset, p.width);
+          reflect(static_cast<int64_t>(left + column + low_w + piece) + p.patch_offset, p.width);
       float* to = stage + column;
       for (int line = 0; line < lines; ++line, to += width) {
         int y = top + line + from + static_cast<int>(p.patch_offset);
@@ -246,43 +342,55 @@ class Tile {
     __syncwarp();
   }
 
+  // All displacements of one slot. A union that is too wide for the stage is cut into pieces; only
+  // lists allow that: they order equal distances by their codes, not by when they came.
   __device__ void walk(int slot) {
-    const int room = kTileStage / (pitch() * kChannels) - 31;
-    for (int from = 0; from < high; from += room) {
-      const int rows = min(room, high - from);
-      read_key(slot_frame(t, slot, p.wt, p.frames), low_h + from, rows);
-      for (int row = 0; row < rows; ++row) walk_row(slot, low_h + from + row, row, rows + 31);
+    const int64_t frame = slot_frame(t, slot, p.wt, p.frames);
+    const int most = widest();
+    for (int piece = 0; piece < wide; piece += most) {
+      const int until = min(wide, piece + most), width = pitch(until - piece);
+      const int room = tile_stage(p.k) / (width * kChannels) - 31;
+      for (int from = 0; from < high; from += room) {
+        const int rows = min(room, high - from);
+        read_key(frame, low_h + from, rows, piece, width);
+        for (int row = 0; row < rows; ++row)
+          walk_row(slot, low_h + from + row, stage + (row + lane) * width, (rows + 31) * width,
+                   piece, until);
+      }
     }
   }
 
-  // All displacements with row offset dh.
-  __device__ void walk_row(int slot, int dh, int row, int lines) {
-    const int width = pitch();
+  // The displacements `piece` .. `until` - 1 of the union with row offset dh. `key`: pixels of the
+  // lane's row, `plane`: floats between channels.
+  __device__ void walk_row(int slot, int dh, const float* key, int plane, int piece, int until) {
     const unsigned ws = static_cast<unsigned>(p.ws);
-    int first[kTileColumns];  // window's first column offset relative to the walk, where dh is in
-                              // it
-    bool any = false;
+    // The window's first column offset relative to the union, where dh is in it; and the part of
+    // the row that these windows need.
+    int first[kTileColumns];
+    int begin = kNever, end = kNever;  // the latter negated
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
       const short2 window = windows[x * 32 + lane];
       const bool in = static_cast<unsigned>(dh - window.x) < ws;
       first[x] = in ? window.y - low_w : kNever;
-      any = any || in;
+      begin = min(begin, first[x]);
+      end = min(end, in ? -first[x] : kNever);
     }
-    if (!__any_sync(0xffffffffu, any)) return;
-    const float* key = stage + (row + lane) * width;
+    begin = max(warp_min(begin), piece);
+    end = min(-warp_min(end) + static_cast<int>(ws), until);
+    if (begin >= end) return;
+    key += begin - piece;
     float k[kChannels][kWidth + kTileSteps - 1];
 #pragma unroll
     for (int c = 0; c < kChannels; ++c)
 #pragma unroll
-      for (int x = 0; x < kWidth - 1; ++x) k[c][x] = key[c * lines * width + x];
+      for (int x = 0; x < kWidth - 1; ++x) k[c][x] = key[c * plane + x];
     const int base = ((slot << 12 | (dh + 2048)) << 12) | (low_w + 2048);
-    for (int step = 0; step < wide; step += kTileSteps) {
+    for (int step = begin; step < end; step += kTileSteps, key += kTileSteps) {
 #pragma unroll
       for (int c = 0; c < kChannels; ++c)
 #pragma unroll
-        for (int s = 0; s < kTileSteps; ++s)
-          k[c][kWidth - 1 + s] = key[c * lines * width + step + kWidth - 1 + s];
+        for (int s = 0; s < kTileSteps; ++s) k[c][kWidth - 1 + s] = key[c * plane + kWidth - 1 + s];
 #pragma unroll
       for (int s = 0; s < kTileSteps; ++s) {
         float terms[kWidth], sums[kTileColumns];
@@ -291,26 +399,21 @@ class Tile {
           float sum = 0;
 #pragma unroll
           for (int c = 0; c < kChannels; ++c) {
-            if constexpr (kProduct) {
-              sum = c == 0 ? query[c][x] * k[c][x + s] : fmaf(query[c][x], k[c][x + s], sum);
-            } else {
-              const float d = query[c][x] - k[c][x + s];
-              sum = c == 0 ? d * d : fmaf(d, d, sum);
-            }
+            const float d = query[c][x] - k[c][x + s];
+            sum = c == 0 ? d * d : fmaf(d, d, sum);
           }
           terms[x] = sum;
         }
-        sum_columns<kPs>(terms, sums);
+        sum_columns<kPs, kTileColumns>(terms, sums);
 #pragma unroll
         for (int x = 0; x < kTileColumns; ++x) {
-          const float whole = sum_rows<kPs>(sums[x]);
-          const float found = kProduct ? -whole : whole;
-          if (found < best[x] && static_cast<unsigned>(step + s - first[x]) < ws) {
-            best[x] = found;
-            code[x] = base + step + s;
-          }
+          const float found = sum_rows<kPs>(sums[x]);
+          if (matches.wants(x, found) && static_cast<unsigned>(step + s - first[x]) < ws &&
+              (!kLists || step + s < end))
+            matches.offer(x, found, base + step + s);
         }
       }
+      matches.make_room();
 #pragma unroll
       for (int c = 0; c < kChannels; ++c)
 #pragma unroll
@@ -318,61 +421,93 @@ class Tile {
     }
   }
 
+  __device__ int64_t output_index(int row, int x) const {
+    const int64_t plane = (b * p.heads + head) * p.frames + t;
+    return (plane * p.grid_height + top + row) * p.grid_width + left + x;
+  }
+
   __device__ void write() const {
+    int short_lists = 0;
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
-      if (!has_query(x)) continue;
-      const Query q{b, head, t, top + lane, left + x};
-      const int64_t index =
-          (((b * p.heads + head) * p.frames + t) * p.grid_height + q.i) * p.grid_width + q.j;
-      static_cast<float*>(p.dists)[index] = kProduct ? -best[x] : best[x];
-      int32_t* inds = static_cast<int32_t*>(p.inds) + index * p.components;
-      if (code[x] < 0) {  // nothing valid: the first candidate, as everywhere
-        search.write_offsets(q, search.candidate(p.first_slot, 0, 0), false, inds);
-        continue;
-      }
-      const int slot = code[x] >> 24;
-      if (p.components == 3)
-        *inds++ = static_cast<int32_t>(slot_frame(t, slot, p.wt, p.frames) - t);
-      inds[0] = (code[x] >> 12 & 4095) - 2048;
-      inds[1] = (code[x] & 4095) - 2048;
+      if (has_query(x) && matches.code[x] >= 0)
+        write_entry(output_index(lane, x), matches.worst[x], matches.code[x]);
+      short_lists |= has_query(x) && matches.code[x] < 0 ? 1 << x : 0;
     }
+    search_alone(short_lists);
+  }
+
+  // Queries with too few valid matches: invalid ones fill the list, as everywhere.
+  __device__ void search_alone(int columns) const {
+    for (; columns != 0; columns &= columns - 1) search.run(output_index(lane, __ffs(columns) - 1));
+  }
+
+  // Row by row of the tile, so that what is written lies side by side.
+  __device__ void write_lists() {
+    int short_lists = matches.finish();
+    const int k = static_cast<int>(p.k);
+    const int wide = min(kTileColumns, static_cast<int>(p.width) - left) * k;
+    __syncwarp();
+    for (int row = 0; row < kRows && top + row < p.height; ++row) {
+      for (int item = lane; item < wide; item += 32) {
+        const int x = item / k, e = item - x * k;
+        const uint64_t key = lists[(e * kTileColumns + x) * 33 + row];
+        write_entry(output_index(row, x) * k + e, distance_of_key(key),
+                    static_cast<int>(static_cast<unsigned>(key)));
+      }
+    }
+    __syncwarp();
+#pragma unroll
+    for (int x = 0; x < kTileColumns; ++x) short_lists &= has_query(x) ? -1 : ~(1 << x);
+    search_alone(short_lists);
+  }
+
+  __device__ void write_entry(int64_t entry, float found, int code) const {
+    static_cast<float*>(p.dists)[entry] = found;
+    int32_t* inds = static_cast<int32_t*>(p.inds) + entry * p.components;
+    if (p.components == 3)
+      *inds++ = static_cast<int32_t>(slot_frame(t, code >> 24, p.wt, p.frames) - t);
+    inds[0] = (code >> 12 & 4095) - 2048;
+    inds[1] = (code & 4095) - 2048;
   }
 };
 
 // Searches tile by tile; those that it leaves are counted and listed for `leftover_kernel`.
-template <int kPs, int kChannels, bool kProduct>
+template <int kPs, int kChannels, bool kLists>
 __global__ void __launch_bounds__(32 * kTileWarps)
     tiles_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover) {
-  extern __shared__ float stages[];
+  extern __shared__ uint64_t shared[];
   const int warp = threadIdx.x / 32;
   const int64_t tile = static_cast<int64_t>(blockIdx.x) * kTileWarps + warp;
   if (tile >= tile_count(p)) return;
-  Tile<kPs, kChannels, kProduct> one(p, tile, stages + warp * kTileShared);
+  Tile<kPs, kChannels, kLists> one(p, tile, shared + warp * (tile_shared(p.k) / 8));
   if (!one.run() && threadIdx.x % 32 == 0)
     leftover[1 + atomicAdd(leftover, 1)] = static_cast<int32_t>(tile);
 }
 
-// The tiles that were left, one thread a query.
-template <bool kProduct>
-__global__ void __launch_bounds__(256)
-    leftover_kernel(const __grid_constant__ SearchProblem p, const int32_t* leftover) {
-  const DirectSearch<float, false, kProduct> search(p);
-  const int rows = tile_rows(static_cast<int>(p.ps));
-  const int64_t tile_columns = (p.width + kTileColumns - 1) / kTileColumns;
-  const int64_t tile_lines = (p.height + rows - 1) / rows;
-  const int count = *leftover;
-  for (int item = blockIdx.x; item < count; item += gridDim.x) {
-    int64_t tile = leftover[1 + item];
-    const int64_t left = tile % tile_columns * kTileColumns;
-    tile /= tile_columns;
-    const int64_t top = tile % tile_lines * rows, plane = tile / tile_lines;
-    for (int place = threadIdx.x; place < rows * kTileColumns; place += blockDim.x) {
-      const int64_t i = top + place / kTileColumns, j = left + place % kTileColumns;
-      if (i < p.grid_height && j < p.grid_width)
-        search.run((plane * p.grid_height + i) * p.grid_width + j);
-    }
-  }
+template <int kPs, int kChannels, bool kLists>
+cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
+  const int shared = kTileWarps * tile_shared(p.k);
+  const auto kernel = tiles_kernel<kPs, kChannels, kLists>;
+  // More than 48 KiB must be asked for; the setting is the device's, and cheap to repeat.
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+  if (error != cudaSuccess) return error;
+  kernel<<<blocks_for(tile_count(p), kTileWarps), 32 * kTileWarps, shared, stream>>>(p, p.scratch);
+  return cudaSuccess;
 }
+
+// One patch size; each is compiled in a source of its own, side by side.
+template <int kPs>
+cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
+  if (p.channels == 1)
+    return p.k > 1 ? launch_tiles<kPs, 1, true>(p, stream) : launch_tiles<kPs, 1, false>(p, stream);
+  return p.k > 1 ? launch_tiles<kPs, 3, true>(p, stream) : launch_tiles<kPs, 3, false>(p, stream);
+}
+
+extern template cudaError_t launch_tiles<3>(const SearchProblem& p, cudaStream_t stream);
+extern template cudaError_t launch_tiles<5>(const SearchProblem& p, cudaStream_t stream);
+extern template cudaError_t launch_tiles<7>(const SearchProblem& p, cudaStream_t stream);
+extern template cudaError_t launch_tiles<9>(const SearchProblem& p, cudaStream_t stream);
 
 }  // namespace stnls

@@ -6,7 +6,7 @@ from __future__ import annotations
 from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
-from stnls._ops._search import SearchSettings, entry_count, refine, search
+from stnls._ops._search import SearchSettings, entry_count, refine, search, search_scratch
 
 __all__ = [
     "PatchSettings",
@@ -20,4 +20,5 @@ __all__ = [
     "refine",
     "search",
     "search_flops",
+    "search_scratch",
 ]

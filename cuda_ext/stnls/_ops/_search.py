@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -57,6 +58,16 @@ def entry_count(s: SearchSettings, windows: int | None = None) -> int:
     if s.keep == "every":
         return slots * s.ws * s.ws - (1 if s.self_action == "remove" else 0)
     return slots * s.k if s.keep == "each" else s.k
+
+
+def search_scratch(shape: Sequence[int], s: SearchSettings, dtype: torch.dtype) -> int:
+    """Bytes of scratch memory that a search of two such (B, HD, T, C, H, W) videos takes on a
+    GPU."""
+    video = torch.empty(tuple(shape), dtype=dtype, device="meta")
+    dists, inds = _outputs(video, video, s)
+    p = _native.SearchProblem()
+    _describe(p, s, video, video, None, dists, inds)
+    return 4 * _native.cuda_search_scratch(p)
 
 
 def _outputs(

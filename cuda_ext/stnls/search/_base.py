@@ -37,18 +37,41 @@ class SearchModule(nn.Module):
         return self._operations((B, T, C, H, W))
 
     def memory(
-        self, B: int, T: int, C: int, H: int, W: int, dtype: torch.dtype = torch.float32
+        self,
+        B: int,
+        T: int,
+        C: int,
+        H: int,
+        W: int,
+        dtype: torch.dtype = torch.float32,
+        *,
+        device: torch.device | str = "cpu",
     ) -> int:
         """Bytes that a call allocates, for contiguous videos (B, T, C, H, W): its results.
 
         Candidates are never stored. float16 and bfloat16 videos are copied to float32 first. A
-        copy of given flow in another dtype, or rounded to the integer grid, is not counted.
+        copy of given flow in another dtype is not counted.
+
+        Args:
+            B, T, C, H, W: sizes of the videos.
+            dtype: of the videos.
+            device: "cuda" adds the scratch memory of a call on the GPU: on the real grid with
+                "l2" three numbers for each pixel of the key and each head, otherwise next to
+                nothing.
 
         Raises:
-            StnlsError: (also TypeError) for a dtype that videos cannot have.
+            StnlsError: (also TypeError or RuntimeError) for a dtype that videos cannot have, and
+                for "cuda" where those kernels are not built.
 
         """
-        return self._bytes((B, T, C, H, W), dtype)
+        return self._bytes((B, T, C, H, W), dtype) + self._scratch((B, T, C, H, W), dtype, device)
+
+    def _scratch(self, sizes: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> int:
+        if torch.device(device).type != "cuda":
+            return 0
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        settings = self.options.settings(with_time=not self._of_pairs)
+        return _ops.search_scratch(self._video_shape(sizes), settings, wide)
 
     def _operations(self, sizes: Sequence[int], windows: int | None = None) -> int:
         """`flops`; `windows` of each query, where they are not one for each temporal slot."""
@@ -123,6 +146,7 @@ class RefinementModule(SearchModule):
         W: int,
         dtype: torch.dtype = torch.float32,
         *,
+        device: torch.device | str = "cpu",
         Ks: int | None = None,
     ) -> int:
         """Bytes that a call allocates, for contiguous videos (B, T, C, H, W): its results, and for
@@ -131,6 +155,7 @@ class RefinementModule(SearchModule):
         Args:
             B, T, C, H, W: sizes of the videos.
             dtype: of the videos.
+            device: without effect: refinements take no scratch memory.
             Ks: matches of the earlier search for each query, as for `flops`.
 
         Raises:

@@ -131,9 +131,11 @@ class SearchOptions:
     ) -> tuple[Tensor, Tensor]:
         """Searches (B, HD, T, C, H, W) videos around (B, HD, T, S, 2, nH, nW) flow."""
         if flow is not None and not self.float_grid:
-            # Rounded as it is given: a narrower dtype could move it to a half first.
             flow = flow.detach()
-            flow = (flow.round() if flow.is_floating_point() else flow).to(query.dtype)
+            if flow.dtype != query.dtype:
+                # Rounded as it is given, since a narrower dtype could move it to a half first; that
+                # of the query the operator rounds itself.
+                flow = (flow.round() if flow.is_floating_point() else flow).to(query.dtype)
         settings = self.settings(with_time=with_time)
         _checks.no_tangents(query, key, flow)
         dists, inds = _ops.search(query, key, flow, *settings)

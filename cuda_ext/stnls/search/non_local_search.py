@@ -159,24 +159,29 @@ class NonLocalSearch(SearchModule):
         W: int,
         dtype: torch.dtype = torch.float32,
         *,
+        device: torch.device | str = "cpu",
         composed: bool = False,
     ) -> int:
         """Bytes that a call allocates, for contiguous videos (B, T, C, H, W): its results.
 
         Candidates are never stored. float16 and bfloat16 videos are copied to float32 first. A
-        copy of given flow in another dtype, or rounded to the integer grid, is not counted.
+        copy of given flow in another dtype is not counted.
 
         Args:
             B, T, C, H, W: sizes of the videos.
             dtype: of the videos.
+            device: "cuda" adds the scratch memory of a call on the GPU: on the real grid with
+                "l2" three numbers for each pixel of the key and each head, otherwise next to
+                nothing.
             composed: the call is ``(vid0, vid1, fflow, bflow)``, with both flows of this dtype:
                 count the flow of 2 wt slots that it composes too, with all its copies.
 
         Raises:
-            StnlsError: (also ValueError or TypeError) for a dtype that videos cannot have.
+            StnlsError: (also TypeError or RuntimeError) for a dtype that videos cannot have, and
+                for "cuda" where those kernels are not built.
 
         """
-        results = super().memory(B, T, C, H, W, dtype)
+        results = super().memory(B, T, C, H, W, dtype, device=device)
         if not _checks.boolean("composed", composed):
             return results
         o = self.options
@@ -184,4 +189,4 @@ class NonLocalSearch(SearchModule):
         rows, columns = grid_shape((H, W), o.stride0)
         flow = B * T * 2 * o.wt * 2 * rows * columns * real
         copies = 2 * B * T * 2 * H * W * real if dtype.itemsize == 2 else 0
-        return results + copies + (flow if o.float_grid else 2 * flow)  # one copy is rounded
+        return results + copies + flow

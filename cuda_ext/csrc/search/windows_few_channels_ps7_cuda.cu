@@ -1,0 +1,7 @@
+#include "windows_cuda.h"
+
+namespace stnls {
+
+template cudaError_t launch_in_registers<7>(const SearchProblem&, const float*, cudaStream_t);
+
+}  // namespace stnls
