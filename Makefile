@@ -11,6 +11,12 @@ READY := $(VENV)/.stnls-ready
 SOURCES := pyproject.toml constraints.txt $(wildcard cuda_ext/CMakeLists.txt cuda_ext/cmake/*) \
     $(wildcard cuda_ext/csrc/*/*)
 
+# An editable install lists its modules by name: a new one, or one that has moved, renews it.
+MODULES := $(sort $(shell find cuda_ext/stnls stnls_cli -name '*.py'))
+ifneq ($(MODULES),$(shell cat $(READY) 2>/dev/null))
+    RENEW := renew
+endif
+
 # Kernels for the GPU of this machine alone, unless the environment asks for more.
 export STNLS_CUDA_ARCHITECTURES ?= native
 
@@ -79,7 +85,9 @@ clean: ## remove what was built and written, but not the virtual environment
 	rm -rf build dist demo.stnls demo.stnls.partial .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.*' -prune -exec rm -rf {} +
 
-$(READY): $(SOURCES)
+.PHONY: renew
+
+$(READY): $(SOURCES) $(RENEW)
 	@PYTHON="$(PYTHON)" sh .ci/check-tools
 	@"$(PYTHON)" .ci/setup_venv.py "$(VENV)"
-	@touch $@
+	@echo $(MODULES) > $@

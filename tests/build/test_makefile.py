@@ -81,12 +81,28 @@ def test_folder_that_is_no_virtual_environment_is_left_alone(root: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def stamp_of(root: Path, venv: Path, *left_out: str) -> Path:
+    """The mark of a finished set-up, with the modules that were there."""
+    files = [path for top in ("cuda_ext/stnls", "stnls_cli") for path in (root / top).rglob("*.py")]
+    modules = {str(path.relative_to(root)) for path in files} - set(left_out)
+    venv.mkdir()
+    stamp = venv / ".stnls-ready"
+    stamp.write_text(" ".join(sorted(modules)) + "\n")
+    return stamp
+
+
+def test_environment_is_renewed_when_a_module_is_new(root: Path, tmp_path: Path) -> None:
+    """An editable install would not find it."""
+    stamp = stamp_of(root, tmp_path / "venv", "cuda_ext/stnls/__init__.py")
+    future = stamp.stat().st_mtime + 1e6
+    os.utime(stamp, (future, future))
+    assert "setup_venv.py" in make(root, "-n", "test", f"VENV={tmp_path / 'venv'}").stdout
+
+
 def test_environment_is_renewed_when_the_kernels_change(root: Path, tmp_path: Path) -> None:
     """A dry run says whether the set-up would run again."""
     venv = tmp_path / "venv"
-    venv.mkdir()
-    stamp = venv / ".stnls-ready"
-    stamp.touch()
+    stamp = stamp_of(root, venv)
     future = stamp.stat().st_mtime + 1e6
     os.utime(stamp, (future, future))
     assert "setup_venv.py" not in make(root, "-n", "test", f"VENV={venv}").stdout
