@@ -1,5 +1,7 @@
+// The entry to the search on the GPU, and its direct form: one thread a query.
 #include "../common/cuda_launch.h"
 #include "direct.h"
+#include "direct_launch.h"
 #include "tiles_launch.h"
 #include "windows_launch.h"
 
@@ -7,28 +9,56 @@ namespace stnls {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr unsigned kLeftBlocks = 132 * 16;  // walk a list of which only the GPU knows the length
+
+// Number of the query at a place of a tile that was left; -1 outside the frame.
+__device__ int64_t query_of(const SearchProblem& p, const LeftTiles& left, int64_t item) {
+  const int64_t size = left.rows * left.columns, place = item % size;
+  int64_t tile = left.list[1 + item / size];
+  const int64_t wide = (p.grid_width + left.columns - 1) / left.columns;
+  const int64_t high = left.rows * left.stack, lines = (p.grid_height + high - 1) / high;
+  const int64_t level = tile % left.stack;
+  tile /= left.stack;
+  const int64_t j = tile % wide * left.columns + place % left.columns;
+  tile /= wide;
+  const int64_t i = (tile % lines * left.stack + level) * left.rows + place / left.columns;
+  if (i >= p.grid_height || j >= p.grid_width) return -1;
+  return (tile / lines * p.grid_height + i) * p.grid_width + j;
+}
 
 template <class Real, bool kFloatGrid, bool kProduct>
-__global__ void __launch_bounds__(kThreads) search_kernel(const __grid_constant__ SearchProblem p) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (index >= query_count(p)) return;
+__global__ void __launch_bounds__(kThreads)
+    search_kernel(const __grid_constant__ SearchProblem p, LeftTiles left) {
+  const int64_t items = left.list == nullptr
+                            ? query_count(p)
+                            : static_cast<int64_t>(*left.list) * left.rows * left.columns;
   const DirectSearch<Real, kFloatGrid, kProduct> search(p);
-  search.run(index);
+  for (int64_t item = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; item < items;
+       item += static_cast<int64_t>(gridDim.x) * kThreads) {
+    const int64_t index = left.list == nullptr ? item : query_of(p, left, item);
+    if (index >= 0) search.run(index);
+  }
 }
 
 template <class Real>
-void launch(const SearchProblem& p, cudaStream_t stream) {
-  const unsigned blocks = blocks_for(query_count(p), kThreads);
+void launch(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream) {
+  const unsigned all = blocks_for(query_count(p), kThreads);
+  const unsigned blocks = left.list == nullptr || all < kLeftBlocks ? all : kLeftBlocks;
   if (p.float_grid) {
-    p.product ? search_kernel<Real, true, true><<<blocks, kThreads, 0, stream>>>(p)
-              : search_kernel<Real, true, false><<<blocks, kThreads, 0, stream>>>(p);
+    p.product ? search_kernel<Real, true, true><<<blocks, kThreads, 0, stream>>>(p, left)
+              : search_kernel<Real, true, false><<<blocks, kThreads, 0, stream>>>(p, left);
   } else {
-    p.product ? search_kernel<Real, false, true><<<blocks, kThreads, 0, stream>>>(p)
-              : search_kernel<Real, false, false><<<blocks, kThreads, 0, stream>>>(p);
+    p.product ? search_kernel<Real, false, true><<<blocks, kThreads, 0, stream>>>(p, left)
+              : search_kernel<Real, false, false><<<blocks, kThreads, 0, stream>>>(p, left);
   }
 }
 
 }  // namespace
+
+void search_direct_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream) {
+  p.dtype == kFloat64 ? launch<double>(p, left, stream) : launch<float>(p, left, stream);
+}
+
 }  // namespace stnls
 
 // 32-bit words of scratch memory that a search wants; 0: none, scratch stays null.
@@ -41,10 +71,11 @@ STNLS_API int stnls_cuda_search(const stnls::SearchProblem* p, int device, void*
                                 char* message, int64_t message_size) {
   return stnls::launch_on(device, message, message_size, [&] {
     const cudaStream_t s = static_cast<cudaStream_t>(stream);
-    if (p->scratch != nullptr && stnls::tiles_scratch(*p) > 0)
-      return stnls::search_tiles_cuda(*p, s);
-    if (p->scratch != nullptr) return stnls::search_windows_cuda(*p, s);
-    p->dtype == stnls::kFloat64 ? stnls::launch<double>(*p, s) : stnls::launch<float>(*p, s);
-    return cudaSuccess;
+    if (p->scratch == nullptr) {
+      stnls::search_direct_cuda(*p, {}, s);
+      return cudaSuccess;
+    }
+    return stnls::tiles_scratch(*p) > 0 ? stnls::search_tiles_cuda(*p, s)
+                                        : stnls::search_windows_cuda(*p, s);
   });
 }

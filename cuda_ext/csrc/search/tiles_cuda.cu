@@ -1,31 +1,10 @@
 // Chooses the tile kernel for a problem.
+#include "direct_launch.h"
 #include "tiles_cuda.h"
 #include "tiles_launch.h"
 
 namespace stnls {
 namespace {
-
-// The tiles that were left, one thread a query.
-__global__ void __launch_bounds__(256)
-    leftover_kernel(const __grid_constant__ SearchProblem p, const int32_t* leftover) {
-  const DirectSearch<float, false, false> search(p);
-  const int rows = tile_rows(static_cast<int>(p.ps));
-  const int columns = tile_columns(p.k);
-  const int64_t tiles_wide = (p.width + columns - 1) / columns;
-  const int64_t tile_lines = (p.height + rows - 1) / rows;
-  const int count = *leftover;
-  for (int item = blockIdx.x; item < count; item += gridDim.x) {
-    int64_t tile = leftover[1 + item];
-    const int64_t left = tile % tiles_wide * columns;
-    tile /= tiles_wide;
-    const int64_t top = tile % tile_lines * rows, plane = tile / tile_lines;
-    for (int place = threadIdx.x; place < rows * columns; place += blockDim.x) {
-      const int64_t i = top + place / columns, j = left + place % columns;
-      if (i < p.grid_height && j < p.grid_width)
-        search.run((plane * p.grid_height + i) * p.grid_width + j);
-    }
-  }
-}
 
 cudaError_t launch_any_size(const SearchProblem& p, cudaStream_t stream) {
   switch (p.ps) {
@@ -50,9 +29,8 @@ cudaError_t search_tiles_cuda(const SearchProblem& p, cudaStream_t stream) {
   cudaError_t error = cudaMemsetAsync(p.scratch, 0, sizeof(int32_t), stream);
   if (error == cudaSuccess) error = launch_any_size(p, stream);
   if (error != cudaSuccess) return error;
-  const int64_t tiles = tile_count(p);
-  leftover_kernel<<<static_cast<unsigned>(tiles < 2048 ? tiles : 2048), 256, 0, stream>>>(
-      p, p.scratch);
+  search_direct_cuda(p, {p.scratch, tile_rows(static_cast<int>(p.ps)), tile_columns(p.k), 1},
+                     stream);
   return cudaSuccess;
 }
 

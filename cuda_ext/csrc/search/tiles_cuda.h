@@ -182,7 +182,6 @@ class Tile {
               (tile_shared(p.k) / 4 - tile_stage(p.k) - 32 * kTileColumns)),
         windows(reinterpret_cast<short2*>(stage + tile_stage(p.k))),
         lane(threadIdx.x % 32),
-        search(problem),
         matches(shared, problem.k, static_cast<int>(threadIdx.x % 32)) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
@@ -196,7 +195,8 @@ class Tile {
     b = tile / p.heads;
   }
 
-  // False, with nothing written, where the windows of a slot lie too far apart.
+  // False, with nothing written, where the windows of a slot lie too far apart or too few
+  // candidates are valid.
   __device__ bool run() {
     read_query();
     for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
@@ -204,10 +204,9 @@ class Tile {
       if (high > 0) walk(slot);
     }
     if constexpr (kLists)
-      write_lists();
+      return write_lists();
     else
-      write();
-    return true;
+      return write();
   }
 
  private:
@@ -216,7 +215,6 @@ class Tile {
   float* const stage;
   short2* const windows;  // of every column and lane: offsets (row, column) of the first position
   const int lane;
-  const DirectSearch<float, false, false> search;
   int left, top;
   int64_t t, head, b;
   float query[kChannels][kWidth];
@@ -426,25 +424,27 @@ class Tile {
     return (plane * p.grid_height + top + row) * p.grid_width + left + x;
   }
 
-  __device__ void write() const {
-    int short_lists = 0;
+  // False, with nothing written, where a query has too few valid matches to fill its list: invalid
+  // ones fill it then, as everywhere.
+  __device__ bool write() const {
+    bool full = true;
+#pragma unroll
+    for (int x = 0; x < kTileColumns; ++x) full = full && (!has_query(x) || matches.code[x] >= 0);
+    if (!__all_sync(0xffffffffu, full)) return false;
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
-      if (has_query(x) && matches.code[x] >= 0)
-        write_entry(output_index(lane, x), matches.worst[x], matches.code[x]);
-      short_lists |= has_query(x) && matches.code[x] < 0 ? 1 << x : 0;
+      if (has_query(x)) write_entry(output_index(lane, x), matches.worst[x], matches.code[x]);
     }
-    search_alone(short_lists);
+    return true;
   }
 
-  // Queries with too few valid matches: invalid ones fill the list, as everywhere.
-  __device__ void search_alone(int columns) const {
-    for (; columns != 0; columns &= columns - 1) search.run(output_index(lane, __ffs(columns) - 1));
-  }
-
-  // Row by row of the tile, so that what is written lies side by side.
-  __device__ void write_lists() {
-    int short_lists = matches.finish();
+  // The same, row by row of the tile, so that what is written lies side by side.
+  __device__ bool write_lists() {
+    const int short_lists = matches.finish();
+    bool full = true;
+#pragma unroll
+    for (int x = 0; x < kTileColumns; ++x) full = full && !(has_query(x) && (short_lists >> x & 1));
+    if (!__all_sync(0xffffffffu, full)) return false;
     const int k = static_cast<int>(p.k);
     const int wide = min(kTileColumns, static_cast<int>(p.width) - left) * k;
     __syncwarp();
@@ -456,10 +456,7 @@ class Tile {
                     static_cast<int>(static_cast<unsigned>(key)));
       }
     }
-    __syncwarp();
-#pragma unroll
-    for (int x = 0; x < kTileColumns; ++x) short_lists &= has_query(x) ? -1 : ~(1 << x);
-    search_alone(short_lists);
+    return true;
   }
 
   __device__ void write_entry(int64_t entry, float found, int code) const {

@@ -1,33 +1,10 @@
 // Chooses the window kernel for a problem.
+#include "direct_launch.h"
 #include "windows_cuda.h"
 #include "windows_launch.h"
 
 namespace stnls {
 namespace {
-
-// The tiles that were left, one thread a query.
-template <bool kProduct, bool kFloat>
-__global__ void __launch_bounds__(128)
-    leftover_windows_kernel(const __grid_constant__ SearchProblem p, const int32_t* leftover) {
-  const DirectSearch<float, kFloat, kProduct> search(p);
-  const int rows = kWindowRows, columns = window_columns(p);
-  const int64_t wide = (p.width + columns - 1) / columns;
-  const int64_t lines = (p.height + rows * kWindowWarps - 1) / (rows * kWindowWarps);
-  const int count = *leftover;
-  for (int item = blockIdx.x; item < count; item += gridDim.x) {
-    int64_t tile = leftover[1 + item];
-    const int64_t warp = tile % kWindowWarps;
-    tile /= kWindowWarps;
-    const int64_t left = tile % wide * columns;
-    tile /= wide;
-    const int64_t top = (tile % lines * kWindowWarps + warp) * rows, plane = tile / lines;
-    for (int place = threadIdx.x; place < rows * columns; place += blockDim.x) {
-      const int64_t i = top + place / columns, j = left + place % columns;
-      if (i < p.grid_height && j < p.grid_width)
-        search.run((plane * p.grid_height + i) * p.grid_width + j);
-    }
-  }
-}
 
 cudaError_t launch_any_size(const SearchProblem& p, const float* slopes, cudaStream_t stream) {
   if (window_in_registers(p)) {
@@ -54,13 +31,6 @@ cudaError_t launch_any_size(const SearchProblem& p, const float* slopes, cudaStr
   }
 }
 
-template <bool kProduct, bool kFloat>
-void launch_leftover(const SearchProblem& p, cudaStream_t stream) {
-  const int64_t tiles = window_tile_count(p);
-  leftover_windows_kernel<kProduct, kFloat>
-      <<<static_cast<unsigned>(tiles < 2048 ? tiles : 2048), 128, 0, stream>>>(p, p.scratch);
-}
-
 }  // namespace
 
 int64_t windows_scratch(const SearchProblem& p) {
@@ -74,11 +44,7 @@ cudaError_t search_windows_cuda(const SearchProblem& p, cudaStream_t stream) {
   if (slope_count(p) > 0) key_slopes_cuda(p, slopes, stream);
   error = launch_any_size(p, slopes, stream);
   if (error != cudaSuccess) return error;
-  if (p.product)
-    p.float_grid ? launch_leftover<true, true>(p, stream) : launch_leftover<true, false>(p, stream);
-  else
-    p.float_grid ? launch_leftover<false, true>(p, stream)
-                 : launch_leftover<false, false>(p, stream);
+  search_direct_cuda(p, {p.scratch, kWindowRows, window_columns(p), kWindowWarps}, stream);
   return cudaSuccess;
 }
 

@@ -1,0 +1,19 @@
+// The direct form of the search on the GPU (direct.h), for all queries or for what others left.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "problem.h"
+
+namespace stnls {
+
+// Tiles of queries that another form has left: how many, then their numbers. A tile has `rows` x
+// `columns` queries; `stack` of them lie one below the other, then come those to the right.
+struct LeftTiles {
+  const int32_t* list = nullptr;  // null: all queries
+  int rows = 1, columns = 1, stack = 1;
+};
+
+void search_direct_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream);
+
+}  // namespace stnls
