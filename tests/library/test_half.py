@@ -77,14 +77,17 @@ def test_results_are_those_of_the_same_numbers_in_float32(
     there = [x.to(device, dtype) for x in inputs]
     outputs, grads = run(operator, there)
     wide, wide_grads = run(operator, [x.float() for x in there], dtype if keeps else None)
-    assert_same_bits(outputs, wide)
+    if device == "cuda" and name == "scatter add":  # float32 sums may differ by their order
+        torch.testing.assert_close(outputs, wide, rtol=2 * torch.finfo(dtype).eps, atol=1e-3)
+    else:
+        assert_same_bits(outputs, wide)
     assert outputs[0].dtype == (dtype if keeps else torch.float32)
     for x, grad, other in zip(there, grads, wide_grads, strict=True):
         assert (grad is None) == (other is None)
         if grad is not None and other is not None:
             assert grad.dtype == dtype
             assert grad.shape == x.shape
-            # On the GPU, float32 sums may differ by their order, and then round otherwise.
+            # As above: on the GPU sums may round otherwise.
             rtol = 0.0 if device == "cpu" else 2 * torch.finfo(dtype).eps
             atol = 0.0 if device == "cpu" else 1e-3
             torch.testing.assert_close(grad, other.to(dtype), rtol=rtol, atol=atol)

@@ -139,7 +139,7 @@ class NonLocalSearch(SearchModule):
         """
         o = self.options
         given = (*flow, *(x for x in (flows, fflow, bflow) if x is not None))
-        _checks.flow_by_name(given, bool(flow), flows, fflow, bflow)
+        _checks.flow_by_name(given, len(flow) > 0, flows, fflow, bflow)
         slots = (2 * o.wt, 2 * o.wt + 1)
         if len(given) == 2:
             _checks.neighbour_flow(given[0], vid0)
