@@ -673,7 +673,7 @@ template <int kPs, int kChannels, bool kProduct, bool kFloat, bool kSingle>
 cudaError_t launch_windows(const SearchProblem& p, const float* slopes, cudaStream_t stream) {
   const auto kernel = windows_kernel<kPs, kChannels, kProduct, kFloat, kSingle>;
   const int bytes = 8 * WindowShared(p).words;
-  const int warps = kWindowWarps * bytes > 96 * 1024 ? 1 : kWindowWarps;
+  const int warps = kWindowWarps * bytes > 64 * 1024 ? 1 : kWindowWarps;  // sm_75 has no more
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, warps * bytes);
   if (error != cudaSuccess) return error;
