@@ -148,6 +148,18 @@ class PatchProblem(ctypes.Structure):
     )
 
 
+class PackedPatchProblem(ctypes.Structure):
+    """Mirror of csrc/aggregate/packed_cuda.h."""
+
+    _fields_ = (
+        ("patch", PatchProblem),
+        ("grad_video", _PTR),
+        ("grad_video_stride", _I64 * 5),
+        ("divide_own", _I64),
+        ("scratch", _PTR),
+    )
+
+
 # In the order of stnls_*_struct_size.
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
@@ -247,11 +259,13 @@ def cuda_library() -> ctypes.CDLL:
             "the CUDA kernels are not built: install the CUDA toolkit (nvcc) and reinstall with "
             "STNLS_CUDA=ON, or move the tensors to the CPU"
         )
-    for function in _FUNCTIONS:
+    for function in (*_FUNCTIONS, "patch_packed_sum", "patch_packed_gradient"):
         arguments = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
         getattr(library, f"stnls_cuda_{function}").argtypes = arguments
     library.stnls_cuda_search_scratch.argtypes = (_PTR,)
     library.stnls_cuda_search_scratch.restype = _I64
+    library.stnls_cuda_patch_packed_scratch.argtypes = (_PTR, _I64)
+    library.stnls_cuda_patch_packed_scratch.restype = _I64
     return library
 
 
@@ -294,6 +308,11 @@ def call_cpu(function: str, problem: ctypes.Structure, threads: int, *more: int)
 def cuda_search_scratch(problem: SearchProblem) -> int:
     """32-bit words of scratch memory that a search on the GPU wants."""
     return int(cuda_library().stnls_cuda_search_scratch(ctypes.byref(problem)))
+
+
+def cuda_patch_packed_scratch(problem: PackedPatchProblem, copies: int) -> int:
+    """Floats of scratch memory for packed copies of a video on the GPU; 0: not in this form."""
+    return int(cuda_library().stnls_cuda_patch_packed_scratch(ctypes.byref(problem), copies))
 
 
 def call_cuda(function: str, problem: ctypes.Structure, device: int, stream: int) -> None:

@@ -1,7 +1,10 @@
-// Scatter: one thread adds a few channels of one entry's patch. Dot: one thread an entry.
+// Straight from the planes, for double precision, reproducible sums and what the form for packed
+// videos cannot hold. Scatter: one thread adds a few channels of one entry's patch. Dot: one thread
+// an entry.
 #include "../common/accumulate_cuda.h"
 #include "../common/cuda_launch.h"
 #include "gradient.h"
+#include "packed_gradient_cuda.h"
 
 namespace stnls {
 namespace {
@@ -94,5 +97,18 @@ STNLS_API int stnls_cuda_patch_dot(const stnls::PatchProblem* p, int device, voi
       p->float_grid ? launch_dot<double, true>(*p, s) : launch_dot<double, false>(*p, s);
     else
       p->float_grid ? launch_dot<float, true>(*p, s) : launch_dot<float, false>(*p, s);
+  });
+}
+
+// Both in single precision: scatter to grad_video and dot from video, as far as they are wanted,
+// with scratch memory for a copy for each.
+STNLS_API int stnls_cuda_patch_packed_gradient(const stnls::PackedPatchProblem* p, int device,
+                                               void* stream, char* message, int64_t message_size) {
+  using namespace stnls;
+  return launch_on(device, message, message_size, [&] {
+    const bool dots = p->grad_weights != nullptr || p->grad_inds != nullptr;
+    return launch_packed(*p, dots ? planes_of(p->video, p->video_stride) : Planes{},
+                         planes_of(p->grad_video, p->grad_video_stride),
+                         static_cast<cudaStream_t>(stream));
   });
 }

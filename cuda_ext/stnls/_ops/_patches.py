@@ -59,6 +59,22 @@ def _describe(
     p.stacked, p.normalize = s.stacked, s.normalize
 
 
+def _packed(
+    p: _native.PatchProblem, copies: int, like: Tensor
+) -> tuple[_native.PackedPatchProblem, Tensor] | None:
+    """The problem for the faster kernels of the GPU, and their scratch memory: for each copy 32 MiB
+    at most, or one batch item and head. None where they cannot take it."""
+    if not like.is_cuda:
+        return None
+    packed = _native.PackedPatchProblem(patch=p)
+    floats = _native.cuda_patch_packed_scratch(packed, copies)
+    if floats == 0:
+        return None
+    scratch = like.new_empty(floats)
+    packed.scratch = scratch.data_ptr()
+    return packed, scratch
+
+
 def _own_output(video: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
     b, heads, t, c, h, w = video.shape
     if s.stacked:
@@ -83,7 +99,11 @@ def _sum(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
     if out.numel() > 0:
         p = _native.PatchProblem()
         _describe(p, s, video, out, weights, inds)
-        run("patch_sum", p, out.device)
+        packed = _packed(p, 1, out)
+        if packed is not None:
+            run("patch_packed_sum", packed[0], out.device)
+        else:
+            run("patch_sum", p, out.device)
     return out
 
 
@@ -110,7 +130,12 @@ def _scatter(own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *a
     p = _native.PatchProblem()
     _describe(p, s, out, own, weights, inds)
     if not deterministic:
-        run("patch_scatter", p, out.device)
+        packed = _packed(p, 1, out)
+        if packed is not None:
+            packed[0].grad_video, packed[0].grad_video_stride = p.video, p.video_stride
+            run("patch_packed_gradient", packed[0], out.device)
+        else:
+            run("patch_scatter", p, out.device)
         return out
     bound = _reproducible.largest(own) * _reproducible.largest(weights)
     scale = _reproducible.scale_for(bound, weights[0, 0].numel() * s.ps * s.ps)
@@ -144,7 +169,11 @@ def _dot(
         p = _native.PatchProblem()
         _describe(p, s, video, own, weights, inds)
         p.grad_weights, p.grad_inds = pointer(to_weights), pointer(to_inds)
-        run("patch_dot", p, video.device)
+        packed = _packed(p, 1, video)
+        if packed is not None:
+            run("patch_packed_gradient", packed[0], video.device)
+        else:
+            run("patch_dot", p, video.device)
     return (
         nothing(video) if to_weights is None else to_weights,
         nothing(video) if to_inds is None else to_inds,

@@ -1,0 +1,171 @@
+// Entries in the form in which the kernels on packed videos take them: decoded once, in 32 bits.
+#pragma once
+
+#include "neighbour.h"
+#include "packed_cuda.h"
+
+namespace stnls {
+
+// Packed videos hold fewer pixels than that.
+constexpr int kUnused = INT32_MAX;
+
+// `at` is the pixel that an entry points to, counted over the frames of a packed slab; kUnused for
+// an empty entry.
+template <bool kFloatGrid>
+struct alignas(8) Entry {
+  int at;
+  float weight;
+
+  __device__ __forceinline__ bool leaves() const { return false; }
+};
+
+template <>
+struct alignas(16) Entry<true> {
+  int at;
+  float weight;
+  float signed_v, u;  // how far the position is below and to the right of the pixel; the sign of v
+                      // is the mark of a patch some taps of which leave the frame
+
+  __device__ __forceinline__ float v() const { return fabsf(signed_v); }
+  __device__ __forceinline__ bool leaves() const { return signbit(signed_v); }
+};
+
+// Whether the taps of an entry must be looked at one by one, for want of a margin that fits:
+// between the last pixel and the zeros beyond nothing may be interpolated.
+template <bool kFloatGrid>
+__device__ __forceinline__ bool is_rare(const PackedPatchProblem& p, const Entry<kFloatGrid>& e) {
+  return kFloatGrid && p.reflect_bounds == 0 && e.at != kUnused && e.leaves();
+}
+
+// x + dx, of which x is inside.
+__device__ __forceinline__ int reflect_near(int x, int dx, int length) {
+  const unsigned to = static_cast<unsigned>(x) + static_cast<unsigned>(dx);
+  if (to < static_cast<unsigned>(length)) return static_cast<int>(to);
+  return static_cast<int>(reflect(int64_t{x} + dx, int64_t{length}));
+}
+
+__device__ __forceinline__ float reflect_near(float x, int length) {
+  return x >= 0.0f && x <= static_cast<float>(length - 1) ? x : reflect(x, int64_t{length});
+}
+
+// Rows and columns between the centre of a patch and its first and last tap.
+__device__ __forceinline__ int first_tap(const PackedPatchProblem& p) {
+  return static_cast<int>(p.dilation) * static_cast<int>(p.patch_offset);
+}
+__device__ __forceinline__ int last_tap(const PackedPatchProblem& p) {
+  return static_cast<int>(p.dilation) * static_cast<int>(p.ps - 1 + p.patch_offset);
+}
+
+// Number of taps of queries that fall on pixel `at` of an axis.
+__device__ __forceinline__ int reaching(const PackedPatchProblem& p, int at, int grid) {
+  const int dilation = static_cast<int>(p.dilation), stride = static_cast<int>(p.stride0);
+  const int ps = static_cast<int>(p.ps), from = at - first_tap(p);
+  if (stride == 1 && (dilation == 1 || ps == 1))  // queries from - ps + 1 .. from, inside the grid
+    return min(from, grid - 1) - max(from - ps + 1, 0) + 1;
+  int count = 0;
+  for (int tap = 0; tap < ps; ++tap) {
+    const int query = from - dilation * tap;
+    count += query >= 0 && query % stride == 0 && query / stride < grid;
+  }
+  return count;
+}
+
+struct PackedPosition {
+  int frame, row, column;  // with the margins
+};
+
+// Entry number `entry` of a slab, of a query at row y and column x of frame t; `weights` and `inds`
+// are those of the slab. Where it is is told unless it is empty.
+template <bool kFloatGrid>
+__device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
+                                                    const Packing& packing, const float* weights,
+                                                    const void* inds, int entry, int t, int y,
+                                                    int x, PackedPosition* position) {
+  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
+  Entry<kFloatGrid> e{};
+  e.at = kUnused;
+  e.weight = __ldcs(weights + entry);
+  int row, column, dt;
+  if constexpr (kFloatGrid) {
+    const float* from = static_cast<const float*>(inds) + 3 * int64_t{entry};
+    const float shift = __ldcs(from), dh = __ldcs(from + 1), dw = __ldcs(from + 2);
+    constexpr float empty = static_cast<float>(kEmptyOffset);
+    if (!(fabsf(dh) < empty && fabsf(dw) < empty && is_finite(shift))) return e;
+    const float h = reflect_near(static_cast<float>(y) + dh, height);
+    const float w = reflect_near(static_cast<float>(x) + dw, width);
+    dt = __float2int_rn(fminf(fmaxf(shift, -1e9f), 1e9f));
+    row = static_cast<int>(h);
+    column = static_cast<int>(w);
+    const float low = static_cast<float>(first_tap(p)), high = static_cast<float>(last_tap(p));
+    const float last_h = static_cast<float>(height - 1), last_w = static_cast<float>(width - 1);
+    bool leaves = h + low < 0.0f || h + high > last_h || w + low < 0.0f || w + high > last_w;
+    // Zeros beyond the last pixel are no good for slopes at it either.
+    if (p.reflect_bounds == 0) leaves = leaves || h + high >= last_h || w + high >= last_w;
+    e.signed_v = copysignf(h - static_cast<float>(row), leaves ? -1.0f : 1.0f);
+    e.u = w - static_cast<float>(column);
+  } else {
+    const int32_t* from = static_cast<const int32_t*>(inds) + 3 * int64_t{entry};
+    dt = __ldcs(from);
+    const int dh = __ldcs(from + 1), dw = __ldcs(from + 2);
+    constexpr int empty = static_cast<int>(kEmptyOffset);
+    if (!(dh < empty && dh > -empty && dw < empty && dw > -empty)) return e;
+    row = reflect_near(y, dh, height);
+    column = reflect_near(x, dw, width);
+  }
+  position->frame = reflect_near(t, dt, static_cast<int>(p.frames));
+  position->row = row + packing.margin;
+  position->column = column + packing.margin;
+  e.at = (position->frame * packing.height + position->row) * packing.width + position->column;
+  return e;
+}
+
+__device__ __forceinline__ PackedPosition position_of(const Packing& packing, int at) {
+  const int line = at / packing.width, frame = line / packing.height;
+  return PackedPosition{frame, line - frame * packing.height, at - line * packing.width};
+}
+
+// Where one tap of an entry's patch lies: the pixel, the steps to its neighbours below and to the
+// right and to those that the slope is taken from, and the signs of the slope.
+struct Place {
+  int at, down, right, slope_down, slope_right;
+  float v, u, sign_h, sign_w;
+};
+
+// One tap by the rules for the frame itself, without the margins; false if it does not count.
+__device__ __forceinline__ bool locate(const PackedPatchProblem& p, const Packing& packing,
+                                       const Entry<true>& e, int tap_h, int tap_w, Place* place) {
+  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
+  const PackedPosition centre = position_of(packing, e.at);
+  const float centre_h = static_cast<float>(centre.row - packing.margin) + e.v();
+  const float centre_w = static_cast<float>(centre.column - packing.margin) + e.u;
+  const bool reflects = p.reflect_bounds != 0;
+  float h, w;
+  if (!move(centre_h, tap_h, height, reflects, &h) || !move(centre_w, tap_w, width, reflects, &w))
+    return false;
+  const int row = static_cast<int>(h), column = static_cast<int>(w), pitch = packing.width;
+  const bool last_row = row + 1 >= height, last_column = column + 1 >= width;
+  place->at =
+      (centre.frame * packing.height + row + packing.margin) * pitch + column + packing.margin;
+  place->down = last_row ? 0 : pitch;
+  place->right = last_column ? 0 : 1;
+  place->slope_down = !last_row ? pitch : height > 1 ? -pitch : 0;
+  place->slope_right = !last_column ? 1 : width > 1 ? -1 : 0;
+  place->v = h - static_cast<float>(row);
+  place->u = w - static_cast<float>(column);
+  place->sign_h = reflect_sign(centre_h + static_cast<float>(tap_h), height);
+  place->sign_w = reflect_sign(centre_w + static_cast<float>(tap_w), width);
+  return true;
+}
+
+// The same where the margins serve.
+template <bool kFloatGrid>
+__device__ __forceinline__ Place place_of(const Packing& packing, const Entry<kFloatGrid>& e,
+                                          int tap_h, int tap_w) {
+  Place place{};
+  place.at = e.at + tap_h * packing.width + tap_w;
+  if constexpr (kFloatGrid)
+    place = Place{place.at, packing.width, 1, packing.width, 1, e.v(), e.u, 1.0f, 1.0f};
+  return place;
+}
+
+}  // namespace stnls
