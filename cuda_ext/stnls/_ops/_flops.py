@@ -79,3 +79,20 @@ def _(
     **_: Any,
 ) -> int:
     return patch_flops(video, weights, PatchSettings(*args)) * (of_weights + 2 * of_inds)
+
+
+@register_flop_formula(_patches.patch_gradient)
+def _(
+    video: Any,
+    grad: Any,
+    weights: Any,
+    inds: Any,
+    of_video: bool,
+    of_weights: bool,
+    of_inds: bool,
+    deterministic: bool,
+    *args: Any,
+    **_: Any,
+) -> int:
+    flops = patch_flops(video, weights, PatchSettings(*args))
+    return flops * (of_video + of_weights + 2 * of_inds)

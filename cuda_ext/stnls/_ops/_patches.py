@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -111,14 +112,20 @@ def _sum_fake(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tenso
     return _own_output(video, weights, PatchSettings(*args))
 
 
+def _video_like(own: Tensor, s: PatchSettings, create: Callable[..., Tensor]) -> Tensor:
+    """The sizes of the video, in the memory layout of the queries' own pixels."""
+    b, heads, t, c, h, w = own[:, :, 0].shape if s.stacked and own.shape[2] > 0 else own.shape
+    if s.heads_last:
+        zeros = create((b, t, heads, c, h, w), dtype=own.dtype, device=own.device)
+        return zeros.permute(0, 2, 1, 3, 4, 5)
+    return create((b, heads, t, c, h, w), dtype=own.dtype, device=own.device)
+
+
 def _video_output(own: Tensor, s: PatchSettings) -> Tensor:
     """Zeros of the sizes of the video, in the memory layout of the queries' own pixels."""
     if s.stacked:
         own = own[:, :, 0] if own.shape[2] > 0 else own.sum(2)
-    b, heads, t, c, h, w = own.shape
-    if s.heads_last:
-        return own.new_zeros((b, t, heads, c, h, w)).permute(0, 2, 1, 3, 4, 5)
-    return own.new_zeros((b, heads, t, c, h, w))
+    return _video_like(own, s._replace(stacked=False), torch.zeros)
 
 
 def _scatter(own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *args: Any) -> Tensor:
@@ -207,6 +214,92 @@ patch_dot = define(
 )
 
 
+def _gradient(
+    video: Tensor,
+    grad: Tensor,
+    weights: Tensor,
+    inds: Tensor,
+    of_video: bool,
+    of_weights: bool,
+    of_inds: bool,
+    deterministic: bool,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `patch_sum`, in one pass over the entries where that can be."""
+    s = PatchSettings(*args)
+    found = None
+    if video.is_cuda and not (of_video and deterministic):
+        found = _gradient_at_once(video, grad, weights, inds, of_video, of_weights, of_inds, s)
+    if found is not None:
+        return found
+    own = _divided(grad, weights, s) if s.normalize else grad
+    to_video = nothing(video)
+    if of_video:
+        to_video = _scatter(own, weights, inds, deterministic, *args)
+    if not (of_weights or of_inds):
+        return to_video, nothing(video), nothing(video)
+    return to_video, *_dot(video, own, weights, inds, of_weights, of_inds, *args)
+
+
+def _gradient_at_once(
+    video: Tensor,
+    grad: Tensor,
+    weights: Tensor,
+    inds: Tensor,
+    of_video: bool,
+    of_weights: bool,
+    of_inds: bool,
+    s: PatchSettings,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    if video.numel() == 0 or weights.numel() == 0:
+        return None
+    video, own = rows_contiguous(video), rows_contiguous(grad)
+    weights, inds = weights.contiguous(), inds.contiguous()
+    p = _native.PatchProblem()
+    _describe(p, s, video, own, weights, inds)
+    found = _packed(p, int(of_video) + int(of_weights or of_inds), video)
+    if found is None:
+        return None
+    packed, _scratch = found
+    packed.divide_own = s.normalize
+    to_video = nothing(video)
+    if of_video:
+        to_video = _video_like(own, s, torch.empty)
+        packed.grad_video = to_video.data_ptr()
+        packed.grad_video_stride = _native.i64_array(to_video.stride()[:5])
+    to_weights = torch.empty_like(weights) if of_weights else nothing(video)
+    to_inds = torch.empty_like(inds) if of_inds else nothing(video)
+    packed.patch.grad_weights = to_weights.data_ptr() if of_weights else None
+    packed.patch.grad_inds = to_inds.data_ptr() if of_inds else None
+    run("patch_packed_gradient", packed, video.device)
+    return to_video, to_weights, to_inds
+
+
+def _gradient_fake(
+    video: Tensor,
+    grad: Tensor,
+    weights: Tensor,
+    inds: Tensor,
+    of_video: bool,
+    of_weights: bool,
+    of_inds: bool,
+    deterministic: bool,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    to_video = _video_output(grad, PatchSettings(*args)) if of_video else nothing(video)
+    return to_video, *_dot_fake(video, grad, weights, inds, of_weights, of_inds, *args)
+
+
+patch_gradient = define(
+    "patch_gradient",
+    "Tensor video, Tensor grad, Tensor weights, Tensor inds, bool of_video, bool of_weights, "
+    f"bool of_inds, bool deterministic, {_SETTINGS}",
+    "(Tensor, Tensor, Tensor)",
+    _gradient,
+    _gradient_fake,
+)
+
+
 def _coverage(length: int, grid: int, s: PatchSettings, like: Tensor) -> Tensor:
     """Number of patches that cover each pixel along an axis, (length,)."""
     start = 0 if s.use_adj else -(s.ps // 2)
@@ -215,6 +308,13 @@ def _coverage(length: int, grid: int, s: PatchSettings, like: Tensor) -> Tensor:
     origins = pixels[:, None] - taps
     hits = (origins % s.stride0 == 0) & (origins >= 0) & (origins < grid * s.stride0)
     return hits.sum(1).to(like.dtype)
+
+
+def _divided(grad: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
+    """By the number of patches that cover each pixel."""
+    rows = _coverage(grad.shape[-2], weights.shape[3], s, grad)
+    columns = _coverage(grad.shape[-1], weights.shape[4], s, grad)
+    return grad / (rows[:, None] * columns)
 
 
 def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -226,15 +326,24 @@ def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _sum_backward(ctx: Any, grad: Tensor) -> Any:
     video, weights, inds = ctx.saved_tensors
     s = PatchSettings(*ctx.settings)
-    if s.normalize:
-        rows = _coverage(grad.shape[-2], weights.shape[3], s, grad)
-        columns = _coverage(grad.shape[-1], weights.shape[4], s, grad)
-        grad = grad / (rows[:, None] * columns)
     of_video, of_weights, of_inds = ctx.needs_input_grad[:3]
     of_inds = of_inds and s.float_grid
+    deterministic = _reproducible.wanted(grad.device)
     to_video = to_weights = to_inds = None
+    if not torch.is_grad_enabled():
+        found = patch_gradient(
+            *(video, grad, weights, inds, of_video, of_weights, of_inds, deterministic),
+            *ctx.settings,
+        )
+        to_video, to_weights, to_inds = (
+            gradient if wanted else None
+            for gradient, wanted in zip(found, (of_video, of_weights, of_inds), strict=True)
+        )
+        return to_video, to_weights, to_inds, *(None,) * len(ctx.settings)
+    # The gradient of the video can be differentiated again.
+    if s.normalize:
+        grad = _divided(grad, weights, s)
     if of_video:
-        deterministic = _reproducible.wanted(grad.device)
         to_video = patch_scatter(grad, weights, inds, deterministic, *ctx.settings)
     if of_weights or of_inds:
         dots = patch_dot(video, grad, weights, inds, of_weights, of_inds, *ctx.settings)
