@@ -4,7 +4,10 @@
 // e(x) = sum_c (q_c(x) - k_c(x + d))^2. Neighbouring queries look around nearly the same place, so
 // a tile walks the union of their windows once: C differences and a separable box sum for each
 // pixel and displacement, instead of ps^2 C. A tile whose union grows too large (edges of motion)
-// is cut in two; single queries that remain expensive are left to DirectSearch.
+// is cut in two, and displacements that few of its queries want are summed for these alone.
+//
+// tiles_plan_cpu.h says where the queries of a tile look, tiles_demand_cpu.h which displacements of
+// a union are wanted, tiles_sums_cpu.h sums patches there, and tiles_keep_cpu.h keeps the best.
 //
 // On the bilinear grid the four weights w_a of a sample are the same for the whole patch, so that
 //   sum |q - sum_a w_a k_a|^2 = sum_a w_a D_a - sum_{a<b} w_a w_b G_ab,
