@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -154,16 +152,10 @@ class SearchOptions:
         return dists, inds
 
 
-PARAMETERS = tuple(field.name for field in fields(SearchOptions))
-
-
-def options_of(given: Mapping[str, Any], **others: Any) -> SearchOptions:
-    """The options among the arguments of a constructor; `others` take their place."""
-    for name, default in ONLY_DEFAULTS.items():
-        if name in given:
-            _checks.only_default(name, given[name], default)
-    taken = {name: given[name] for name in PARAMETERS if name in given}
-    return SearchOptions(**(taken | others))
+def only_defaults(**given: object) -> None:
+    """Parameters that are there for the order of arguments only have their defaults."""
+    for name, value in given.items():
+        _checks.only_default(name, value, ONLY_DEFAULTS[name])
 
 
 def integer_offsets(inds: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,7 @@ from stnls import _checks
 from stnls._positions import grid_shape
 from stnls.nn.search_flow import search_flow
 from stnls.search._base import SearchModule, bytes_computed_in
-from stnls.search._options import options_of, search_videos
+from stnls.search._options import SearchOptions, only_defaults, search_videos
 
 
 class NonLocalSearch(SearchModule):
@@ -95,7 +95,28 @@ class NonLocalSearch(SearchModule):
         itype: str = "float",
     ) -> None:
         super().__init__()
-        self.options = options_of(locals())
+        only_defaults(pt=pt, ws_interior=ws_interior, normalize_bwd=normalize_bwd)
+        self.options = SearchOptions(
+            ws=ws,
+            wt=wt,
+            ps=ps,
+            k=k,
+            nheads=nheads,
+            stride0=stride0,
+            stride1=stride1,
+            dist_type=dist_type,
+            dilation=dilation,
+            self_action=self_action,
+            topk_mode=topk_mode,
+            reflect_bounds=reflect_bounds,
+            full_ws=full_ws,
+            use_adj=use_adj,
+            off_Hq=off_Hq,
+            off_Wq=off_Wq,
+            strideQ=strideQ,
+            itype=itype,
+            k_agg=k_agg,
+        )
         self.strideQ = self.options.strideQ
 
     def forward(

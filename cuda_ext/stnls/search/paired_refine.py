@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stnls import _checks
 from stnls.search._base import RefinementModule
-from stnls.search._options import anchored, options_of, take_frames, take_videos
+from stnls.search._options import SearchOptions, anchored, only_defaults, take_frames, take_videos
 
 
 class PairedRefine(RefinementModule):
@@ -62,7 +62,26 @@ class PairedRefine(RefinementModule):
         side = _checks.positive_int("wr", wr)
         action = anchored(self_action)
         self.kr = _checks.kr(kr)
-        self.options = options_of(locals(), ws=side, self_action=action)
+        only_defaults(normalize_bwd=normalize_bwd)
+        self.options = SearchOptions(
+            ws=side,
+            ps=ps,
+            k=k,
+            nheads=nheads,
+            stride0=stride0,
+            stride1=stride1,
+            dist_type=dist_type,
+            dilation=dilation,
+            self_action=action,
+            topk_mode=topk_mode,
+            reflect_bounds=reflect_bounds,
+            full_ws=full_ws,
+            use_adj=use_adj,
+            off_Hq=off_Hq,
+            off_Wq=off_Wq,
+            itype=itype,
+            k_agg=k_agg,
+        )
 
     def forward(self, frame0: Tensor, frame1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """Refines `flow`, the offsets that a search of `frame0` in `frame1` returned.

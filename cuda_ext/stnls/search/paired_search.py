@@ -9,8 +9,9 @@ from torch import Tensor
 from stnls import _checks, _heads
 from stnls.search._base import SearchModule
 from stnls.search._options import (
+    SearchOptions,
     anchored,
-    options_of,
+    only_defaults,
     search_videos,
     take_frames,
     take_places,
@@ -62,7 +63,25 @@ class PairedSearch(SearchModule):
         itype: str = "float",
     ) -> None:
         super().__init__()
-        self.options = options_of(locals(), self_action=anchored(self_action))
+        only_defaults(pt=pt, normalize_bwd=normalize_bwd)
+        self.options = SearchOptions(
+            ws=ws,
+            ps=ps,
+            k=k,
+            nheads=nheads,
+            stride0=stride0,
+            stride1=stride1,
+            dist_type=dist_type,
+            dilation=dilation,
+            self_action=anchored(self_action),
+            reflect_bounds=reflect_bounds,
+            full_ws=full_ws,
+            use_adj=use_adj,
+            off_Hq=off_Hq,
+            off_Wq=off_Wq,
+            itype=itype,
+            k_agg=k_agg,
+        )
 
     def forward(self, frame0: Tensor, frame1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """Searches for the patches of `frame0` in `frame1`.

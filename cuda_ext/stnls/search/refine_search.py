@@ -6,7 +6,7 @@ from torch import Tensor
 
 from stnls import _checks
 from stnls.search._base import RefinementModule
-from stnls.search._options import anchored, options_of, take_videos
+from stnls.search._options import SearchOptions, anchored, only_defaults, take_videos
 
 
 class RefineSearch(RefinementModule):
@@ -72,7 +72,28 @@ class RefineSearch(RefinementModule):
         side = _checks.positive_int("wr", wr)
         action = anchored(self_action)
         self.kr = _checks.kr(kr)
-        self.options = options_of(locals(), ws=side, wt=0, self_action=action)
+        only_defaults(pt=pt, normalize_bwd=normalize_bwd)
+        self.options = SearchOptions(
+            ws=side,
+            wt=0,
+            ps=ps,
+            k=k,
+            nheads=nheads,
+            stride0=stride0,
+            stride1=stride1,
+            dist_type=dist_type,
+            dilation=dilation,
+            self_action=action,
+            topk_mode=topk_mode,
+            reflect_bounds=reflect_bounds,
+            full_ws=full_ws,
+            use_adj=use_adj,
+            off_Hq=off_Hq,
+            off_Wq=off_Wq,
+            strideQ=strideQ,
+            itype=itype,
+            k_agg=k_agg,
+        )
         self.strideQ = self.options.strideQ
 
     def forward(self, vid0: Tensor, vid1: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
