@@ -8,10 +8,10 @@
 namespace stnls {
 
 // Tiles of queries that another form has left: how many, then their numbers. A tile has `rows` x
-// `columns` queries; `stack` of them lie one below the other, then come those to the right.
+// `columns` queries; they lie in raster order.
 struct LeftTiles {
   const int32_t* list = nullptr;  // null: all queries
-  int rows = 1, columns = 1, stack = 1;
+  int rows = 1, columns = 1;
 };
 
 void search_direct_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream);

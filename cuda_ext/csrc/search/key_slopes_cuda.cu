@@ -1,73 +1,89 @@
 #include "../common/cuda_launch.h"
 #include "../common/geometry.h"
+#include "box_sums_cuda.h"
 #include "key_slopes.h"
 
 namespace stnls {
 namespace {
 
-constexpr int kSlopeRows = 16, kSlopeColumns = 32, kSlopeMostPs = 9;
+constexpr int kSlopeRows = 32;  // rows of sums that a warp computes
 
-// One block computes a tile of the three planes.
-__global__ void __launch_bounds__(256)
-    slopes_kernel(const __grid_constant__ SearchProblem p, float* slopes) {
-  constexpr int kHigh = kSlopeRows + kSlopeMostPs - 1, kWide = kSlopeColumns + kSlopeMostPs - 1;
-  __shared__ float terms[3][kHigh][kWide];
-  __shared__ float sums[3][kHigh][kSlopeColumns];
-  const int ps = static_cast<int>(p.ps), offset = static_cast<int>(p.patch_offset);
-  const int left = blockIdx.x * kSlopeColumns, top = blockIdx.y * kSlopeRows;
+// A warp walks down a strip of the key, a lane a column.
+template <int kPs>
+__global__ void __launch_bounds__(32)
+    slopes_kernel(const __grid_constant__ SearchProblem p, float4* slopes) {
+  constexpr int kColumns = 32 - kPs;  // of sums that have one to the right
+  const int lane = threadIdx.x, x = blockIdx.x * kColumns + lane, top = blockIdx.y * kSlopeRows;
+  const int width = static_cast<int>(p.width), height = static_cast<int>(p.height);
+  const int offset = static_cast<int>(p.patch_offset);
+  const int column = static_cast<int>(reflect(int64_t(x + offset), width));
+  const int after = static_cast<int>(reflect(int64_t(x + offset + 1), width));
   for (int64_t item = blockIdx.z; item < p.batch * p.heads * p.frames; item += gridDim.z) {
     const int64_t t = item % p.frames, head = item / p.frames % p.heads,
                   b = item / p.frames / p.heads;
     const float* key = static_cast<const float*>(p.key) + b * p.key_stride[0] +
                        head * p.key_stride[1] + t * p.key_stride[2];
-    const int high = kSlopeRows + ps - 1, wide = kSlopeColumns + ps - 1;
-    for (int i = threadIdx.x; i < high * wide; i += blockDim.x) {
-      const int row = i / wide, column = i % wide;
-      const int64_t y0 = reflect(int64_t(top + row + offset), p.height) * p.key_stride[4];
-      const int64_t y1 = reflect(int64_t(top + row + offset + 1), p.height) * p.key_stride[4];
-      const int64_t x0 = reflect(int64_t(left + column + offset), p.width);
-      const int64_t x1 = reflect(int64_t(left + column + offset + 1), p.width);
-      float along = 0, down = 0, both = 0;
-      const float* k = key;
-      for (int64_t c = 0; c < p.channels; ++c, k += p.key_stride[3]) {
-        const float to_right = k[y0 + x1] - k[y0 + x0], to_bottom = k[y1 + x0] - k[y0 + x0];
-        const float mixed = k[y1 + x1] - k[y1 + x0] - to_right;
-        along = fmaf(to_right, to_right, along);
-        down = fmaf(to_bottom, to_bottom, down);
-        both = fmaf(mixed, mixed, both);
+    float along[kPs] = {}, down[kPs] = {}, both[kPs] = {};  // sums along the last rows
+    for (int row = 0; row < kSlopeRows + kPs - 1 && top + row < height + kPs - 1; ++row) {
+      const int64_t upper = reflect(int64_t(top + row + offset), height) * p.key_stride[4];
+      const int64_t lower = reflect(int64_t(top + row + offset + 1), height) * p.key_stride[4];
+      float squares[3] = {};
+      for (int c = 0; c < p.channels; ++c) {
+        const float* k = key + c * p.key_stride[3];
+        const float k0 = k[upper + column], k1 = k[lower + column];
+        const float to_right = k[upper + after] - k0, to_bottom = k1 - k0;
+        const float mixed = k[lower + after] - k1 - to_right;
+        squares[0] = fmaf(to_right, to_right, squares[0]);
+        squares[1] = fmaf(to_bottom, to_bottom, squares[1]);
+        squares[2] = fmaf(mixed, mixed, squares[2]);
       }
-      terms[0][row][column] = along;
-      terms[1][row][column] = down;
-      terms[2][row][column] = both;
+#pragma unroll
+      for (int i = 0; i + 1 < kPs; ++i) {
+        along[i] = along[i + 1];
+        down[i] = down[i + 1];
+        both[i] = both[i + 1];
+      }
+      along[kPs - 1] = sum_rows<kPs>(squares[0]);
+      down[kPs - 1] = sum_rows<kPs>(squares[1]);
+      both[kPs - 1] = sum_rows<kPs>(squares[2]);
+      float4 sums = {};
+#pragma unroll
+      for (int i = 0; i < kPs; ++i) {
+        sums.x += along[i];
+        sums.y += down[i];
+        sums.w += both[i];
+      }
+      sums.z = __shfl_down_sync(0xffffffffu, sums.y, 1) - sums.y;
+      const int y = top + row - (kPs - 1);
+      if (y < top || lane >= kColumns || x >= width) continue;
+      slopes[(item * height + y) * width + x] = sums;
     }
-    __syncthreads();
-    for (int i = threadIdx.x; i < 3 * high * kSlopeColumns; i += blockDim.x) {
-      const int column = i % kSlopeColumns, row = i / kSlopeColumns % high,
-                plane = i / kSlopeColumns / high;
-      float sum = 0;
-      for (int tap = 0; tap < ps; ++tap) sum += terms[plane][row][column + tap];
-      sums[plane][row][column] = sum;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < 3 * kSlopeRows * kSlopeColumns; i += blockDim.x) {
-      const int column = i % kSlopeColumns, row = i / kSlopeColumns % kSlopeRows,
-                plane = i / kSlopeColumns / kSlopeRows;
-      if (top + row >= p.height || left + column >= p.width) continue;
-      float sum = 0;
-      for (int tap = 0; tap < ps; ++tap) sum += sums[plane][row + tap][column];
-      slopes[((item * 3 + plane) * p.height + top + row) * p.width + left + column] = sum;
-    }
-    __syncthreads();
   }
+}
+
+template <int kPs>
+void launch(const SearchProblem& p, float4* slopes, cudaStream_t stream) {
+  const int64_t planes = p.batch * p.heads * p.frames;
+  const dim3 blocks(blocks_for(p.width, 32 - kPs), blocks_for(p.height, kSlopeRows),
+                    static_cast<unsigned>(planes < 65535 ? planes : 65535));
+  slopes_kernel<kPs><<<blocks, 32, 0, stream>>>(p, slopes);
 }
 
 }  // namespace
 
-void key_slopes_cuda(const SearchProblem& p, float* slopes, cudaStream_t stream) {
-  const int64_t planes = p.batch * p.heads * p.frames;
-  const dim3 blocks(blocks_for(p.width, kSlopeColumns), blocks_for(p.height, kSlopeRows),
-                    static_cast<unsigned>(planes < 65535 ? planes : 65535));
-  slopes_kernel<<<blocks, 256, 0, stream>>>(p, slopes);
+void key_slopes_cuda(const SearchProblem& p, float4* slopes, cudaStream_t stream) {
+  switch (p.ps) {
+    case 1:
+      return launch<1>(p, slopes, stream);
+    case 3:
+      return launch<3>(p, slopes, stream);
+    case 5:
+      return launch<5>(p, slopes, stream);
+    case 7:
+      return launch<7>(p, slopes, stream);
+    default:
+      return launch<9>(p, slopes, stream);
+  }
 }
 
 }  // namespace stnls

@@ -16,12 +16,10 @@ __device__ int64_t query_of(const SearchProblem& p, const LeftTiles& left, int64
   const int64_t size = left.rows * left.columns, place = item % size;
   int64_t tile = left.list[1 + item / size];
   const int64_t wide = (p.grid_width + left.columns - 1) / left.columns;
-  const int64_t high = left.rows * left.stack, lines = (p.grid_height + high - 1) / high;
-  const int64_t level = tile % left.stack;
-  tile /= left.stack;
+  const int64_t lines = (p.grid_height + left.rows - 1) / left.rows;
   const int64_t j = tile % wide * left.columns + place % left.columns;
   tile /= wide;
-  const int64_t i = (tile % lines * left.stack + level) * left.rows + place / left.columns;
+  const int64_t i = tile % lines * left.rows + place / left.columns;
   if (i >= p.grid_height || j >= p.grid_width) return -1;
   return (tile / lines * p.grid_height + i) * p.grid_width + j;
 }

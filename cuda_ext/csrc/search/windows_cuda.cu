@@ -6,17 +6,17 @@
 namespace stnls {
 namespace {
 
-cudaError_t launch_any_size(const SearchProblem& p, const float* slopes, cudaStream_t stream) {
-  if (window_in_registers(p)) {
+cudaError_t launch_any_size(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
+  if (window_few_channels(p)) {
     switch (p.ps) {
       case 3:
-        return launch_in_registers<3>(p, slopes, stream);
+        return launch_few_channels<3>(p, slopes, stream);
       case 5:
-        return launch_in_registers<5>(p, slopes, stream);
+        return launch_few_channels<5>(p, slopes, stream);
       case 7:
-        return launch_in_registers<7>(p, slopes, stream);
+        return launch_few_channels<7>(p, slopes, stream);
       default:
-        return launch_in_registers<9>(p, slopes, stream);
+        return launch_few_channels<9>(p, slopes, stream);
     }
   }
   switch (p.ps) {
@@ -31,20 +31,23 @@ cudaError_t launch_any_size(const SearchProblem& p, const float* slopes, cudaStr
   }
 }
 
+// Where the slopes begin: they are read as four numbers at once.
+int64_t slopes_at(const SearchProblem& p) { return (window_tile_count(p) + 1 + 3) / 4 * 4; }
+
 }  // namespace
 
 int64_t windows_scratch(const SearchProblem& p) {
-  return windows_apply_cuda(p) ? 1 + window_tile_count(p) + slope_count(p) : 0;
+  return windows_apply_cuda(p) ? slopes_at(p) + 4 * slope_count(p) : 0;
 }
 
 cudaError_t search_windows_cuda(const SearchProblem& p, cudaStream_t stream) {
-  float* slopes = reinterpret_cast<float*>(p.scratch + 1 + window_tile_count(p));
+  float4* slopes = reinterpret_cast<float4*>(p.scratch + slopes_at(p));
   cudaError_t error = cudaMemsetAsync(p.scratch, 0, sizeof(int32_t), stream);
   if (error != cudaSuccess) return error;
   if (slope_count(p) > 0) key_slopes_cuda(p, slopes, stream);
   error = launch_any_size(p, slopes, stream);
   if (error != cudaSuccess) return error;
-  search_direct_cuda(p, {p.scratch, kWindowRows, window_columns(p), kWindowWarps}, stream);
+  search_direct_cuda(p, {p.scratch, window_rows(p), window_columns(p)}, stream);
   return cudaSuccess;
 }
 

@@ -18,128 +18,61 @@
 
 #include "../common/cuda_launch.h"
 #include "box_sums_cuda.h"
-#include "direct.h"
 #include "key_slopes.h"
-#include "match_key_cuda.h"
+#include "window_shape_cuda.h"
 
 namespace stnls {
 
-constexpr int kWindowWarps = 2;          // warps of a block, one below the other
-constexpr int kWindowRows = 4;           // rows of queries in a tile
-constexpr int kWindowWhole = 24 * 1024;  // bytes that the distances of whole windows may take
-constexpr int kWindowUnion = 3000;       // displacements from which on single queries are cheaper
-constexpr int kWindowQueue = 8;          // candidates that a lane puts aside
-constexpr int kWindowMostShared = 56 * 1024;  // bytes for each warp
-
-// Whether the tile's pixels stay in registers: large patches of 1 or 3 channels.
-STNLS_HD bool window_in_registers(const SearchProblem& p) {
-  return p.ps >= 3 && !p.product && p.float_grid && (p.channels == 1 || p.channels == 3);
-}
-
-// Whether one match is all that is wanted.
-STNLS_HD bool window_single(const SearchProblem& p) {
-  return window_in_registers(p) && p.k == 1 && p.self_action == kNone;
-}
-
-// Columns of queries in a tile.
-STNLS_HD int window_columns(const SearchProblem& p) { return 33 - static_cast<int>(p.ps); }
-
-STNLS_HD int64_t window_tile_count(const SearchProblem& p) {
-  const int64_t rows = kWindowWarps * kWindowRows, columns = window_columns(p);
-  return p.batch * p.heads * p.frames * ((p.height + rows - 1) / rows) * kWindowWarps *
-         ((p.width + columns - 1) / columns);
-}
-
-// Whole displacements along one axis that the candidates of a query lie between.
-STNLS_HD int window_reach(const SearchProblem& p) {
-  const double steps =
-      static_cast<double>(p.ws - 1) * (p.float_grid ? p.stride1 : std::floor(p.stride1));
-  return static_cast<int>(std::ceil(steps)) + 1 + (p.float_grid ? 1 : 0);
-}
-
-// Columns of distances that are kept for each query: all of them if there is room, else the last
-// ones, so that candidates are compared while the union of the windows is walked.
-STNLS_HD int window_kept(const SearchProblem& p) {
-  const int reach = window_reach(p);
-  const int most = window_single(p) ? kWindowWhole : kWindowWhole / 3;  // lists need room, too
-  if (reach * reach * kWindowRows * 32 * 4 <= most) return reach;
-  return p.float_grid ? 2 : 1;
-}
-
-// Shared memory of a warp, in 8-byte words: lists of matches, the worst of each, candidates put
-// aside, columns of distances, windows, pinned candidates.
-struct WindowShared {
-  int lists, worst, queue, columns, places, pinned, words;
-
-  STNLS_HD explicit WindowShared(const SearchProblem& p) {
-    const int queries = kWindowRows * 33;
-    lists = 0;
-    worst = lists + static_cast<int>(p.k) * queries;
-    queue = worst + queries;
-    columns = queue + (window_single(p) ? 0 : 32 * kWindowQueue);
-    places = columns + window_reach(p) * window_kept(p) * kWindowRows * 16;
-    pinned = places + kWindowRows * 32 * 3;
-    words = pinned + (p.self_action != kNone ? kWindowRows * 16 : 0);
-  }
-};
-
-inline bool windows_apply_cuda(const SearchProblem& p) {
-  const bool lists =
-      p.keep == kBestOfAll ||
-      (p.keep == kBestOfEach && (p.self_action == kNone || p.self_action == kAnchorEach));
-  const bool size =
-      p.ps == 1 || p.ps == 3 || p.ps == 5 || p.ps == 7 || (p.ps == 9 && window_in_registers(p));
-  constexpr int64_t most = int64_t(1) << 31;
-  return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
-         p.stride0 == 1 && p.stride_query == 1 && lists && p.k >= 1 && size && p.channels > 0 &&
-         p.query_height == p.height && p.query_width == p.width && p.stride1 <= 2 && p.ws < 128 &&
-         (2 * p.wt + 1) * p.ws * p.ws < most && (p.height + 1) * p.key_stride[4] < most &&
-         (p.height + 1) * p.query_stride[4] < most && p.height < (1 << 24) && p.width < (1 << 24) &&
-         8 * WindowShared(p).words <= kWindowMostShared && window_tile_count(p) < most;
-}
-
-template <int kPs, int kChannels, bool kProduct, bool kFloat, bool kSingle>
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
 class WindowTile {
  public:
   using Search = DirectSearch<float, kFloat, kProduct>;
   using Pos = typename Search::Pos;
-  static constexpr int kRows = kWindowRows;      // of queries
-  static constexpr int kHigh = kRows + kPs - 1;  // of pixels
+  static constexpr int kRows = window_rows(kList == 1);  // of queries
+  static constexpr int kHigh = kRows + kPs - 1;          // of pixels
   static constexpr int kColumns = 33 - kPs;
   static constexpr int kNever = 1 << 28;
-  static constexpr int kSteps = kChannels > 0 ? 2 : 4;  // displacements that share what is read
+  // Displacements that share what is read: along a column, and columns.
+  static constexpr int kSteps = kChannels > 0 ? 2 : 4;
+  static constexpr int kAbreast = window_abreast(kPs, kChannels > 0);
+  static constexpr int kTogether = 4;       // candidates of a column in one go
+  static constexpr int kLine = kRows * 32;  // from one line of distances to the next
 
-  __device__ WindowTile(const SearchProblem& problem, int64_t tile, uint64_t* shared,
-                        const float* slopes)
-      : p(problem), search(problem), slopes(slopes), lane(threadIdx.x % 32) {
+  __device__ WindowTile(const SearchProblem& problem, int tile, uint64_t* shared,
+                        const float4* slopes)
+      : p(problem),
+        search(problem),
+        slopes(slopes),
+        lane(threadIdx.x),
+        height(static_cast<int>(p.height)),
+        width(static_cast<int>(p.width)) {
     const WindowShared at(p);
     lists = shared + at.lists;
-    worst = shared + at.worst;
-    queue = shared + at.queue + lane;
+    queue = reinterpret_cast<float2*>(shared + at.queue) + lane;
     sums = reinterpret_cast<float*>(shared + at.columns);
     places = reinterpret_cast<Place*>(shared + at.places);
     pinned = reinterpret_cast<int*>(shared + at.pinned) + lane;
     reach = window_reach(p);
     kept = window_kept(p);
-    const int64_t columns = (p.width + kColumns - 1) / kColumns;
-    const int64_t rows = (p.height + kRows * kWindowWarps - 1) / (kRows * kWindowWarps);
-    const int warp = static_cast<int>(tile % kWindowWarps);
-    tile /= kWindowWarps;
-    left = static_cast<int>(tile % columns) * kColumns;
+    const int columns = (width + kColumns - 1) / kColumns, rows = (height + kRows - 1) / kRows;
+    left = tile % columns * kColumns;
     tile /= columns;
-    top = (static_cast<int>(tile % rows) * kWindowWarps + warp) * kRows;
+    top = tile % rows * kRows;
     tile /= rows;
-    t = static_cast<int>(tile % p.frames);
-    tile /= p.frames;
-    head = static_cast<int>(tile % p.heads);
-    b = static_cast<int>(tile / p.heads);
+    t = tile % static_cast<int>(p.frames);
+    tile /= static_cast<int>(p.frames);
+    head = tile % static_cast<int>(p.heads);
+    b = tile / static_cast<int>(p.heads);
+    // What lies right of the last patch is not needed.
+    column = min(left + lane, width + kPs - 2) + static_cast<int>(p.patch_offset);
   }
 
   // False, with nothing written that counts, where the windows of a slot lie too far apart or too
-  // few candidates are valid.
+  // far outside, or too few candidates are valid.
   __device__ bool run() {
-    if (top >= p.height) return true;
-    for (int64_t slot = p.first_slot; slot < end_slot(p); ++slot) {
+    const int own = top + static_cast<int>(p.patch_offset + p.offset_height);
+    if (!near(own, own + kHigh - 1, height)) return false;
+    for (int slot = static_cast<int>(p.first_slot); slot < end_slot(p); ++slot) {
       const bool begins = slot == p.first_slot || p.keep == kBestOfEach;
       if (begins) clear();
       if (!place(slot, begins)) return false;
@@ -150,32 +83,36 @@ class WindowTile {
   }
 
  private:
-  class Offers;
+  using List = Matches<kList>;
 
-  // The window of a query: position of its anchor, index of the anchor, first whole displacement.
+  // The window of a query: position and index of its anchor, first whole displacement. On the
+  // integer grid the numbers are whole.
   struct Place {
-    float anchor_h, anchor_w;  // on the integer grid the numbers are whole
-    short offset_h, offset_w;
+    float anchor_h, anchor_w;
     int first_h, first_w;
-    int next;  // the first of the window's columns that is not yet compared
+    uint8_t offset_h, offset_w;
+    uint8_t from_h, count_h, from_w, count_w;  // rows and columns that are inside the frame
+    uint8_t next;                              // the first column that is not yet compared
   };
   static_assert(sizeof(Place) == 24, "WindowShared counts on it");
 
   const SearchProblem& p;
   const Search search;
-  const float* const slopes;
-  const int lane;
-  uint64_t *lists, *worst, *queue;
+  const float4* const slopes;
+  const int lane, height, width;
+  uint64_t* lists;
+  float2* queue;
   float* sums;
   Place* places;
   int* pinned;      // of every row: the candidate that is not chosen by its distance
   int reach, kept;  // displacements along one axis; columns of them that are kept
-  int left, top;
+  int left, top, column;
   int t, head, b;
   int low_h, low_w, high, wide;  // the union of the windows
+  bool mirrors;                  // whether columns of it are outside the frame
 
   __device__ bool has_query(int row) const {
-    return lane < kColumns && top + row < p.height && left + lane < p.width;
+    return lane < kColumns && top + row < height && left + lane < width;
   }
   __device__ Query query_of(int row, int column) const {
     return Query{b, head, t, top + row, left + column};
@@ -187,14 +124,18 @@ class WindowTile {
   __device__ bool pins() const { return p.self_action == kAnchor || p.self_action == kAnchorEach; }
 
   __device__ void clear() {
-    for (int row = 0; row < kRows; ++row) {
+    for (int row = 0; row < kRows; ++row)
       for (int e = 0; e < p.k; ++e) entry(e, row, lane) = ~uint64_t(0);
-      worst[row * 33 + lane] = p.k > (pins() ? 1 : 0) ? ~uint64_t(0) : 0;
-    }
   }
 
-  // Finds the windows of one slot and their union; false where it is too large.
-  __device__ bool place(int64_t slot, bool begins) {
+  // Mirrors at most once: where all of `low` .. `high` can be mirrored so.
+  __device__ static bool near(int low, int high, int length) {
+    return low > -length && high < 2 * length - 1;
+  }
+  __device__ static int mirror(int x, int length) { return length - 1 - abs(length - 1 - abs(x)); }
+
+  // Finds the windows of one slot and their union; false where it is too large or too far outside.
+  __device__ bool place(int slot, bool begins) {
     int low_y = kNever, low_x = kNever, up_y = kNever, up_x = kNever;  // the last two negated
     for (int row = 0; row < kRows; ++row) {
       Place w{};
@@ -206,10 +147,12 @@ class WindowTile {
         if (window.finite) {
           w.anchor_h = static_cast<float>(window.anchor_h);
           w.anchor_w = static_cast<float>(window.anchor_w);
-          w.offset_h = static_cast<short>(window.offset_h);
-          w.offset_w = static_cast<short>(window.offset_w);
-          w.first_h = whole(search.position(window.anchor_h, 0, window.offset_h)) - (top + row);
-          w.first_w = whole(search.position(window.anchor_w, 0, window.offset_w)) - (left + lane);
+          w.offset_h = static_cast<uint8_t>(window.offset_h);
+          w.offset_w = static_cast<uint8_t>(window.offset_w);
+          w.first_h = inside_of(window.anchor_h, window.offset_h, height, w.from_h, w.count_h) -
+                      (top + row);
+          w.first_w = inside_of(window.anchor_w, window.offset_w, width, w.from_w, w.count_w) -
+                      (left + lane);
           low_y = min(low_y, w.first_h);
           low_x = min(low_x, w.first_w);
           up_y = min(up_y, -w.first_h);
@@ -225,12 +168,38 @@ class WindowTile {
     if (low_h >= kNever) return true;
     high = most_h - low_h + reach;
     wide = most_w - low_w + reach;
-    return static_cast<int64_t>(high) * wide <= kWindowUnion;
+    if (static_cast<int64_t>(high) * wide > kWindowUnion) return false;
+    const int above = top + low_h + static_cast<int>(p.patch_offset);
+    const int before = left + low_w + static_cast<int>(p.patch_offset);
+    const int last = __shfl_sync(0xffffffffu, column, 31);
+    mirrors = before < 0 || last + low_w + wide + kAbreast >= width;
+    return near(above, above + high + kHigh + kSteps, height) &&
+           near(before, last + low_w + wide + kAbreast, width);
+  }
+
+  // The first whole position of a window along one axis, and the candidates that are inside.
+  __device__ int inside_of(Pos anchor, int64_t offset, int length, uint8_t& from,
+                           uint8_t& count) const {
+    const int ws = static_cast<int>(p.ws);
+    from = 0;
+    count = static_cast<uint8_t>(ws);
+    const Pos start = search.position(anchor, 0, offset),
+              end = search.position(anchor, ws - 1, offset);
+    if (start < Pos(0) || end > static_cast<Pos>(length - 1)) {
+      count = 0;
+      for (int i = 0; i < ws; ++i) {
+        const Pos at = search.position(anchor, i, offset);
+        if (at < Pos(0)) ++from;
+        if (at >= Pos(0) && at <= static_cast<Pos>(length - 1)) ++count;
+      }
+    }
+    if constexpr (kFloat) return static_cast<int>(floorf(start));
+    return static_cast<int>(start);
   }
 
   // The entry that comes first whatever its distance; left open until its candidate comes along.
   template <class Window>
-  __device__ void pin(const Query& q, int row, int64_t slot, const Window& window) {
+  __device__ void pin(const Query& q, int row, int slot, const Window& window) {
     int64_t id = -1;
     if (p.self_action == kAnchor || p.self_action == kRemove) id = search.self_candidate(q);
     if (p.self_action == kAnchorEach) id = search.candidate(slot, window.offset_h, window.offset_w);
@@ -238,85 +207,111 @@ class WindowTile {
     if (pins()) entry(0, row, lane) = ordered_key(infinity<float>(), static_cast<int>(id));
     pinned[row * 32] = static_cast<int>(id);
   }
-  __device__ int pinned_of(int row) const { return p.self_action != kNone ? pinned[row * 32] : -1; }
-
-  __device__ static int whole(Pos position) {
-    if constexpr (kFloat) return static_cast<int>(floorf(position));
-    return static_cast<int>(position);
-  }
 
   __device__ const float* plane_of(const void* video, const int64_t (&stride)[5],
                                    int64_t frame) const {
     return static_cast<const float*>(video) + b * stride[0] + head * stride[1] + frame * stride[2];
   }
-  __device__ int query_column() const {
-    return reflect_int(left + lane + static_cast<int>(p.patch_offset + p.offset_width), p.width);
+  // A place of a plane, so many bytes from its beginning.
+  __device__ static const float* place_of(const float* plane, unsigned bytes) {
+    return reinterpret_cast<const float*>(reinterpret_cast<const char*>(plane) + bytes);
   }
-  __device__ static int reflect_int(int x, int64_t length) {
-    return x >= 0 && x < length ? x : static_cast<int>(reflect(static_cast<int64_t>(x), length));
+  // Bytes to a place of a plane.
+  __device__ unsigned at(int y, int x, int64_t pitch) const {
+    return 4u * static_cast<unsigned>(mirror(y, height) * static_cast<int>(pitch) + x);
+  }
+  __device__ int query_column() const {
+    return static_cast<int>(reflect(column + p.offset_width, p.width));
   }
 
   // All displacements of one slot, column by column.
-  __device__ void walk(int64_t slot) {
+  __device__ void walk(int slot) {
     const int64_t frame = slot_frame(t, slot, p.wt, p.frames);
     const float* key = plane_of(p.key, p.key_stride, frame);
-    const float* slope =
-        slopes + ((b * p.heads + head) * p.frames + frame) * 3 * p.height * p.width;
+    const float4* slope = slopes + ((b * p.heads + head) * p.frames + frame) * height * width;
     const bool whole = kept == reach;
-    for (int dx = low_w; dx < low_w + wide; ++dx) {
-      // First row displacement of the windows that dx is in, and where its distances go.
-      int first[kRows], to[kRows];
+    for (int dx = low_w; dx < low_w + wide; dx += kAbreast) {
+      int first_h[kRows], first_w[kRows];
       int begin = kNever, end = kNever;  // the latter negated
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        const Place& w = places[row * 32 + lane];
-        const int column = dx - w.first_w;
+        first_h[row] = places[row * 32 + lane].first_h;
+        first_w[row] = places[row * 32 + lane].first_w;
         const bool in =
-            w.first_h < kNever && static_cast<unsigned>(column) < static_cast<unsigned>(reach);
-        first[row] = in ? w.first_h : kNever;
-        to[row] = (whole ? column : kFloat ? dx & 1 : 0) * reach * kRows * 32 + row * 32 + lane;
-        begin = min(begin, first[row]);
-        end = min(end, in ? -first[row] : kNever);
+            first_h[row] < kNever && static_cast<unsigned>(dx + kAbreast - 1 - first_w[row]) <
+                                         static_cast<unsigned>(reach + kAbreast - 1);
+        begin = min(begin, in ? first_h[row] : kNever);
+        end = min(end, in ? -first_h[row] : kNever);
       }
       begin = warp_min(begin);
       end = -warp_min(end) + reach;
       if (begin >= end) continue;
-      walk_column(key, dx, begin, end, first, to);
+      walk_columns(key, dx, begin, end, first_h, first_w);
       if (whole) continue;
       for (int row = 0; row < kRows; ++row) {
-        const int column = dx - places[row * 32 + lane].first_w - (kFloat ? 1 : 0);
-        compare(slot, row, column, kFloat ? dx + 1 & 1 : 0, kFloat ? dx & 1 : 0, slope);
+        const Row r(*this, slot, row, slope);
+        List list = list_of(row, r);
+        for (int n = 0; n < kAbreast; ++n) {
+          const int column = dx + n - r.w.first_w - (kFloat ? 1 : 0);
+          const bool active = r.active && column >= 0 && column < reach - (kFloat ? 1 : 0);
+          compare(r, active ? column : 0, active, kept_at(dx + n - 1), kept_at(dx + n), list);
+        }
+        list.store();
       }
     }
     if (!whole) return;
     for (int row = 0; row < kRows; ++row) {
+      const Row r(*this, slot, row, slope);
+      List list = list_of(row, r);
       for (int column = 0; column < reach - (kFloat ? 1 : 0); ++column)
-        compare(slot, row, column, column, column + (kFloat ? 1 : 0), slope);
+        compare(r, column, r.active, column, column + (kFloat ? 1 : 0), list);
+      list.store();
     }
   }
 
-  // The distances of all queries at displacements (begin .. end - 1, dx).
-  __device__ void walk_column(const float* key, int dx, int begin, int end,
-                              const int (&first)[kRows], const int (&to)[kRows]) {
-    const float* at =
-        key + reflect_int(left + lane + dx + static_cast<int>(p.patch_offset), p.width);
+  // Where the distances of a column of displacements are, if not all are kept.
+  __device__ int kept_at(int dx) const { return (dx - low_w + kept) % kept; }
+
+  // First row displacement of the windows that column dx is in, and where its distances go.
+  __device__ __forceinline__ void aim(int dx, const int (&first_h)[kRows],
+                                      const int (&first_w)[kRows], int (&first)[kRows],
+                                      int (&to)[kRows]) const {
+    const bool whole = kept == reach;
+    const int place = whole ? 0 : kept_at(dx);
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      const int column = dx - first_w[row];
+      const bool in = static_cast<unsigned>(column) < static_cast<unsigned>(reach);
+      first[row] = in ? first_h[row] : kNever;
+      to[row] = (whole ? column : place) * reach * kLine + row * 32 + lane;
+    }
+  }
+
+  // The distances of all queries at displacements (begin .. end - 1, dx .. dx + kAbreast - 1).
+  __device__ void walk_columns(const float* key, int dx, int begin, int end,
+                               const int (&first_h)[kRows], const int (&first_w)[kRows]) {
     const int y0 = top + static_cast<int>(p.patch_offset);
-    const float* own = plane_of(p.query, p.query_stride, t) + query_column();
+    const int own_y0 = y0 + static_cast<int>(p.offset_height), own_x = query_column();
+    const float* own = plane_of(p.query, p.query_stride, t);
+    int first[kRows], to[kRows];
     if constexpr (kChannels > 0) {
+      const int x = mirror(column + dx, width);
+      aim(dx, first_h, first_w, first, to);
       float query[kChannels][kHigh];  // read again for every column: little beside what follows
 #pragma unroll
       for (int r = 0; r < kHigh; ++r) {
-        const float* from =
-            own + row_offset(y0 + r + static_cast<int>(p.offset_height), p.query_stride[4]);
+        const unsigned from = at(own_y0 + r, own_x, p.query_stride[4]);
 #pragma unroll
-        for (int c = 0; c < kChannels; ++c) query[c][r] = from[c * p.query_stride[3]];
+        for (int c = 0; c < kChannels; ++c)
+          query[c][r] = *place_of(own + c * p.query_stride[3], from);
       }
       float k[kChannels][kHigh - 1 + kSteps];
 #pragma unroll
-      for (int r = 0; r < kHigh - 1; ++r) read_row(at, y0 + begin + r, k, r);
+      for (int r = 0; r < kHigh - 1; ++r) read_row(key, y0 + begin + r, x, k, r);
       for (int dy = begin; dy < end; dy += kSteps) {
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) read_row(at, y0 + dy + kHigh - 1 + s, k, kHigh - 1 + s);
+        for (int s = 0; s < kSteps; ++s)
+          read_row(key, y0 + dy + kHigh - 1 + s, x, k, kHigh - 1 + s);
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
           float terms[kHigh];
@@ -335,43 +330,63 @@ class WindowTile {
           for (int r = 0; r < kHigh - 1; ++r) k[c][r] = k[c][r + kSteps];
       }
     } else {
-      int own_row[kHigh];
+      unsigned own_row[kHigh];
 #pragma unroll
-      for (int r = 0; r < kHigh; ++r)
-        own_row[r] = row_offset(y0 + r + static_cast<int>(p.offset_height), p.query_stride[4]);
+      for (int r = 0; r < kHigh; ++r) own_row[r] = at(own_y0 + r, own_x, p.query_stride[4]);
       for (int dy = begin; dy < end; dy += kSteps) {
-        int row[kHigh - 1 + kSteps];
+        float terms[kAbreast][kSteps][kHigh] = {};
+        if (mirrors)
+          add_channels<true>(own, own_row, key, y0 + dy, column + dx, terms);
+        else
+          add_channels<false>(own, own_row, key, y0 + dy, column + dx, terms);
 #pragma unroll
-        for (int r = 0; r < kHigh - 1 + kSteps; ++r)
-          row[r] = row_offset(y0 + dy + r, p.key_stride[4]);
-        float terms[kSteps][kHigh] = {};
-        const float *q = own, *from = at;
-#pragma unroll 2
-        for (int c = 0; c < p.channels; ++c, q += p.query_stride[3], from += p.key_stride[3]) {
-          float a[kHigh], k[kHigh - 1 + kSteps];
+        for (int n = 0; n < kAbreast; ++n) {
+          aim(dx + n, first_h, first_w, first, to);
 #pragma unroll
-          for (int r = 0; r < kHigh; ++r) a[r] = q[own_row[r]];
-#pragma unroll
-          for (int r = 0; r < kHigh - 1 + kSteps; ++r) k[r] = from[row[r]];
-#pragma unroll
-          for (int s = 0; s < kSteps; ++s)
-#pragma unroll
-            for (int r = 0; r < kHigh; ++r) terms[s][r] = add(a[r], k[r + s], terms[s][r]);
+          for (int s = 0; s < kSteps; ++s) keep(terms[n][s], dy + s, first, to);
         }
-#pragma unroll
-        for (int s = 0; s < kSteps; ++s) keep(terms[s], dy + s, first, to);
       }
     }
   }
 
-  template <class Rows>
-  __device__ void read_row(const float* at, int y, Rows& k, int r) const {
-    const float* from = at + row_offset(y, p.key_stride[4]);
+  // Adds the terms of all channels: of the tile's pixels in one column, at displacements that begin
+  // at pixel (y, x) of the key.
+  template <bool kMirrors>
+  __device__ __forceinline__ void add_channels(const float* query, const unsigned (&own)[kHigh],
+                                               const float* key, int y, int x,
+                                               float (&terms)[kAbreast][kSteps][kHigh]) const {
+    unsigned row[kHigh - 1 + kSteps], aside[kAbreast];
 #pragma unroll
-    for (int c = 0; c < kChannels; ++c) k[c][r] = from[c * p.key_stride[3]];
+    for (int r = 0; r < kHigh - 1 + kSteps; ++r)
+      row[r] = at(y + r, kMirrors ? 0 : x, p.key_stride[4]);
+#pragma unroll
+    for (int n = 0; n < kAbreast; ++n) aside[n] = 4u * static_cast<unsigned>(mirror(x + n, width));
+#pragma unroll 2
+    for (int c = 0; c < p.channels; ++c, query += p.query_stride[3], key += p.key_stride[3]) {
+      float a[kHigh], k[kAbreast][kHigh - 1 + kSteps];
+#pragma unroll
+      for (int r = 0; r < kHigh; ++r) a[r] = *place_of(query, own[r]);
+#pragma unroll
+      for (int r = 0; r < kHigh - 1 + kSteps; ++r) {
+        const float* from = place_of(key, row[r]);
+#pragma unroll
+        for (int n = 0; n < kAbreast; ++n)
+          k[n][r] = kMirrors ? *place_of(key, row[r] + aside[n]) : from[n];
+      }
+#pragma unroll
+      for (int n = 0; n < kAbreast; ++n)
+#pragma unroll
+        for (int s = 0; s < kSteps; ++s)
+#pragma unroll
+          for (int r = 0; r < kHigh; ++r) terms[n][s][r] = add(a[r], k[n][r + s], terms[n][s][r]);
+    }
   }
-  __device__ int row_offset(int y, int64_t pitch) const {
-    return reflect_int(y, p.height) * static_cast<int>(pitch);
+
+  template <class Rows>
+  __device__ void read_row(const float* key, int y, int x, Rows& k, int r) const {
+    const unsigned from = at(y, x, p.key_stride[4]);
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) k[c][r] = *place_of(key + c * p.key_stride[3], from);
   }
   __device__ static float add(float q, float k, float sum) { return Search::add_term(q, k, sum); }
 
@@ -385,254 +400,257 @@ class WindowTile {
       const float sum = sum_rows<kPs>(down[row]);
       const int r = dy - first[row];
       if (static_cast<unsigned>(r) < static_cast<unsigned>(reach))
-        sums[to[row] + r * kRows * 32] = sum;
+        sums[to[row] + r * kLine] = kProduct ? -sum : sum;
     }
   }
 
-  // Compares the candidates of the lanes' queries in one row that lie at (integer grid) or right of
-  // a column of displacements; that column and the next are the `before`th and `now`th that are
-  // kept.
-  __device__ void compare(int64_t slot, int row, int column, int before, int now,
-                          const float* slope) {
-    Place& w = places[row * 32 + lane];
-    const int last = reach - (kFloat ? 2 : 1);
-    const bool active = w.first_h < kNever && column >= 0 && column <= last;
-    Cell cell;
-    cell.id = static_cast<int>(slot * p.ws * p.ws);
-    cell.y = active ? top + row + w.first_h : 0;
-    cell.x = active ? left + lane + w.first_w + column : 0;
-    cell.before = sums + before * reach * kRows * 32 + row * 32 + lane;
-    cell.now = sums + now * reach * kRows * 32 + row * 32 + lane;
-    cell.slope = slope;
-    Offers offers(*this, row, active ? pinned_of(row) : -1);
-    if constexpr (!kFloat) {
-      compare_whole(w, cell, column, active, offers);
-    } else {
-      const float step = static_cast<float>(p.stride1), edge = static_cast<float>(cell.x + 1);
-      const int ws = static_cast<int>(p.ws);
-      int j = active ? w.next : ws;
-      while (true) {
-        // Rounded, the last column can lie a hair beyond the last displacement.
-        const float w0 = w.anchor_w + step * static_cast<float>(j - w.offset_w);
-        const float w1 = w.anchor_w + step * static_cast<float>(j + 1 - w.offset_w);
-        const bool has = j < ws && (column == last || w0 < edge);
-        const bool two = step < 1.0f && has && j + 1 < ws && (column == last || w1 < edge);
-        if (!__any_sync(0xffffffffu, has)) break;
-        if (step < 1.0f)
-          compare_columns<true>(w, cell, j, has, two, w0, w1, offers);
-        else
-          compare_columns<false>(w, cell, j, has, false, w0, w1, offers);
-        j += two ? 2 : has ? 1 : 0;
-      }
-      if (active) w.next = j;
-    }
-    offers.finish();
-  }
+  // The windows of the lanes' queries in one row.
+  struct Row {
+    const Place w;
+    const bool active;
+    const int row, y, x, id;  // first whole position; first candidate
+    const float4* const slope;
 
-  // A place among the displacements of a query: the distances of the column there and the one
-  // before, and the sums over the key.
-  struct Cell {
-    int id, y, x;
-    const float *before, *now, *slope;
+    __device__ Row(const WindowTile& tile, int slot, int row, const float4* slope)
+        : w(tile.places[row * 32 + tile.lane]),
+          active(w.first_h < kNever),
+          row(row),
+          y(active ? tile.top + row + w.first_h : 0),
+          x(active ? tile.left + tile.lane + w.first_w : 0),
+          id(slot * static_cast<int>(tile.p.ws * tile.p.ws)),
+          slope(slope) {}
   };
+  __device__ List list_of(int row, const Row& r) const {
+    const int self = p.self_action != kNone && r.active ? pinned[row * 32] : -1;
+    return List(&entry(0, row, lane), kRows * 33, queue, static_cast<int>(p.k), self, pins());
+  }
 
-  __device__ void compare_whole(const Place& w, const Cell& cell, int column, bool active,
-                                Offers& offers) const {
+  // The distance of a candidate that is none.
+  __device__ static float nothing() { return __int_as_float(0x7fffffff); }
+
+  // Compares the candidates that lie at (integer grid) or right of a column of displacements; that
+  // column and the next are the `before`th and `now`th that are kept.
+  __device__ __forceinline__ void compare(const Row& r, int column, bool active, int before,
+                                          int now, List& list) {
+    const float* left_sums = sums + before * reach * kLine + r.row * 32 + lane;
+    const float* right_sums = sums + now * reach * kLine + r.row * 32 + lane;
+    if constexpr (!kFloat) {
+      compare_whole(r, column, active, right_sums, list);
+    } else if (p.stride1 == 1.0) {
+      compare_cells<1>(r, column, active, left_sums, right_sums, list);
+    } else if (p.stride1 == 0.5) {
+      compare_cells<2>(r, column, active, left_sums, right_sums, list);
+    } else {
+      compare_columns(r, column, active, left_sums, right_sums, list);
+    }
+    list.end_column();
+  }
+
+  __device__ void compare_whole(const Row& r, int column, bool active, const float* from,
+                                List& list) const {
     const int ws = static_cast<int>(p.ws), step = static_cast<int>(search.step());
     const int j = column / step;
-    const bool valid = active && column % step == 0 && cell.x >= 0 && cell.x < p.width;
-    for (int i = 0, line = 0; i < ws; ++i, line += step) {
-      const float found = active ? cell.now[line * kRows * 32] : 0.0f;
-      const int y = cell.y + line;
-      offers.offer(valid && y >= 0 && y < p.height, kProduct ? -found : found,
-                   cell.id + i * ws + j);
-      offers.make_room(1);
-    }
-  }
-
-  // The columns j (if `has`) and j + 1 (if `two`) of a window, at w0 and w1.
-  template <bool kTwo>
-  __device__ void compare_columns(const Place& w, const Cell& cell, int j, bool has, bool two,
-                                  float w0, float w1, Offers& offers) const {
-    const int ws = static_cast<int>(p.ws), last = reach - 2;
-    const float right = static_cast<float>(p.width - 1), bottom = static_cast<float>(p.height - 1);
-    const float step = static_cast<float>(p.stride1), x = static_cast<float>(cell.x);
-    const bool valid0 = has && w0 >= 0.0f && w0 <= right;
-    const bool valid1 = two && w1 >= 0.0f && w1 <= right;
-    const Column c0(has ? w0 - x : 0.0f), c1(two ? w1 - x : 0.0f);
-    const int each = kTwo ? static_cast<int>(ceilf(1.0f / step)) : 1;
-    int id = cell.id + j, i = has ? 0 : ws;
-    float nth = static_cast<float>(-w.offset_h), y = static_cast<float>(cell.y);
-    Line low = line_at(cell, 0);
-    float e0 = c0.along(low), e1 = c1.along(low);
-    for (int r = 0; r <= last; ++r, y += 1.0f) {
-      const Line above = line_at(cell, r + 1);
-      const float next0 = c0.along(above), next1 = c1.along(above);
-      const float rise0 = next0 - e0, rise1 = next1 - e1;
-      const float s0 = c0.across(low), s1 = c1.across(low);
-      bool more = false;
-      for (int n = 0; n < each || more; ++n) {
-        const float h = w.anchor_h + step * nth;
-        const bool here = i < ws && (r == last || h < y + 1.0f);
-        const float v = h - y, vv = fmaf(-v, v, v);
-        float found0 = fmaf(-vv, s0, fmaf(v, rise0, e0));
-        float found1 = fmaf(-vv, s1, fmaf(v, rise1, e1));
-        const bool valid = here && h >= 0.0f && h <= bottom;
-        if constexpr (kProduct) {
-          found0 = -found0;
-          found1 = -found1;
-        }
-        offers.offer(valid && valid0, found0, id);
-        if constexpr (kTwo) offers.offer(valid && valid1, found1, id + 1);
-        if (here) {
-          ++i;
-          id += ws;
-          nth += 1.0f;
-        }
-        // Rounded, a line can hold one more.
-        more = n + 1 >= each && r == last && __any_sync(0xffffffffu, i < ws);
-        offers.make_room(kTwo ? 2 : 1);
+    active = active && j * step == column && j >= r.w.from_w && j < r.w.from_w + r.w.count_w;
+    const unsigned count = active ? r.w.count_h : 0;
+    int id = r.id + j;
+    for (int i = -r.w.from_h, end = i + ws; __any_sync(0xffffffffu, i < end); i += kTogether) {
+      list.make_room(kTogether);
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) {
+        const bool has = static_cast<unsigned>(i + n) < count;
+        list.offer(has ? *from : nothing(), id);
+        if (i + n + 1 < end) from += step * kLine;
+        id += ws;
       }
-      low = above;
-      e0 = next0;
-      e1 = next1;
     }
   }
 
-  // Distances and slopes of a line of displacements, left and right of the candidates.
-  struct Line {
-    float d0, d1, x, y0, y1, m;
-  };
-  __device__ __forceinline__ Line line_at(const Cell& cell, int r) const {
-    Line line{};
-    line.d0 = cell.before[r * kRows * 32];
-    line.d1 = cell.now[r * kRows * 32];
-    if constexpr (!kProduct) {
-      const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
-      const int x = min(max(cell.x, 0), width - 1);
-      const float* at = cell.slope + (min(max(cell.y + r, 0), height - 1) * width + x);
-      const int64_t plane = static_cast<int64_t>(height) * width;
-      line.x = at[0];
-      line.y0 = at[plane];
-      line.y1 = at[plane + (x + 1 < width ? 1 : 0)];
-      line.m = at[2 * plane];
+  // The candidates of the cells right of a column of displacements, for a step of 1 / kPer. A cell,
+  // between two columns and two lines of displacements, holds kPer x kPer places; those that are no
+  // candidates of the window have a distance of NaN.
+  template <int kPer>
+  __device__ __forceinline__ void compare_cells(const Row& r, int column, bool active,
+                                                const float* left_sums, const float* right_sums,
+                                                List& list) const {
+    constexpr float kStep = 1.0f / kPer;
+    const int ws = static_cast<int>(p.ws);
+    float nth = -static_cast<float>(r.w.offset_h), y = static_cast<float>(r.y);
+    float mth = -static_cast<float>(r.w.offset_w), x = static_cast<float>(r.x + column);
+    // Places of the first cell that lie before the first candidate.
+    int skip_h = 0, skip_w = 0;
+    if (kPer > 1) {
+      const float u = r.w.anchor_w + kStep * mth - static_cast<float>(r.x);
+      skip_h = static_cast<int>((r.w.anchor_h + kStep * nth - y) * kPer);
+      skip_w = static_cast<int>(u * kPer);
+      nth -= static_cast<float>(skip_h);
+      mth -= static_cast<float>(skip_w);
     }
-    return line;
+    Column columns[kPer];
+    const int j = kPer * column - skip_w;
+#pragma unroll
+    for (int m = 0; m < kPer; ++m) {
+      const float w = r.w.anchor_w + kStep * (mth + static_cast<float>(kPer * column + m));
+      const bool has = active && static_cast<unsigned>(j + m - r.w.from_w) < r.w.count_w;
+      columns[m] = Column(has ? w - x : nothing());
+    }
+    int i = -skip_h - r.w.from_h, id = r.id + j - skip_h * ws;
+    const unsigned count = r.w.count_h;
+    const int lines = reach - 1;
+    Slopes at(r, column, *this);
+    float4 low = at.next();
+    float left_low = *left_sums, right_low = *right_sums;
+    float e[kPer];
+#pragma unroll
+    for (int m = 0; m < kPer; ++m) e[m] = columns[m].along(left_low, right_low, low);
+    float4 high = at.next();
+    float left_high = *(left_sums += kLine), right_high = *(right_sums += kLine);
+    for (int line = 0; line < lines; ++line) {
+      // Read early; what comes after the last line is not used.
+      const float4 after = at.next();
+      const float left_after = *(left_sums += kLine), right_after = *(right_sums += kLine);
+      list.make_room(kPer * kPer);
+      float next[kPer], rise[kPer], across[kPer];
+#pragma unroll
+      for (int m = 0; m < kPer; ++m) {
+        next[m] = columns[m].along(left_high, right_high, high);
+        rise[m] = next[m] - e[m];
+        across[m] = columns[m].across(low);
+      }
+#pragma unroll
+      for (int n = 0; n < kPer; ++n) {
+        const bool has = static_cast<unsigned>(i + n) < count;
+        const float v = has ? r.w.anchor_h + kStep * nth - y : nothing(), vv = fmaf(-v, v, v);
+#pragma unroll
+        for (int m = 0; m < kPer; ++m) list.offer(between(e[m], rise[m], across[m], v, vv), id + m);
+        id += ws;
+        nth += 1.0f;
+      }
+#pragma unroll
+      for (int m = 0; m < kPer; ++m) e[m] = next[m];
+      i += kPer;
+      y += 1.0f;
+      low = high;
+      high = after;
+      left_high = left_after;
+      right_high = right_after;
+    }
   }
+
+  // The same for any step.
+  __device__ void compare_columns(const Row& r, int column, bool active, const float* left_sums,
+                                  const float* right_sums, List& list) {
+    const int ws = static_cast<int>(p.ws), last = reach - 2;
+    const float step = static_cast<float>(p.stride1), x = static_cast<float>(r.x + column);
+    const int each = step < 1.0f ? static_cast<int>(ceilf(1.0f / step)) : 1;
+    uint8_t& done = places[r.row * 32 + lane].next;
+    int j = active ? done : ws;
+    while (true) {
+      // Rounded, the last column can lie a hair beyond the last displacement.
+      const float at = r.w.anchor_w + step * static_cast<float>(j - r.w.offset_w);
+      const bool has = j < ws && (column == last || at < x + 1.0f);
+      if (!__any_sync(0xffffffffu, has)) break;
+      const bool inside = has && j >= r.w.from_w && j < r.w.from_w + r.w.count_w;
+      const Column between_columns(inside ? at - x : nothing());
+      int id = r.id + j, i = has ? 0 : ws;
+      float y = static_cast<float>(r.y);
+      Slopes slopes_at(r, column, *this);
+      float4 low = slopes_at.next();
+      float e = between_columns.along(left_sums[0], right_sums[0], low);
+      for (int line = 0; line <= last; ++line, y += 1.0f) {
+        const float4 above = slopes_at.next();
+        const int to = (line + 1) * kLine;
+        const float next = between_columns.along(left_sums[to], right_sums[to], above);
+        const float across = between_columns.across(low);
+        bool more = false;
+        for (int n = 0; n < each || more; ++n) {
+          const float h = r.w.anchor_h + step * static_cast<float>(i - r.w.offset_h);
+          const bool here = i < ws && (line == last || h < y + 1.0f);
+          const bool valid = here && i >= r.w.from_h && i < r.w.from_h + r.w.count_h;
+          const float v = valid ? h - y : nothing();
+          list.make_room(1);
+          list.offer(between(e, next - e, across, v, fmaf(-v, v, v)), id);
+          i += here ? 1 : 0;
+          id += here ? ws : 0;
+          // Rounded, a line can hold one more.
+          more = n + 1 >= each && line == last && __any_sync(0xffffffffu, i < ws);
+        }
+        low = above;
+        e = next;
+      }
+      j += has ? 1 : 0;
+      list.end_column();
+    }
+    if (active) done = static_cast<uint8_t>(j);
+  }
+
+  // Reads the sums over the key down a column, a line ahead of where they are needed.
+  struct Slopes {
+    const float4* const slope;
+    const int x, width, last;
+    int y;
+
+    __device__ Slopes(const Row& r, int column, const WindowTile& tile)
+        : slope(r.slope),
+          x(min(max(r.x + column, 0), tile.width - 1)),
+          width(tile.width),
+          last(tile.height - 1),
+          y(r.y) {}
+    __device__ __forceinline__ float4 next() {
+      float4 sums{};
+      if constexpr (!kProduct) {
+        const unsigned at = 16u * static_cast<unsigned>(min(max(y, 0), last) * width + x);
+        const char* from = reinterpret_cast<const char*>(slope) + at;
+        // Compilers put such a read off until its result is needed.
+        asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+                     : "=f"(sums.x), "=f"(sums.y), "=f"(sums.z), "=f"(sums.w)
+                     : "l"(from));
+        ++y;
+      }
+      return sums;
+    }
+  };
 
   // E and G of the formulas above.
   struct Column {
     float u, uu;
+    Column() = default;
     __device__ explicit Column(float u) : u(u), uu(fmaf(-u, u, u)) {}
-    __device__ float along(const Line& line) const {
-      const float e = fmaf(u, line.d1 - line.d0, line.d0);
-      return kProduct ? e : fmaf(-uu, line.x, e);
+    __device__ float along(float left, float right, const float4& slope) const {
+      const float e = fmaf(u, right - left, left);
+      return kProduct ? e : fmaf(-uu, slope.x, e);
     }
-    __device__ float across(const Line& line) const {
-      return kProduct ? 0.0f : fmaf(-uu, line.m, fmaf(u, line.y1 - line.y0, line.y0));
-    }
-  };
-
-  // The candidates of the lanes' queries in one row. Those better than the worst match known are
-  // put aside, and replace it when some lane has no room for more.
-  class Offers {
-   public:
-    __device__ Offers(WindowTile& tile, int row, int self)
-        : tile(tile),
-          row(row),
-          self(self),
-          first(tile.pins() ? 1 : 0),
-          k(static_cast<int>(tile.p.k)),
-          last(tile.worst[row * 33 + tile.lane]),
-          limit(limit_of(last)) {}
-
-    __device__ __forceinline__ void offer(bool valid, float found, int id) {
-      if constexpr (kSingle) {
-        if (valid && found <= limit) {
-          const uint64_t key = ordered_key(found, id);
-          if (key < last) last = key;
-          limit = found;
-        }
-      } else {
-        if (valid && found <= limit && id != self)
-          tile.queue[32 * waiting++] = ordered_key(found, id);
-        if (valid && id == self && first == 1)
-          tile.entry(0, row, tile.lane) = ordered_key(found, id);
-      }
-    }
-
-    // By all lanes, before each of them offers `count` more.
-    __device__ __forceinline__ void make_room(int count) {
-      if (!kSingle && __any_sync(0xffffffffu, waiting > kWindowQueue - count)) settle();
-    }
-
-    __device__ void finish() {
-      if constexpr (kSingle)
-        tile.entry(0, row, tile.lane) = last;
-      else
-        settle();
-      tile.worst[row * 33 + tile.lane] = last;
-    }
-
-   private:
-    WindowTile& tile;
-    const int row, self, first, k;
-    uint64_t last;
-    float limit;
-    int waiting = 0;
-
-    __device__ static float limit_of(uint64_t key) {
-      return key == ~uint64_t(0) ? infinity<float>() : distance_of_key(key);
-    }
-
-    __device__ void settle() {
-      for (int i = 0; __any_sync(0xffffffffu, i < waiting); ++i) {
-        if (i >= waiting) continue;
-        const uint64_t key = tile.queue[32 * i];
-        if (key < last) replace(key);
-      }
-      waiting = 0;
-      limit = limit_of(last);
-    }
-
-    // The worst match is the first of the list.
-    __device__ void replace(uint64_t key) {
-      uint64_t most = key;
-      int place = first;
-#pragma unroll 4
-      for (int e = first + 1; e < k; ++e) {
-        const uint64_t other = tile.entry(e, row, tile.lane);
-        if (other > most) {
-          most = other;
-          place = e;
-        }
-      }
-      tile.entry(place, row, tile.lane) = key;
-      tile.entry(first, row, tile.lane) = last = most;
+    __device__ float across(const float4& slope) const {
+      return kProduct ? 0.0f : fmaf(-uu, slope.w, fmaf(u, slope.z, slope.y));
     }
   };
+
+  // The distance between two lines: E, its rise and G.
+  __device__ __forceinline__ static float between(float e, float rise, float g, float v, float vv) {
+    const float found = fmaf(v, rise, e);
+    return kProduct ? found : fmaf(-vv, g, found);
+  }
 
   // Writes the lists, row by row of the tile, so that what is written lies side by side.
   // False where too few of a query's candidates are valid to fill its list.
-  __device__ bool write(int64_t slot) {
+  __device__ bool write(int slot) {
     const int k = static_cast<int>(p.k), first = pins() ? 1 : 0;
     bool full = true;
     for (int row = 0; row < kRows; ++row) {
-      full = full && (!has_query(row) || worst[row * 33 + lane] != ~uint64_t(0));
-      for (int e = first + 1; e < k; ++e) {
+      for (int e = first + 1; kList == 0 && e < k; ++e) {  // the others are sorted
         const uint64_t key = entry(e, row, lane);
         int to = e;
         for (; to > first && entry(to - 1, row, lane) > key; --to)
           entry(to, row, lane) = entry(to - 1, row, lane);
         entry(to, row, lane) = key;
       }
+      full = full && (!has_query(row) || entry(k - 1, row, lane) != ~uint64_t(0));
     }
     if (!__all_sync(0xffffffffu, full)) return false;
     __syncwarp();
-    const int columns = min(kColumns, static_cast<int>(p.width) - left);
+    const int columns = min(kColumns, width - left);
     const int64_t entries = entry_count(p);
     const int64_t start = p.keep == kBestOfEach ? (slot - p.first_slot) * k : 0;
-    for (int row = 0; row < kRows && top + row < p.height; ++row) {
+    for (int row = 0; row < kRows && top + row < height; ++row) {
       const int64_t line =
           (((static_cast<int64_t>(b) * p.heads + head) * p.frames + t) * p.grid_height + top +
            row) *
@@ -655,67 +673,67 @@ class WindowTile {
   }
 };
 
-template <int kPs, int kChannels, bool kProduct, bool kFloat, bool kSingle>
-__global__ void __launch_bounds__(32 * kWindowWarps, 6)
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
+__global__ void __launch_bounds__(32, kList == 1 ? 16 : 12)
     windows_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover,
-                   const float* slopes) {
+                   const float4* slopes) {
   extern __shared__ uint64_t shared[];
-  const int warp = threadIdx.x / 32;
-  const int64_t tile = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + warp;
-  if (tile >= window_tile_count(p)) return;
-  WindowTile<kPs, kChannels, kProduct, kFloat, kSingle> one(
-      p, tile, shared + warp * WindowShared(p).words, slopes);
-  if (!one.run() && threadIdx.x % 32 == 0)
-    leftover[1 + atomicAdd(leftover, 1)] = static_cast<int32_t>(tile);
+  const int tile = static_cast<int>(blockIdx.x);
+  WindowTile<kPs, kChannels, kProduct, kFloat, kList> one(p, tile, shared, slopes);
+  if (!one.run() && threadIdx.x == 0) leftover[1 + atomicAdd(leftover, 1)] = tile;
 }
 
-template <int kPs, int kChannels, bool kProduct, bool kFloat, bool kSingle>
-cudaError_t launch_windows(const SearchProblem& p, const float* slopes, cudaStream_t stream) {
-  const auto kernel = windows_kernel<kPs, kChannels, kProduct, kFloat, kSingle>;
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
+cudaError_t launch_windows(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
+  const auto kernel = windows_kernel<kPs, kChannels, kProduct, kFloat, kList>;
   const int bytes = 8 * WindowShared(p).words;
-  const int warps = kWindowWarps * bytes > 64 * 1024 ? 1 : kWindowWarps;  // sm_75 has no more
   const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, warps * bytes);
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;
-  kernel<<<blocks_for(window_tile_count(p), warps), 32 * warps, warps * bytes, stream>>>(
-      p, p.scratch, slopes);
+  kernel<<<static_cast<unsigned>(window_tile_count(p)), 32, bytes, stream>>>(p, p.scratch, slopes);
   return cudaSuccess;
 }
 
 // One patch size; each is compiled in sources of its own, side by side.
+template <int kPs, bool kProduct, bool kFloat>
+cudaError_t launch_any_list(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
+  return window_list(p) > 0
+             ? launch_windows<kPs, 0, kProduct, kFloat, kWindowList>(p, slopes, stream)
+             : launch_windows<kPs, 0, kProduct, kFloat, 0>(p, slopes, stream);
+}
 template <int kPs>
-cudaError_t launch_any_channels(const SearchProblem& p, const float* slopes, cudaStream_t stream) {
+cudaError_t launch_any_channels(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
   if (p.product)
-    return p.float_grid ? launch_windows<kPs, 0, true, true, false>(p, slopes, stream)
-                        : launch_windows<kPs, 0, true, false, false>(p, slopes, stream);
-  return p.float_grid ? launch_windows<kPs, 0, false, true, false>(p, slopes, stream)
-                      : launch_windows<kPs, 0, false, false, false>(p, slopes, stream);
+    return p.float_grid ? launch_any_list<kPs, true, true>(p, slopes, stream)
+                        : launch_any_list<kPs, true, false>(p, slopes, stream);
+  return p.float_grid ? launch_any_list<kPs, false, true>(p, slopes, stream)
+                      : launch_any_list<kPs, false, false>(p, slopes, stream);
 }
 
 template <int kPs>
-cudaError_t launch_in_registers(const SearchProblem& p, const float* slopes, cudaStream_t stream) {
+cudaError_t launch_few_channels(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
   if (p.channels == 1)
-    return window_single(p) ? launch_windows<kPs, 1, false, true, true>(p, slopes, stream)
-                            : launch_windows<kPs, 1, false, true, false>(p, slopes, stream);
-  return window_single(p) ? launch_windows<kPs, 3, false, true, true>(p, slopes, stream)
-                          : launch_windows<kPs, 3, false, true, false>(p, slopes, stream);
+    return window_single(p) ? launch_windows<kPs, 1, false, true, 1>(p, slopes, stream)
+                            : launch_windows<kPs, 1, false, true, kWindowList>(p, slopes, stream);
+  return window_single(p) ? launch_windows<kPs, 3, false, true, 1>(p, slopes, stream)
+                          : launch_windows<kPs, 3, false, true, kWindowList>(p, slopes, stream);
 }
 
-extern template cudaError_t launch_any_channels<1>(const SearchProblem&, const float*,
+extern template cudaError_t launch_any_channels<1>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
-extern template cudaError_t launch_any_channels<3>(const SearchProblem&, const float*,
+extern template cudaError_t launch_any_channels<3>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
-extern template cudaError_t launch_any_channels<5>(const SearchProblem&, const float*,
+extern template cudaError_t launch_any_channels<5>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
-extern template cudaError_t launch_any_channels<7>(const SearchProblem&, const float*,
+extern template cudaError_t launch_any_channels<7>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
-extern template cudaError_t launch_in_registers<3>(const SearchProblem&, const float*,
+extern template cudaError_t launch_few_channels<3>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
-extern template cudaError_t launch_in_registers<5>(const SearchProblem&, const float*,
+extern template cudaError_t launch_few_channels<5>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
-extern template cudaError_t launch_in_registers<7>(const SearchProblem&, const float*,
+extern template cudaError_t launch_few_channels<7>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
-extern template cudaError_t launch_in_registers<9>(const SearchProblem&, const float*,
+extern template cudaError_t launch_few_channels<9>(const SearchProblem&, const float4*,
                                                    cudaStream_t);
 
 }  // namespace stnls

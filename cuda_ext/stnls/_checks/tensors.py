@@ -141,6 +141,8 @@ def no_tangents(*tensors: Tensor | None) -> None:
     it, and torch would go on with a tangent of zero without a word."""
     if torch.compiler.is_compiling():
         return  # the operators' kernels look again when the graph runs
+    if forward_ad._current_level < 0:
+        return  # no such differentiation is under way
     for value in tensors:
         if value is not None and forward_ad.unpack_dual(value).tangent is not None:
             raise StnlsRuntimeError(

@@ -1,0 +1,98 @@
+// Sizes of the window form of the search (windows_cuda.h), for the host and the kernels alike.
+#pragma once
+
+#include "direct.h"
+#include "window_matches_cuda.h"
+
+namespace stnls {
+
+constexpr int kWindowWhole = 24 * 1024;  // bytes that the distances of whole windows may take
+constexpr int kWindowUnion = 3000;       // displacements from which on single queries are cheaper
+constexpr int kWindowMostShared = 56 * 1024;  // bytes of shared memory
+
+// How many matches are kept in registers: 0: they are kept in memory.
+STNLS_HD int window_list(const SearchProblem& p) {
+  const bool pins = p.self_action == kAnchor || p.self_action == kAnchorEach;
+  if (p.k == 1 && p.self_action == kNone) return 1;
+  return p.k - (pins ? 1 : 0) <= kWindowList ? kWindowList : 0;
+}
+
+// Whether the tile's pixels stay in registers: large patches of 1 or 3 channels.
+STNLS_HD bool window_few_channels(const SearchProblem& p) {
+  return p.ps >= 3 && !p.product && p.float_grid && (p.channels == 1 || p.channels == 3) &&
+         window_list(p) > 0;
+}
+
+// Whether one match is all that is kept: the other kernels have lists only.
+STNLS_HD bool window_single(const SearchProblem& p) {
+  return window_few_channels(p) && window_list(p) == 1;
+}
+
+// Rows of queries in a tile: few where lists of matches need room, too.
+STNLS_HD constexpr int window_rows(bool single) { return single ? 4 : 2; }
+STNLS_HD int window_rows(const SearchProblem& p) { return window_rows(window_single(p)); }
+
+// Columns of displacements that are walked at once: they share what is read of the key.
+STNLS_HD constexpr int window_abreast(int64_t ps, bool few_channels) {
+  return few_channels ? 1 : ps == 1 ? 4 : 2;
+}
+
+// Columns of queries in a tile.
+STNLS_HD int window_columns(const SearchProblem& p) { return 33 - static_cast<int>(p.ps); }
+
+STNLS_HD int64_t window_tile_count(const SearchProblem& p) {
+  const int64_t rows = window_rows(p), columns = window_columns(p);
+  return p.batch * p.heads * p.frames * ((p.height + rows - 1) / rows) *
+         ((p.width + columns - 1) / columns);
+}
+
+// Whole displacements along one axis that the candidates of a query lie between.
+STNLS_HD int window_reach(const SearchProblem& p) {
+  const double steps =
+      static_cast<double>(p.ws - 1) * (p.float_grid ? p.stride1 : std::floor(p.stride1));
+  return static_cast<int>(std::ceil(steps)) + 1 + (p.float_grid ? 1 : 0);
+}
+
+// Columns of distances that are kept for each query: all of them if there is room, else the last
+// ones, so that candidates are compared while the union of the windows is walked.
+STNLS_HD int window_kept(const SearchProblem& p) {
+  const int reach = window_reach(p);
+  const int most = window_single(p) ? kWindowWhole : kWindowWhole / 2;  // lists need room, too
+  if (reach * reach * window_rows(p) * 32 * 4 <= most) return reach;
+  return window_abreast(p.ps, window_few_channels(p)) + (p.float_grid ? 1 : 0);
+}
+
+// Where things lie in shared memory, in 8-byte words: lists of matches, candidates put aside,
+// columns of distances, windows, pinned candidates.
+struct WindowShared {
+  int lists, queue, columns, places, pinned, words;
+
+  STNLS_HD explicit WindowShared(const SearchProblem& p) {
+    const bool single = window_single(p);
+    const int rows = window_rows(p);
+    lists = 0;
+    queue = lists + static_cast<int>(p.k) * rows * 33;
+    columns = queue + (single ? 0 : 32 * kWindowQueue);
+    places = columns + window_reach(p) * window_kept(p) * rows * 16;
+    pinned = places + rows * 32 * 3;
+    words = pinned + (p.self_action != kNone ? rows * 16 : 0);
+  }
+};
+
+inline bool windows_apply_cuda(const SearchProblem& p) {
+  const bool lists =
+      p.keep == kBestOfAll ||
+      (p.keep == kBestOfEach && (p.self_action == kNone || p.self_action == kAnchorEach));
+  const bool size =
+      p.ps == 1 || p.ps == 3 || p.ps == 5 || p.ps == 7 || (p.ps == 9 && window_few_channels(p));
+  constexpr int64_t most = int64_t(1) << 31, pixels = most / 8;  // of a plane, 16 bytes each
+  return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
+         p.stride0 == 1 && p.stride_query == 1 && lists && p.k >= 1 && size && p.channels > 0 &&
+         p.query_height == p.height && p.query_width == p.width && p.stride1 <= 2 && p.ws < 128 &&
+         (2 * p.wt + 1) * p.ws * p.ws < most && (p.height + 1) * p.key_stride[4] < pixels &&
+         (p.height + 1) * p.query_stride[4] < pixels && p.height * p.width < pixels &&
+         p.height < (1 << 24) && p.width < (1 << 24) &&
+         8 * WindowShared(p).words <= kWindowMostShared && window_tile_count(p) < most;
+}
+
+}  // namespace stnls
