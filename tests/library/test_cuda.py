@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import stnls
 import torch
-from cases import draw_flow, seeded
+from cases import Pick, draw_flow, seeded
 from cases_aggregation import draw_patch_sum
-from cases_search import PairedCase, SearchCase, direct_form, draw_paired, draw_search
+from cases_search import SELF_ACTIONS, PairedCase, SearchCase, direct_form, draw_paired, draw_search
 from compare import assert_same_bits, assert_search, bytes_like, noise
 from reference import SearchOptions, candidates, paired_candidates
 from torch import Tensor
@@ -100,6 +102,65 @@ def test_integers_give_the_bits_of_the_cpu_on_large_frames(k: int, ps: int) -> N
     assert_same_bits(found, case.run("cpu"))
     with direct_form():
         assert_same_bits(found, case.run("cpu"))
+
+
+@pytest.mark.parametrize("seeds", chunks(300), ids=str)
+def test_fast_forms_agree_with_the_direct_form(seeds: range) -> None:
+    """On frames of several tiles, with windows that lie apart and beyond the border."""
+    for seed in seeds:
+        case = draw_large(seeded(seed))
+        fast = case.run("cuda")
+        with direct_form():
+            direct = case.run("cuda")
+        try:
+            assert_nearly(fast, direct)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {case.options}\n{error}") from error
+
+
+def draw_large(pick: Pick) -> SearchCase:
+    ws, wt, ps = pick(range(1, 10)), pick((0, 1, 1)), pick((1, 3, 3, 5, 7, 9))
+    topk = pick(("all", "all", "each"))
+    actions = (None, None, *SELF_ACTIONS) if topk == "all" else (None, "anchor_each")
+    options = SearchOptions(
+        *(ws, wt, ps, min(pick((1, 1, 2, 9, 11, 14)), ws**2 - 1) or 1),
+        nheads=pick((1, 1, 2)),
+        stride1=pick((0.5, 0.5, 1.0, 1.0, 0.3, 0.25, 0.8, 1.5, 2.0)),
+        dist_type=pick(("l2", "l2", "prod")),
+        self_action=pick(actions),
+        topk_mode=topk,
+        full_ws=pick((True, False)),
+        off_Hq=pick((0, 0, 3)),
+        off_Wq=pick((0, 0, -2)),
+        itype=pick(("float", "float", "int")),
+    )
+    frames = max(2 * options.wt + 1, 2)
+    if options.self_action in ("remove_ref_frame", "anchor_and_remove_ref_frame"):
+        options = replace(options, wt=1)
+        frames = 3
+    height, width = pick((17, 33, 64)), pick((20, 70, 131))
+    seed = pick(range(10**6))
+    shape = (1, frames, options.nheads * pick((1, 3, 3, 4, 16)), height, width)
+    query, key = noise(*shape, seed=seed), noise(*shape, seed=seed + 1)
+    slots = 2 * options.wt + 1
+    flows = noise(1, frames, slots, 2, height, width, seed=seed + 2) * pick((0.3, 2.0))
+    flows = flows + noise(1, frames, slots, 2, 1, 1, seed=seed + 3) * pick((0.0, 3.0, 30.0))
+    flows[..., height // 2 :, width // 3 :] += pick((0.0, 7.3, -40.0))
+    flows[..., :1, :1] = pick((0.0, float("nan")))
+    return SearchCase(options, query, key, flows, False)
+
+
+def assert_nearly(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    """The same distances; other offsets only where two candidates are as good as equal."""
+    finite = torch.isfinite(expected[0])
+    torch.testing.assert_close(torch.isfinite(found[0]), finite, rtol=0, atol=0)
+    if not finite.any():
+        return
+    dists = [x[finite] for x in (found[0], expected[0])]
+    atol = 1e-4 * float(expected[0][finite].abs().mean())
+    torch.testing.assert_close(*dists, rtol=2e-5, atol=atol)
+    others = (found[1] != expected[1]).any(-1)[finite]
+    assert others.float().mean() < 1e-3
 
 
 def test_the_callers_stream_is_used() -> None:

@@ -15,6 +15,7 @@
 #include "box_sums_cuda.h"
 #include "direct.h"
 #include "match_key_cuda.h"
+#include "sorted_list_cuda.h"
 
 namespace stnls {
 
@@ -22,7 +23,6 @@ constexpr int kTileWarps = 2;  // warps of a block
 constexpr int kTileSteps = 2;  // displacements along a row that share one shift of registers
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
 constexpr int kTileUnion = 2000;       // displacements from which on single queries are cheaper
-constexpr int kTileMostK = 12;         // longer lists do not fit shared memory
 constexpr int kTileSpare = 4;          // entries of a list beyond K, see TileLists
 
 // Queries along a row: fewer where lists of matches take up shared memory.
@@ -51,7 +51,7 @@ STNLS_HD int64_t tile_count(const SearchProblem& p) {
 inline bool tiles_apply_cuda(const SearchProblem& p) {
   return p.prior == nullptr && p.dtype == kFloat32 && !p.float_grid && p.reflect_bounds &&
          p.dilation == 1 && p.stride0 == 1 && p.stride_query == 1 && p.keep == kBestOfAll &&
-         p.k >= 1 && p.k <= kTileMostK && p.self_action == kNone && p.query_height == p.height &&
+         p.k >= 1 && p.k <= kListMost && p.self_action == kNone && p.query_height == p.height &&
          p.query_width == p.width && static_cast<int64_t>(p.stride1) == 1 && !p.product &&
          (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) &&
          (p.channels == 1 || p.channels == 3) && 2 * p.wt + 1 <= 100 &&
@@ -79,12 +79,12 @@ struct TileBest {
   __device__ __forceinline__ void make_room() {}
 };
 
-// The K best matches of every query of a lane, in shared memory. What is better than the K-th best
-// known so far is appended; when the spare places run short, all lanes look for the K best among
-// them at once.
+// The K best matches of every query of a lane, sorted, in shared memory. What is better than the
+// K-th best known so far is appended; when the spare places run short, all lanes sort in what they
+// have there at once.
 template <int kColumns>
 struct TileLists {
-  static constexpr uint64_t kNone = ~uint64_t(0);
+  static constexpr int kStride = kColumns * 33;
   float worst[kColumns];
   uint64_t* end[kColumns];
   uint64_t* const lists;
@@ -95,70 +95,46 @@ struct TileLists {
 #pragma unroll
     for (int x = 0; x < kColumns; ++x) {
       worst[x] = infinity<float>();
-      end[x] = &at(0, x);
+      end[x] = at(x) + this->k * kStride;
+      for (int e = 0; e < this->k; ++e) at(x)[e * kStride] = ~uint64_t(0);
     }
   }
-  __device__ uint64_t& at(int e, int x) const { return lists[(e * kColumns + x) * 33]; }
+  __device__ uint64_t* at(int x) const { return lists + x * 33; }
 
   __device__ __forceinline__ bool wants(int x, float found) const { return found <= worst[x]; }
   __device__ __forceinline__ void offer(int x, float found, int id) {
     *end[x] = ordered_key(found, id);
-    end[x] += kColumns * 33;
+    end[x] += kStride;
   }
 
   // To be called after kTileSteps offers at most.
   __device__ __forceinline__ void make_room() {
 #pragma unroll
     for (int x = 0; x < kColumns; ++x) {
-      if (__any_sync(0xffffffffu, end[x] > &at(k + kTileSpare - kTileSteps, x))) shorten(x);
+      if (__any_sync(0xffffffffu, end[x] > at(x) + (k + kTileSpare - kTileSteps) * kStride))
+        shorten(x);
     }
   }
 
-  // Moves the best k of a list to its beginning.
-  __device__ void shorten(int x) {
-    uint64_t* const stop = end[x];
-    if (stop <= &at(k, x)) return;
-    int place;
-    uint64_t last = greatest(x, &place);
-    for (uint64_t* from = &at(k, x); from < stop; from += kColumns * 33) {
-      const uint64_t key = *from;
-      if (key >= last) continue;
-      at(place, x) = key;
-      last = greatest(x, &place);
-    }
-    end[x] = &at(k, x);
-    worst[x] = distance_of_key(last);
+  // Sorts in what was appended to a list.
+  __device__ __forceinline__ void shorten(int x) {
+    SortedList best;
+    best.load(at(x), kStride, k);
+    for (uint64_t* from = at(x) + k * kStride; __any_sync(0xffffffffu, from < end[x]);
+         from += kStride)
+      best.insert(from < end[x] ? *from : ~uint64_t(0));
+    best.store(at(x), kStride, k);
+    end[x] = at(x) + k * kStride;
+    if (best.last() != ~uint64_t(0)) worst[x] = distance_of_key(best.last());
   }
 
-  __device__ uint64_t greatest(int x, int* place) const {
-    uint64_t found = 0;
-#pragma unroll 5
-    for (int e = 0; e < k; ++e) {
-      const uint64_t key = at(e, x);
-      if (key >= found) {
-        found = key;
-        *place = e;
-      }
-    }
-    return found;
-  }
-
-  // Sorts the lists; the bits of those that are not full.
+  // Sorts in all that is left; the bits of the lists that are not full.
   __device__ int finish() {
     int short_lists = 0;
 #pragma unroll
     for (int x = 0; x < kColumns; ++x) {
       shorten(x);
-      if (end[x] != &at(k, x)) {
-        short_lists |= 1 << x;
-        continue;
-      }
-      for (int e = 1; e < k; ++e) {
-        const uint64_t key = at(e, x);
-        int to = e;
-        for (; to > 0 && at(to - 1, x) > key; --to) at(to, x) = at(to - 1, x);
-        at(to, x) = key;
-      }
+      if (at(x)[(k - 1) * kStride] == ~uint64_t(0)) short_lists |= 1 << x;
     }
     return short_lists;
   }

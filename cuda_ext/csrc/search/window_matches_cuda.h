@@ -3,13 +3,13 @@
 
 #include "../common/geometry.h"
 #include "match_key_cuda.h"
+#include "sorted_list_cuda.h"
 
 namespace stnls {
 
-constexpr int kWindowList = 10;  // matches that are kept in registers
 constexpr int kWindowQueue = 8;  // candidates that a lane puts aside
 
-// kList = 1: the best alone. kWindowList: up to so many, sorted. 0: any number, in memory, the
+// kList = 1: the best alone. kListMost: up to so many, sorted. 0: any number, in memory, the
 // worst first. A list lies in shared memory between two of these objects, with `stride` words from
 // one entry to the next; ~0 marks an entry that is free. The first entry may be pinned: it belongs
 // to the candidate `self`, whatever its distance. If it is not pinned, `self` is left out.
@@ -21,11 +21,8 @@ class Matches {
     if constexpr (kList == 1) {
       last = list[0];
     } else if constexpr (kList > 1) {
-      // Places in front that the list does not need hold what no match displaces.
-      const int free = kList - (k - first);
-#pragma unroll
-      for (int e = 0; e < kList; ++e) best[e] = e < free ? 0 : list[(first + e - free) * stride];
-      last = best[kList - 1];
+      best.load(list + first * stride, stride, k - first);
+      last = best.last();
     } else {
       last = k > first ? list[first * stride] : 0;
     }
@@ -65,12 +62,7 @@ class Matches {
       list[0] = last;
     } else {
       if (__any_sync(0xffffffffu, waiting > 0)) settle();
-      if constexpr (kList > 1) {
-        const int free = kList - (k - first);
-#pragma unroll
-        for (int e = 0; e < kList; ++e)
-          if (e >= free) list[(first + e - free) * stride] = best[e];
-      }
+      if constexpr (kList > 1) best.store(list + first * stride, stride, k - first);
     }
   }
 
@@ -78,7 +70,7 @@ class Matches {
   uint64_t* const list;
   float2* const queue;  // distance and candidate
   const int stride, k, self, first;
-  uint64_t best[kList > 1 ? kList : 1];
+  SortedList best;  // kList > 1
   uint64_t last;    // the worst match
   float limit;      // kList = 1: the least distance of the column; else that of the worst match
   int found = -1;   // kList = 1: its candidate
@@ -108,14 +100,8 @@ class Matches {
 
   __device__ __forceinline__ void insert(uint64_t key) {
     if constexpr (kList > 1) {
-#pragma unroll
-      for (int e = 0; e < kList; ++e) {
-        const uint64_t other = best[e];
-        const bool before = key < other;
-        best[e] = before ? key : other;
-        key = before ? other : key;
-      }
-      last = best[kList - 1];
+      best.insert(key);
+      last = best.last();
     } else if (key < last) {
       uint64_t most = key;
       int place = first;

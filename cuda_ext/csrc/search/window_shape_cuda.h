@@ -14,7 +14,7 @@ constexpr int kWindowMostShared = 56 * 1024;  // bytes of shared memory
 STNLS_HD int window_list(const SearchProblem& p) {
   const bool pins = p.self_action == kAnchor || p.self_action == kAnchorEach;
   if (p.k == 1 && p.self_action == kNone) return 1;
-  return p.k - (pins ? 1 : 0) <= kWindowList ? kWindowList : 0;
+  return p.k - (pins ? 1 : 0) <= kListMost ? kListMost : 0;
 }
 
 // Whether the tile's pixels stay in registers: large patches of 1 or 3 channels.

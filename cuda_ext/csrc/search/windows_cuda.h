@@ -697,9 +697,8 @@ cudaError_t launch_windows(const SearchProblem& p, const float4* slopes, cudaStr
 // One patch size; each is compiled in sources of its own, side by side.
 template <int kPs, bool kProduct, bool kFloat>
 cudaError_t launch_any_list(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
-  return window_list(p) > 0
-             ? launch_windows<kPs, 0, kProduct, kFloat, kWindowList>(p, slopes, stream)
-             : launch_windows<kPs, 0, kProduct, kFloat, 0>(p, slopes, stream);
+  return window_list(p) > 0 ? launch_windows<kPs, 0, kProduct, kFloat, kListMost>(p, slopes, stream)
+                            : launch_windows<kPs, 0, kProduct, kFloat, 0>(p, slopes, stream);
 }
 template <int kPs>
 cudaError_t launch_any_channels(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
@@ -714,9 +713,9 @@ template <int kPs>
 cudaError_t launch_few_channels(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
   if (p.channels == 1)
     return window_single(p) ? launch_windows<kPs, 1, false, true, 1>(p, slopes, stream)
-                            : launch_windows<kPs, 1, false, true, kWindowList>(p, slopes, stream);
+                            : launch_windows<kPs, 1, false, true, kListMost>(p, slopes, stream);
   return window_single(p) ? launch_windows<kPs, 3, false, true, 1>(p, slopes, stream)
-                          : launch_windows<kPs, 3, false, true, kWindowList>(p, slopes, stream);
+                          : launch_windows<kPs, 3, false, true, kListMost>(p, slopes, stream);
 }
 
 extern template cudaError_t launch_any_channels<1>(const SearchProblem&, const float4*,
