@@ -12,8 +12,9 @@
 //
 // where D is the distance at a whole displacement and X, Y, M are the patch sums of the squared
 // differences of k along rows, along columns, and along both. Products are linear in k: there
-// X, Y and M are nil. D of two columns of displacements is kept in shared memory; the candidates
-// between them are compared when the second is complete.
+// X, Y and M are nil. D of a query's whole window is kept in shared memory, or, where that takes
+// too much of it, D of the last columns, and the candidates between two columns are compared when
+// the second is complete.
 #pragma once
 
 #include "../common/cuda_launch.h"
@@ -109,7 +110,6 @@ class WindowTile {
   int left, top, column;
   int t, head, b;
   int low_h, low_w, high, wide;  // the union of the windows
-  bool mirrors;                  // whether columns of it are outside the frame
 
   __device__ bool has_query(int row) const {
     return lane < kColumns && top + row < height && left + lane < width;
@@ -172,7 +172,6 @@ class WindowTile {
     const int above = top + low_h + static_cast<int>(p.patch_offset);
     const int before = left + low_w + static_cast<int>(p.patch_offset);
     const int last = __shfl_sync(0xffffffffu, column, 31);
-    mirrors = before < 0 || last + low_w + wide + kAbreast >= width;
     return near(above, above + high + kHigh + kSteps, height) &&
            near(before, last + low_w + wide + kAbreast, width);
   }
@@ -335,10 +334,7 @@ class WindowTile {
       for (int r = 0; r < kHigh; ++r) own_row[r] = at(own_y0 + r, own_x, p.query_stride[4]);
       for (int dy = begin; dy < end; dy += kSteps) {
         float terms[kAbreast][kSteps][kHigh] = {};
-        if (mirrors)
-          add_channels<true>(own, own_row, key, y0 + dy, column + dx, terms);
-        else
-          add_channels<false>(own, own_row, key, y0 + dy, column + dx, terms);
+        add_channels(own, own_row, key, y0 + dy, column + dx, terms);
 #pragma unroll
         for (int n = 0; n < kAbreast; ++n) {
           aim(dx + n, first_h, first_w, first, to);
@@ -351,34 +347,29 @@ class WindowTile {
 
   // Adds the terms of all channels: of the tile's pixels in one column, at displacements that begin
   // at pixel (y, x) of the key.
-  template <bool kMirrors>
   __device__ __forceinline__ void add_channels(const float* query, const unsigned (&own)[kHigh],
                                                const float* key, int y, int x,
                                                float (&terms)[kAbreast][kSteps][kHigh]) const {
-    unsigned row[kHigh - 1 + kSteps], aside[kAbreast];
+    unsigned row[kHigh - 1 + kSteps], across[kAbreast];
 #pragma unroll
-    for (int r = 0; r < kHigh - 1 + kSteps; ++r)
-      row[r] = at(y + r, kMirrors ? 0 : x, p.key_stride[4]);
+    for (int r = 0; r < kHigh - 1 + kSteps; ++r) row[r] = at(y + r, 0, p.key_stride[4]);
 #pragma unroll
-    for (int n = 0; n < kAbreast; ++n) aside[n] = 4u * static_cast<unsigned>(mirror(x + n, width));
+    for (int n = 0; n < kAbreast; ++n) across[n] = 4u * static_cast<unsigned>(mirror(x + n, width));
 #pragma unroll 2
     for (int c = 0; c < p.channels; ++c, query += p.query_stride[3], key += p.key_stride[3]) {
-      float a[kHigh], k[kAbreast][kHigh - 1 + kSteps];
+      float a[kHigh];
 #pragma unroll
       for (int r = 0; r < kHigh; ++r) a[r] = *place_of(query, own[r]);
 #pragma unroll
-      for (int r = 0; r < kHigh - 1 + kSteps; ++r) {
-        const float* from = place_of(key, row[r]);
+      for (int n = 0; n < kAbreast; ++n) {
+        float k[kHigh - 1 + kSteps];
 #pragma unroll
-        for (int n = 0; n < kAbreast; ++n)
-          k[n][r] = kMirrors ? *place_of(key, row[r] + aside[n]) : from[n];
-      }
-#pragma unroll
-      for (int n = 0; n < kAbreast; ++n)
+        for (int r = 0; r < kHigh - 1 + kSteps; ++r) k[r] = *place_of(key, row[r] + across[n]);
 #pragma unroll
         for (int s = 0; s < kSteps; ++s)
 #pragma unroll
-          for (int r = 0; r < kHigh; ++r) terms[n][s][r] = add(a[r], k[n][r + s], terms[n][s][r]);
+          for (int r = 0; r < kHigh; ++r) terms[n][s][r] = add(a[r], k[r + s], terms[n][s][r]);
+      }
     }
   }
 
