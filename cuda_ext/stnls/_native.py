@@ -66,6 +66,7 @@ class SearchGradProblem(ctypes.Structure):
         ("grad_query_stride", _I64 * 5),
         ("grad_key_stride", _I64 * 5),
         ("k_agg", _I64),
+        ("scratch", _PTR),
     )
 
 
@@ -155,7 +156,7 @@ class PackedPatchProblem(ctypes.Structure):
         ("patch", PatchProblem),
         ("grad_video", _PTR),
         ("grad_video_stride", _I64 * 5),
-        ("divide_own", _I64),
+        *((name, _I64) for name in ("divide_own", "mirrors_own", "components")),
         ("scratch", _PTR),
     )
 
@@ -262,8 +263,9 @@ def cuda_library() -> ctypes.CDLL:
     for function in (*_FUNCTIONS, "patch_packed_sum", "patch_packed_gradient"):
         arguments = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
         getattr(library, f"stnls_cuda_{function}").argtypes = arguments
-    library.stnls_cuda_search_scratch.argtypes = (_PTR,)
-    library.stnls_cuda_search_scratch.restype = _I64
+    for function in ("search_scratch", "search_gradient_scratch"):
+        getattr(library, f"stnls_cuda_{function}").argtypes = (_PTR,)
+        getattr(library, f"stnls_cuda_{function}").restype = _I64
     library.stnls_cuda_patch_packed_scratch.argtypes = (_PTR, _I64)
     library.stnls_cuda_patch_packed_scratch.restype = _I64
     return library
@@ -308,6 +310,11 @@ def call_cpu(function: str, problem: ctypes.Structure, threads: int, *more: int)
 def cuda_search_scratch(problem: SearchProblem) -> int:
     """32-bit words of scratch memory that a search on the GPU wants."""
     return int(cuda_library().stnls_cuda_search_scratch(ctypes.byref(problem)))
+
+
+def cuda_search_gradient_scratch(problem: SearchGradProblem) -> int:
+    """Floats of scratch memory for the gradient of a search on the GPU; 0: none is needed."""
+    return int(cuda_library().stnls_cuda_search_gradient_scratch(ctypes.byref(problem)))
 
 
 def cuda_patch_packed_scratch(problem: PackedPatchProblem, copies: int) -> int:

@@ -70,6 +70,30 @@ __device__ __forceinline__ int reaching(const PackedPatchProblem& p, int at, int
   return count;
 }
 
+// Four channels of a query's own pixel, divided by the number of patches that reach it if the
+// problem says so; outside the frame zero, or the mirrored pixel.
+__device__ __forceinline__ float4 own_pixel(const PackedPatchProblem& p, const float* plane,
+                                            int channels, int y, int x) {
+  float4 v{};
+  if (channels <= 0) return v;
+  if (static_cast<unsigned>(y) >= static_cast<unsigned>(p.height) ||
+      static_cast<unsigned>(x) >= static_cast<unsigned>(p.width)) {
+    if (p.mirrors_own == 0) return v;
+    y = static_cast<int>(reflect(int64_t{y}, p.height));
+    x = static_cast<int>(reflect(int64_t{x}, p.width));
+  }
+  const float* at = plane + y * p.own_stride[4] + x;
+  const int64_t next = p.own_stride[3];
+  v.x = __ldg(at);
+  if (channels > 1) v.y = __ldg(at + next);
+  if (channels > 2) v.z = __ldg(at + 2 * next);
+  if (channels > 3) v.w = __ldg(at + 3 * next);
+  if (p.divide_own == 0) return v;
+  const int rows = reaching(p, y, static_cast<int>(p.grid_height));
+  const int columns = reaching(p, x, static_cast<int>(p.grid_width));
+  return scaled(1.0f / static_cast<float>(rows * columns), v);
+}
+
 struct PackedPosition {
   int frame, row, column;  // with the margins
 };
@@ -87,8 +111,9 @@ __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
   e.weight = __ldcs(weights + entry);
   int row, column, dt;
   if constexpr (kFloatGrid) {
-    const float* from = static_cast<const float*>(inds) + 3 * int64_t{entry};
-    const float shift = __ldcs(from), dh = __ldcs(from + 1), dw = __ldcs(from + 2);
+    const float* from = static_cast<const float*>(inds) + p.components * entry;
+    const float shift = p.components == 3 ? __ldcs(from++) : 0.0f;
+    const float dh = __ldcs(from), dw = __ldcs(from + 1);
     constexpr float empty = static_cast<float>(kEmptyOffset);
     if (!(fabsf(dh) < empty && fabsf(dw) < empty && is_finite(shift))) return e;
     const float h = reflect_near(static_cast<float>(y) + dh, height);
@@ -104,9 +129,9 @@ __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
     e.signed_v = copysignf(h - static_cast<float>(row), leaves ? -1.0f : 1.0f);
     e.u = w - static_cast<float>(column);
   } else {
-    const int32_t* from = static_cast<const int32_t*>(inds) + 3 * int64_t{entry};
-    dt = __ldcs(from);
-    const int dh = __ldcs(from + 1), dw = __ldcs(from + 2);
+    const int32_t* from = static_cast<const int32_t*>(inds) + p.components * entry;
+    dt = p.components == 3 ? __ldcs(from++) : 0;
+    const int dh = __ldcs(from), dw = __ldcs(from + 1);
     constexpr int empty = static_cast<int>(kEmptyOffset);
     if (!(dh < empty && dh > -empty && dw < empty && dw > -empty)) return e;
     row = reflect_near(y, dh, height);

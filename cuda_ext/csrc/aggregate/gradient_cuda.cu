@@ -74,6 +74,13 @@ void launch_dot(const PatchProblem& p, cudaStream_t stream) {
 }
 
 }  // namespace
+
+cudaError_t launch_scatter(const PackedPatchProblem& p, const Packing& packing, float4* sums,
+                           cudaStream_t stream) {
+  return p.float_grid ? launch_gradient<true>(p, packing, nullptr, sums, stream)
+                      : launch_gradient<false>(p, packing, nullptr, sums, stream);
+}
+
 }  // namespace stnls
 
 STNLS_API int stnls_cuda_patch_scatter(const stnls::PatchProblem* p, int device, void* stream,

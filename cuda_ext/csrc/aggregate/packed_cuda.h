@@ -23,8 +23,10 @@ namespace stnls {
 struct PackedPatchProblem : PatchProblem {
   void* grad_video;  // gradient: sizes of video, for what scatter makes of own; or null
   int64_t grad_video_stride[5];
-  int64_t divide_own;  // gradient: first divide own by the number of patches that cover a pixel
-  float* scratch;      // as many as stnls_cuda_patch_packed_scratch says
+  int64_t divide_own;   // gradient: first divide own by the number of patches that cover a pixel
+  int64_t mirrors_own;  // taps of a query that leave the frame count, where they are mirrored
+  int64_t components;   // of inds: 3, or 2 without dt
+  float* scratch;       // as many as stnls_cuda_patch_packed_scratch says
 };
 
 // The planes of one batch item and head are a slab: frames, rows, columns, vectors of a pixel.
@@ -83,6 +85,17 @@ inline float4* packed_copy(const PackedPatchProblem& p, int64_t copy) {
   const Packing packing = packing_of(p);
   return reinterpret_cast<float4*>(p.scratch) + copy * packing.vectors * slabs_at_once(p, packing);
 }
+
+// Floats of scratch memory for packed copies; 0 if the problem cannot be taken in this form.
+int64_t packed_scratch(const PackedPatchProblem& p, int64_t copies);
+
+// For the slabs of one round. Gather: the sums of the patches of `packed`, or of their differences
+// to own, with what falls on the margins. Scatter: adds the patches of own to `sums`.
+void launch_sum_with_margins(const PackedPatchProblem& p, const Packing& packing,
+                             const float4* packed, float4* sums, bool difference,
+                             cudaStream_t stream);
+cudaError_t launch_scatter(const PackedPatchProblem& p, const Packing& packing, float4* sums,
+                           cudaStream_t stream);
 
 // A video as torch holds it.
 struct Planes {

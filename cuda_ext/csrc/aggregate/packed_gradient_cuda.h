@@ -8,26 +8,6 @@
 
 namespace stnls {
 
-// Four channels of a query's own pixel, divided by the number of patches that reach it if the
-// problem says so; zero outside the frame.
-__device__ __forceinline__ float4 own_pixel(const PackedPatchProblem& p, const float* plane,
-                                            int channels, int y, int x) {
-  float4 v{};
-  if (static_cast<unsigned>(y) >= static_cast<unsigned>(p.height) ||
-      static_cast<unsigned>(x) >= static_cast<unsigned>(p.width) || channels <= 0)
-    return v;
-  const float* at = plane + y * p.own_stride[4] + x;
-  const int64_t next = p.own_stride[3];
-  v.x = __ldg(at);
-  if (channels > 1) v.y = __ldg(at + next);
-  if (channels > 2) v.z = __ldg(at + 2 * next);
-  if (channels > 3) v.w = __ldg(at + 3 * next);
-  if (p.divide_own == 0) return v;
-  const int rows = reaching(p, y, static_cast<int>(p.grid_height));
-  const int columns = reaching(p, x, static_cast<int>(p.grid_width));
-  return scaled(1.0f / static_cast<float>(rows * columns), v);
-}
-
 // Sums over the channels of one thread: the value, and the slopes along rows and columns.
 struct Dots {
   float value, down, right;
@@ -80,9 +60,9 @@ __device__ __forceinline__ Dots take_taps(const PackedPatchProblem& p, const Pac
   Dots dots{};
   const int dilation = static_cast<int>(p.dilation), low = first_tap(p), high = last_tap(p);
   for (int tap_h = low; tap_h <= high; tap_h += dilation) {
-    if (!inside(int64_t{y} + tap_h, p.height)) continue;
+    if (p.mirrors_own == 0 && !inside(int64_t{y} + tap_h, p.height)) continue;
     for (int tap_w = low; tap_w <= high; tap_w += dilation) {
-      if (!inside(int64_t{x} + tap_w, p.width)) continue;
+      if (p.mirrors_own == 0 && !inside(int64_t{x} + tap_w, p.width)) continue;
       Place place = place_of(packing, e, tap_h, tap_w);
       if constexpr (kFloatGrid)
         if (e.leaves() && !locate(p, packing, e, tap_h, tap_w, &place)) continue;
@@ -159,8 +139,8 @@ __global__ void __launch_bounds__(kAnyThreads)
   PackedPosition position;
   if (exists)
     e = decode<kFloatGrid>(p, packing, static_cast<const float*>(p.weights) + first_entry,
-                           static_cast<const float*>(p.inds) + 3 * first_entry, index, plane.frame,
-                           y, x, &position);
+                           static_cast<const float*>(p.inds) + p.components * first_entry, index,
+                           plane.frame, y, x, &position);
   const float* own = static_cast<const float*>(p.own) + plane.offset(p, packing, p.own_stride);
   if (p.stacked != 0) own += (index - query * k) * p.own_entry_stride;
   for (int chunk = 0; chunk < packing.chunks; ++chunk) {
@@ -259,7 +239,8 @@ __global__ void __launch_bounds__(kPatchThreads, patch_blocks(kPs, kFloatGrid))
   const int query = exists ? y * static_cast<int>(p.width) + x : 0, pitch = packing.width * groups;
   const int64_t first_entry = plane.entries(p, packing);
   const float* weights = static_cast<const float*>(p.weights) + first_entry;
-  const float* inds = static_cast<const float*>(p.inds) + 3 * first_entry;  // or integers
+  const float* inds =
+      static_cast<const float*>(p.inds) + p.components * first_entry;  // or integers
   const bool reads = packed != nullptr, adds = kPs == 1 && packed_sums != nullptr;
   const int corner = low * (pitch + groups);
 
@@ -480,7 +461,8 @@ __global__ void __launch_bounds__(kSortThreads, 2)
   const BlockPlane plane(p);
   const int64_t first_entry = plane.entries(p, packing);
   const float* weights = static_cast<const float*>(p.weights) + first_entry;
-  const float* inds = static_cast<const float*>(p.inds) + 3 * first_entry;  // or integers
+  const float* inds =
+      static_cast<const float*>(p.inds) + p.components * first_entry;  // or integers
   const float* planes = static_cast<const float*>(p.own) + plane.offset(p, packing, p.own_stride);
   const int frames = static_cast<int>(p.frames), k = static_cast<int>(p.k);
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);

@@ -113,7 +113,7 @@ int64_t entry_bytes(const PackedPatchProblem& p) {
 }
 
 // False if the queries of one tile are too many for shared memory.
-bool tile_of(const PackedPatchProblem& p, const Packing& packing, SumTile* tile) {
+bool tile_of(const PackedPatchProblem& p, const Packing& packing, bool margins, SumTile* tile) {
   const int slots = kTileThreads >> packing.lane_bits;
   tile->width_bits = packing.lane_bits == 0 ? 5 : 4;
   tile->height = slots >> tile->width_bits;
@@ -122,8 +122,8 @@ bool tile_of(const PackedPatchProblem& p, const Packing& packing, SumTile* tile)
   const int64_t grid_width = (width - 1 + border) / p.stride0 + 1;
   const int64_t queries = ((height - 1 + border) / p.stride0 + 1) * grid_width;
   if (queries * entry_bytes(p) > kMostStagedBytes) return false;
-  tile->columns = static_cast<int>((p.width + width - 1) / width);
-  tile->lines = static_cast<int>((p.height + height - 1) / height);
+  tile->columns = static_cast<int>(((margins ? packing.width : p.width) + width - 1) / width);
+  tile->lines = static_cast<int>(((margins ? packing.height : p.height) + height - 1) / height);
   tile->grid_width = static_cast<int>(grid_width);
   tile->queries = static_cast<int>(queries);
   int64_t most = kStagedBytes / (queries * entry_bytes(p));
@@ -196,19 +196,24 @@ __device__ __forceinline__ void add_carefully(const PackedPatchProblem& p, const
   add_entry(e, video + (tap_h * pitch + tap_w * groups), pitch, groups, sum);
 }
 
-template <bool kFloatGrid>
+// kSum: the sums themselves, to the planes of `own`. kSumWithMargins, kDifference: packed, with
+// what falls on the margins; kDifference: own is subtracted from what every tap reads.
+enum SumForm { kSum, kSumWithMargins, kDifference };
+
+template <bool kFloatGrid, SumForm kForm>
 __global__ void __launch_bounds__(kTileThreads, 2)
     packed_sum_kernel(const __grid_constant__ PackedPatchProblem p,
                       const __grid_constant__ Packing packing, const __grid_constant__ SumTile tile,
-                      const float4* packed) {
+                      const float4* packed, float4* packed_sums) {
   extern __shared__ __align__(16) unsigned char memory[];
   Entry<kFloatGrid>* staged = reinterpret_cast<Entry<kFloatGrid>*>(memory);
   const int thread = static_cast<int>(threadIdx.x);
-  const int left = static_cast<int>(blockIdx.x) << tile.width_bits;
+  const int margin = kForm == kSum ? 0 : packing.margin;
+  const int left = (static_cast<int>(blockIdx.x) << tile.width_bits) - margin;
   const int line = packing.chunks == 1 ? static_cast<int>(blockIdx.y)
                                        : static_cast<int>(blockIdx.y) / packing.chunks;
   const int chunk = static_cast<int>(blockIdx.y) - line * packing.chunks;
-  const int top = line * tile.height;
+  const int top = line * tile.height - margin;
   const BlockPlane plane(p);
 
   const int grid_height = static_cast<int>(p.grid_height);
@@ -224,14 +229,17 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   const int pitch = packing.width * groups;
   const int x = left + (slot & ((1 << tile.width_bits) - 1));
   const int y = top + (slot >> tile.width_bits);
-  const bool works = group < groups && x < p.width && y < p.height;
+  const bool works = group < groups && x < (kForm == kSum ? p.width : packing.width - margin) &&
+                     y < (kForm == kSum ? p.height : packing.height - margin);
   const float4* video = packed + plane.slab * packing.vectors + (works ? group : 0);
   const int64_t first_entry = plane.entries(p, packing);
   const float* weights = static_cast<const float*>(p.weights) + first_entry;
-  const float* inds = static_cast<const float*>(p.inds) + 3 * first_entry;  // or integers
+  const float* inds =
+      static_cast<const float*>(p.inds) + p.components * first_entry;  // or integers
   const float inverse_width = 1.0f / static_cast<float>(tile.grid_width);
 
   float4 sum{};
+  float weight = 0.0f;  // kDifference: their sum
   for (int first = 0; first < k; first += tile.entries) {
     const int entries = min(tile.entries, k - first);
     const float inverse_entries = 1.0f / static_cast<float>(entries);
@@ -264,23 +272,36 @@ __global__ void __launch_bounds__(kTileThreads, 2)
         const Entry<kFloatGrid>* at =
             staged + ((i - first_row) * tile.grid_width + j - first_column) * tile.pitch;
         if (careful) {
-          for (int n = 0; n < entries; ++n)
+          for (int n = 0; n < entries; ++n) {
             add_carefully(p, packing, at[n], video, tap_h, tap_w, &sum);
+            if (kForm == kDifference && at[n].at != kUnusedBytes) weight += at[n].weight;
+          }
           continue;
         }
         const float4* tapped = video + (tap_h * pitch + tap_w * groups);
 #pragma unroll(kFloatGrid ? 2 : 4)
-        for (int n = 0; n < entries; ++n) add_entry(at[n], tapped, pitch, groups, &sum);
+        for (int n = 0; n < entries; ++n) {
+          add_entry(at[n], tapped, pitch, groups, &sum);
+          if (kForm == kDifference) weight += at[n].weight;
+        }
       }
     }
     if (p.stacked == 0 && first + entries < k) continue;
-    float* out = static_cast<float*>(p.own) + plane.offset(p, packing, p.own_stride) +
-                 4 * group * p.own_stride[3] + y * p.own_stride[4] + x;
+    const int channels = static_cast<int>(p.channels) - 4 * group;
+    float* own = static_cast<float*>(p.own) + plane.offset(p, packing, p.own_stride) +
+                 4 * group * p.own_stride[3];
+    if constexpr (kForm != kSum) {
+      if (kForm == kDifference) multiply_add(-weight, own_pixel(p, own, channels, y, x), &sum);
+      const int line_of = (plane.frame * packing.height + y + margin) * packing.width;
+      packed_sums[plane.slab * packing.vectors +
+                  static_cast<int64_t>(line_of + x + margin) * groups + group] = sum;
+      continue;
+    }
+    float* out = own + y * p.own_stride[4] + x;
     if (p.stacked != 0) out += first * p.own_entry_stride;
     float share = 1.0f;
     if (p.normalize)
       share /= static_cast<float>(reaching(p, y, grid_height) * reaching(p, x, grid_width));
-    const int channels = static_cast<int>(p.channels) - 4 * group;
     __stcs(out, sum.x * share);
     if (channels > 1) __stcs(out + p.own_stride[3], sum.y * share);
     if (channels > 2) __stcs(out + 2 * p.own_stride[3], sum.z * share);
@@ -289,21 +310,53 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   }
 }
 
+template <SumForm kForm>
+void launch_sum(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
+                float4* sums, cudaStream_t stream) {
+  SumTile tile;
+  tile_of(p, packing, kForm != kSum, &tile);
+  const dim3 grid = plane_grid(p, packing, tile.columns, int64_t{tile.lines} * packing.chunks);
+  const size_t bytes = static_cast<size_t>(tile.pitch * tile.queries * entry_bytes(p));
+  const auto kernel =
+      p.float_grid ? packed_sum_kernel<true, kForm> : packed_sum_kernel<false, kForm>;
+  kernel<<<grid, kTileThreads, bytes, stream>>>(p, packing, tile, packed, sums);
+}
+
 void launch_packed(const PackedPatchProblem& p, cudaStream_t stream) {
   for_rounds(p, [&](const Packing& packing) {
-    SumTile tile;
-    tile_of(p, packing, &tile);
     float4* packed = packed_copy(p, 0);
     launch_pack(p, packing, planes_of(p.video, p.video_stride), packed, nullptr, stream);
-    const dim3 grid = plane_grid(p, packing, tile.columns, int64_t{tile.lines} * packing.chunks);
-    const size_t bytes = static_cast<size_t>(tile.pitch * tile.queries * entry_bytes(p));
-    p.float_grid
-        ? packed_sum_kernel<true><<<grid, kTileThreads, bytes, stream>>>(p, packing, tile, packed)
-        : packed_sum_kernel<false><<<grid, kTileThreads, bytes, stream>>>(p, packing, tile, packed);
+    launch_sum<kSum>(p, packing, packed, nullptr, stream);
   });
 }
 
 }  // namespace
+
+void launch_sum_with_margins(const PackedPatchProblem& p, const Packing& packing,
+                             const float4* packed, float4* sums, bool difference,
+                             cudaStream_t stream) {
+  difference ? launch_sum<kDifference>(p, packing, packed, sums, stream)
+             : launch_sum<kSumWithMargins>(p, packing, packed, sums, stream);
+}
+
+int64_t packed_scratch(const PackedPatchProblem& p, int64_t copies) {
+  constexpr int64_t most = 1 << 18;  // of lengths, so that their products are numbers
+  if (p.dtype != kFloat32 || p.batch * p.heads * p.frames * p.channels * p.k == 0) return 0;
+  if (p.height > most || p.width > most || p.channels > most || p.k > most) return 0;
+  if (p.ps > most || p.dilation > most || p.dilation * p.ps > most) return 0;
+  if (p.frames > kMostBlocks || p.batch * p.heads > INT32_MAX) return 0;
+  if (p.grid_height * p.grid_width > INT32_MAX / p.k) return 0;
+  const Packing packing = packing_of(p);
+  const int64_t pixels = int64_t{packing.height} * packing.width;
+  if (pixels > INT32_MAX || packing.vectors > INT32_MAX / 8) return 0;
+  // Margins may be larger than a small frame, but not than a large one.
+  if (pixels > 2 * p.height * p.width && pixels > 1 << 16) return 0;
+  SumTile tile;
+  if (!tile_of(p, packing, true, &tile) || int64_t{tile.lines} * packing.chunks > kMostBlocks)
+    return 0;
+  return 4 * copies * packing.vectors * slabs_at_once(p, packing);
+}
+
 }  // namespace stnls
 
 STNLS_API int stnls_cuda_patch_sum(const stnls::PatchProblem* p, int device, void* stream,
@@ -333,19 +386,5 @@ STNLS_API int stnls_cuda_patch_packed_sum(const stnls::PackedPatchProblem* p, in
 // (scatter). 0 if the problem cannot be taken in this form.
 STNLS_API int64_t stnls_cuda_patch_packed_scratch(const stnls::PackedPatchProblem* p,
                                                   int64_t copies) {
-  using namespace stnls;
-  constexpr int64_t most = 1 << 18;  // of lengths, so that their products are numbers
-  if (p->dtype != kFloat32 || p->batch * p->heads * p->frames * p->channels * p->k == 0) return 0;
-  if (p->height > most || p->width > most || p->channels > most || p->k > most) return 0;
-  if (p->ps > most || p->dilation > most || p->dilation * p->ps > most) return 0;
-  if (p->frames > kMostBlocks || p->batch * p->heads > INT32_MAX) return 0;
-  if (p->grid_height * p->grid_width > INT32_MAX / p->k) return 0;
-  const Packing packing = packing_of(*p);
-  const int64_t pixels = int64_t{packing.height} * packing.width;
-  if (pixels > INT32_MAX || packing.vectors > INT32_MAX / 8) return 0;
-  // Margins may be larger than a small frame, but not than a large one.
-  if (pixels > 2 * p->height * p->width && pixels > 1 << 16) return 0;
-  SumTile tile;
-  if (!tile_of(*p, packing, &tile) || int64_t{tile.lines} * packing.chunks > kMostBlocks) return 0;
-  return 4 * copies * packing.vectors * slabs_at_once(*p, packing);
+  return stnls::packed_scratch(*p, copies);
 }

@@ -137,6 +137,8 @@ class WindowTile {
   // Finds the windows of one slot and their union; false where it is too large or too far outside.
   __device__ bool place(int slot, bool begins) {
     int low_y = kNever, low_x = kNever, up_y = kNever, up_x = kNever;  // the last two negated
+    // What is read beyond the last distances, and not used, may lie in other lanes' windows.
+    __syncwarp();
     for (int row = 0; row < kRows; ++row) {
       Place w{};
       w.first_h = kNever;
@@ -161,6 +163,7 @@ class WindowTile {
       }
       places[row * 32 + lane] = w;
     }
+    __syncwarp();
     low_h = warp_min(low_y);
     low_w = warp_min(low_x);
     const int most_h = -warp_min(up_y), most_w = -warp_min(up_x);

@@ -67,7 +67,7 @@ def _packed(
     at most, or one batch item and head. None where they cannot take it."""
     if not like.is_cuda:
         return None
-    packed = _native.PackedPatchProblem(patch=p)
+    packed = _native.PackedPatchProblem(patch=p, components=3)
     floats = _native.cuda_patch_packed_scratch(packed, copies)
     if floats == 0:
         return None

@@ -216,6 +216,11 @@ def _gradient(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
         g.grad_key_stride = _native.i64_array(to_key.stride()[:5])
     g.k_agg = s.k_agg
     if not a.deterministic or grad_dists is None:
+        floats = 0
+        if query.is_cuda and not s.direct:
+            floats = _native.cuda_search_gradient_scratch(g)
+        scratch = query.new_empty(floats)
+        g.scratch = scratch.data_ptr() if floats else None
         run("search_gradient", g, query.device)
         return grads[0], grads[1], grads[2]
 
