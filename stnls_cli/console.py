@@ -73,6 +73,13 @@ def described(error: Exception) -> str:
             if str(error)
             else ("out of memory; a smaller --size needs less")
         )
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = error.name.partition(".")[0]
+        if package not in ("stnls", "stnls_cli"):
+            return (
+                f"the Python package {package}, which stnls needs, is not installed in "
+                f"{sys.prefix}; install stnls again together with what it needs (pip install stnls)"
+            )
     if os.environ.get("STNLS_TRACEBACK"):
         raise error
     words = str(error).splitlines() or [""]

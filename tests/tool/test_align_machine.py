@@ -205,6 +205,19 @@ def test_an_unexpected_error_is_one_line_too(
         main(["align", str(clip), *QUICK, "-q"])
 
 
+def test_a_package_that_is_missing_is_named(
+    cli: Any, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stnls_cli.matching
+
+    def lacking(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'abc_needed.core'", name="abc_needed.core")
+
+    monkeypatch.setattr(stnls_cli.matching.PairedSearch, "forward", lacking)
+    ended = cli("align", clip, *QUICK, "-q")
+    refused(ended, "the Python package abc_needed, which stnls needs, is not installed", code=1)
+
+
 def test_out_of_memory(cli: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import stnls_cli.matching
 
