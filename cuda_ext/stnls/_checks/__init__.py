@@ -55,6 +55,7 @@ from stnls._checks.tensors import (
     same_dtype,
     same_place,
     shape,
+    tangents_possible,
     tensor,
     writable,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "some_frames",
     "some_heads",
     "some_matches",
+    "tangents_possible",
     "tensor",
     "used_heads",
     "whole_frames",

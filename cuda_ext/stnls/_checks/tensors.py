@@ -136,13 +136,18 @@ def writable(name: str, value: Tensor) -> None:
         )
 
 
+def tangents_possible() -> bool:
+    """Whether differentiation in forward mode is under way."""
+    return bool(forward_ad._current_level >= 0)
+
+
 def no_tangents(*tensors: Tensor | None) -> None:
     """No tensor carries a tangent of forward-mode differentiation: the operators have no rule for
     it, and torch would go on with a tangent of zero without a word."""
     if torch.compiler.is_compiling():
         return  # the operators' kernels look again when the graph runs
-    if forward_ad._current_level < 0:
-        return  # no such differentiation is under way
+    if not tangents_possible():
+        return
     for value in tensors:
         if value is not None and forward_ad.unpack_dual(value).tangent is not None:
             raise StnlsRuntimeError(

@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from stnls._ops import _patches, _search
+from stnls._ops import _patches, _search  # noqa: F401  they define the operators
 from stnls._ops._patches import PatchSettings
 from stnls._ops._search import SearchGradient, SearchSettings
 from stnls._positions import grid_shape
@@ -35,17 +36,17 @@ def patch_flops(video: Sequence[int], weights: Sequence[int], s: PatchSettings) 
     return math.prod(weights) * s.ps**2 * video[3] * term
 
 
-@register_flop_formula(_search.search)
+@register_flop_formula(torch.ops.stnls.search)
 def _(query: Any, key: Any, flow: Any, *args: Any, **_: Any) -> int:
     return search_flops(query, key, SearchSettings(*args))
 
 
-@register_flop_formula(_search.refine)
+@register_flop_formula(torch.ops.stnls.refine)
 def _(query: Any, key: Any, prior: Any, windows: int, *args: Any, **_: Any) -> int:
     return search_flops(query, key, SearchSettings(*args), windows)
 
 
-@register_flop_formula(_search.search_gradient)
+@register_flop_formula(torch.ops.stnls.search_gradient)
 def _(*args: Any, **_: Any) -> int:
     g, s = SearchGradient.of(*args)
     query, dists = cast(Any, (g.query, g.dists))  # a counter has shapes in the place of tensors
@@ -56,18 +57,18 @@ def _(*args: Any, **_: Any) -> int:
     return int(entries * s.ps**2 * query[3] * term)
 
 
-@register_flop_formula(_patches.patch_sum)
+@register_flop_formula(torch.ops.stnls.patch_sum)
 def _(video: Any, weights: Any, inds: Any, *args: Any, **_: Any) -> int:
     return patch_flops(video, weights, PatchSettings(*args))
 
 
-@register_flop_formula(_patches.patch_scatter)
+@register_flop_formula(torch.ops.stnls.patch_scatter)
 def _(own: Any, weights: Any, inds: Any, deterministic: bool, *args: Any, **_: Any) -> int:
     s = PatchSettings(*args)
     return patch_flops(own[:2] + own[3:] if s.stacked else own, weights, s)
 
 
-@register_flop_formula(_patches.patch_dot)
+@register_flop_formula(torch.ops.stnls.patch_dot)
 def _(
     video: Any,
     own: Any,
@@ -81,7 +82,7 @@ def _(
     return patch_flops(video, weights, PatchSettings(*args)) * (of_weights + 2 * of_inds)
 
 
-@register_flop_formula(_patches.patch_gradient)
+@register_flop_formula(torch.ops.stnls.patch_gradient)
 def _(
     video: Any,
     grad: Any,

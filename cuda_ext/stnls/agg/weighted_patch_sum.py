@@ -72,5 +72,6 @@ class WeightedPatchSum(PatchModule):
         merged = vid.ndim == 5
         settings = self.options.settings(stacked=False, normalize=True, heads_last=merged)
         out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        out = out.to(i.dtype)
+        if out.dtype != i.dtype:
+            out = out.to(i.dtype)
         return out.transpose(1, 2).flatten(2, 3) if merged else out
