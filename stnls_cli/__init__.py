@@ -45,13 +45,14 @@ def align(
         TypeError: for an option that does not exist, or a value of the wrong type.
 
     """
-    from stnls_cli.folders import given_path, output_folders
-    from stnls_cli.options import AlignOptions
+    from stnls_cli.folders import check_pictures, given_path, output_folders
+    from stnls_cli.options import align_options
     from stnls_cli.pipeline import align_clip, check_machine
 
-    settings = AlignOptions(**options)
+    settings = align_options(options)
     single = isinstance(inputs, (str, PathLike))
     paths = [given_path(path, "INPUT") for path in _listed(inputs)]
+    check_pictures(paths)
     folders = output_folders(paths, [given_path(path, "-o") for path in _listed(output)])
     check_machine(settings)
     reports = [
@@ -64,4 +65,8 @@ def align(
 def _listed(given: AnyPath | Sequence[AnyPath] | None) -> Sequence[AnyPath]:
     if given is None:
         return []
-    return [given] if isinstance(given, (str, PathLike)) else given
+    if isinstance(given, (str, PathLike)):
+        return [given]
+    if not isinstance(given, Sequence):
+        raise TypeError(f"inputs and output must be paths or lists of them, not {type(given)}")
+    return given

@@ -39,6 +39,19 @@ def output_folders(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[Path
     return folders
 
 
+def check_pictures(inputs: Sequence[Path]) -> None:
+    """Refuses the frames of a folder one by one (`folder/*.png`): each would be a clip."""
+    from stnls_cli.video.images import IMAGE_KINDS
+
+    folders = {path.parent for path in inputs}
+    pictures = all(path.suffix.lower() in IMAGE_KINDS for path in inputs)
+    if len(inputs) > 1 and pictures and len(folders) == 1:
+        raise UserError(
+            f"{inputs[0]} and {len(inputs) - 1} more pictures: give the folder that holds the "
+            f"frames, {inputs[0].parent}, as one input"
+        )
+
+
 def given_path(name: str | os.PathLike[str], what: str) -> Path:
     """The path that a person gave; an empty name would be the current folder."""
     if not os.fspath(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from stnls_cli.metrics import compare_frames, measure_flow
 from stnls_cli.outputs import Outputs
 from stnls_cli.report import Row, RowSettings
 from stnls_cli.timings import Timings
+from stnls_cli.video.images import IMAGE_KINDS
 from stnls_cli.warp import warp
 from stnls_cli.window import Picture, TemporalWindow
 
@@ -144,9 +146,15 @@ class Job:
         count = self._window.begin()
         if count < 2:
             part = self._options.start > 0 or self._options.frames is not None
+            picture = Path(info.path).suffix.lower() in IMAGE_KINDS and not part
+            wanted = (
+                "give the folder that holds the frames"
+                if picture
+                else "two frames or more are needed"
+            )
             raise UserError(
                 f"{info.path}: a single frame{' in the part asked for' if part else ''}, so there "
-                "is no neighbour to align; two frames or more are needed"
+                f"is no neighbour to align; {wanted}"
             )
         if count < 2 * wt + 1:
             self.notes.append(

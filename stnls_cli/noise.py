@@ -66,7 +66,7 @@ def add_noise(rgb: torch.Tensor, sigma: float, seed: int, index: int) -> torch.T
 def check_noise(sigma: float, seed: int) -> None:
     """Refuse a standard deviation that is none and a seed that does not fit the 64-bit key."""
     if not (math.isfinite(sigma) and sigma >= 0):
-        raise UserError(f"sigma must be a finite number of grey levels, 0 or more; got {sigma}")
+        raise UserError(f"--sigma must be a finite number of grey levels, 0 or more; got {sigma}")
     if not 0 <= seed < 1 << 64:
         raise UserError(f"the seed must lie between 0 and 2**64 - 1; got {seed}")
 

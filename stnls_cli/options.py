@@ -3,6 +3,7 @@ parameters of `stnls_cli.align`, the report and the documentation."""
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import os
@@ -79,7 +80,11 @@ class AlignOptions:
 
     ws: int = option(9, f"Window: positions along each side (odd, up to {WINDOW_LIMIT}).", "Search")
     wt: int = option(2, "Align the neighbours up to this many frames away.", "Search")
-    ps: int = option(7, "Patch: pixels along each side.", "Search")
+    ps: int = option(
+        7,
+        "Patch: pixels along each side (an even patch lies half a pixel off its centre).",
+        "Search",
+    )
     # Defaults from real footage, see "Quality" in the README: keeping the flow's fraction of a
     # pixel is worth more than finer steps in as large a window.
     grid: str = option(
@@ -244,10 +249,7 @@ class AlignOptions:
 
     def method_names(self) -> tuple[str, ...]:
         """Names of --methods, in the report's order."""
-        names = _names("--methods", self.methods, METHODS)
-        if not names:
-            raise UserError(f"--methods names none; choose from {', '.join(METHODS)}")
-        return names
+        return _names("--methods", self.methods, METHODS)
 
     def metric_names(self) -> tuple[str, ...]:
         """Names of --metrics, in the report's order."""
@@ -261,7 +263,9 @@ class AlignOptions:
             if "shifted-nls" not in self.method_names():
                 return set()
             return {"aligned"} if self.k == 1 else {"aligned", "offsets", "distance"}
-        return set() if self.save.strip() == "none" else set(_names("--save", self.save, SAVES))
+        if self.save.strip() == "none":
+            return set()
+        return set(_names("--save", self.save, SAVES, none=", or none for no files"))
 
     def parameters(self) -> dict[str, Any]:
         """Everything that results or outputs depend on, plain values; the flow is described by
@@ -274,6 +278,18 @@ class AlignOptions:
         values["metrics"] = list(self.metric_names())
         values["save"] = sorted(self.saved())
         return values
+
+
+def align_options(given: dict[str, Any]) -> AlignOptions:
+    """Options by name, as Python gives them."""
+    known = [entry.name for entry in fields(AlignOptions)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise TypeError(
+                f"align has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    return AlignOptions(**given)
 
 
 def _as_kind(kind: str, value: Any) -> Any:
@@ -297,11 +313,13 @@ def _within(name: str, value: float, limits: tuple[float, float]) -> None:
         raise UserError(f"{name} must lie between {limits[0]:g} and {limits[1]:g}, not {value:g}")
 
 
-def _names(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def _names(name: str, text: str, known: tuple[str, ...], *, none: str = "") -> tuple[str, ...]:
     given = {part.strip() for part in text.split(",") if part.strip()}
     unknown = sorted(given - set(known))
     if unknown:
         raise UserError(
             f"{name}: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(known)}"
         )
+    if not given:
+        raise UserError(f"{name} names none; choose from {', '.join(known)}{none}")
     return tuple(value for value in known if value in given)

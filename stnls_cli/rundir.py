@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +54,14 @@ class RunDirectory:
     """
 
     def __init__(
-        self, final: Path, path: Path, lock: FolderLock, journal: Journal, *, overwrite: bool
+        self,
+        final: Path,
+        path: Path,
+        lock: FolderLock,
+        journal: Journal,
+        *,
+        overwrite: bool,
+        made: Sequence[Path],
     ) -> None:
         self.final = final
         self.path = path
@@ -62,6 +69,7 @@ class RunDirectory:
         self.resumed = bool(journal.done)
         self._lock = lock
         self._journal = journal
+        self._made = made  # folders above `path` that were not there, the innermost first
 
     @classmethod
     def open(
@@ -84,8 +92,14 @@ class RunDirectory:
             if _settled(final, wanted, overwrite):
                 return Finished(final)
             _check_partial(partial)
-            with storage_errors(partial):
+            made = [parent for parent in partial.parents if not parent.exists()]
+            try:
                 partial.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"cannot write {partial}: {error.strerror or error}; choose another folder "
+                    "with -o"
+                ) from error
             lock = FolderLock(partial)
             try:
                 # Another process may have renamed the folder between our two looks at it.
@@ -102,7 +116,7 @@ class RunDirectory:
             except BaseException:
                 lock.release()
                 raise
-            return cls(final, partial, lock, journal, overwrite=overwrite)
+            return cls(final, partial, lock, journal, overwrite=overwrite, made=made)
 
     @property
     def done_frames(self) -> dict[int, Any]:
@@ -152,6 +166,8 @@ class RunDirectory:
                 _empty(self.path)
                 (self.path / LOCK_NAME).unlink()
                 self.path.rmdir()
+                for parent in self._made:
+                    parent.rmdir()
         self._lock.release()
 
     def __enter__(self) -> RunDirectory:

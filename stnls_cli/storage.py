@@ -36,6 +36,14 @@ def write_text(path: Path, text: str) -> None:
             raise
 
 
+def check_writable(path: Path) -> None:
+    """Raises a StorageError where `write_text` could not write `path`; nothing is left there."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with storage_errors(path):
+        temporary.touch()
+        temporary.unlink()
+
+
 def sync_folder(path: Path) -> None:
     """Make renames and new names in a folder durable, where the file system can."""
     with contextlib.suppress(OSError):

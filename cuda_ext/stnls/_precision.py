@@ -20,10 +20,15 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
+def autocast_on(device: torch.device) -> bool:
+    """Whether `torch.autocast` is on for a device; there are some that it does not know."""
+    return device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
+
+
 def unified(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors as they are; under autocast, real ones in the widest dtype among them."""
     reals = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
-    if len(set(reals)) < 2 or not torch.is_autocast_enabled(tensors[0].device.type):
+    if len(set(reals)) < 2 or not autocast_on(tensors[0].device):
         return tensors
     widest = functools.reduce(torch.promote_types, reals)
     return tuple(t.to(widest) if t.is_floating_point() else t for t in tensors)

@@ -32,7 +32,7 @@ from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, print_data
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
 from stnls_cli.errors import UserError
-from stnls_cli.storage import storage_errors, write_text
+from stnls_cli.storage import check_writable, storage_errors, write_text
 
 SECONDS = {"cpu": 4.0, "cuda": 2.0}
 """After which a call is repeated no more."""
@@ -49,6 +49,8 @@ def run_bench(options: BenchOptions) -> int:
         check_matplotlib()
     if options.flow_file is not None:
         check_flow_file(options.flow_file)
+    if options.csv is not None:
+        check_writable(Path(options.csv))
     device = _device(options)
     torch.set_num_threads(options.threads or usable_cores())
     job = Job(options, device)
@@ -163,6 +165,11 @@ class Job:
             self.document.backends[name] = reason
             if reason is not None:
                 words.say(f"left out: {name} ({reason})")
+        if self.options.backend and all(self.document.backends.values()):
+            raise UserError(
+                "nothing to time: "
+                + "; ".join(f"{name}: {reason}" for name, reason in self.document.backends.items())
+            )
 
     def _row_maker(self, preset: str, problem: Problem) -> RowMaker:
         original = original_of(preset, problem, self.document.machine, self.dtype_name)

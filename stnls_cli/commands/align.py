@@ -42,11 +42,12 @@ HELP = "\n\n".join(
 
 def run_align(names: list[str], options: AlignOptions, command: CommandOptions) -> int:
     """Aligns every input; returns the exit code."""
-    from stnls_cli.folders import given_path, output_folders
+    from stnls_cli.folders import check_pictures, given_path, output_folders
     from stnls_cli.pipeline import check_machine
 
     console = console_for(quiet=command.quiet)
     inputs = [given_path(name, "INPUT") for name in names]
+    check_pictures(inputs)
     folders = output_folders(inputs, [given_path(name, "-o") for name in command.output or []])
     check_machine(options)
     documents: list[Any] = []

@@ -85,6 +85,9 @@ class Report:
     timings: dict[str, float]
     tool: dict[str, str | None] = field(default_factory=tool_versions)
 
+    def __repr__(self) -> str:
+        return f"Report of {self.input.path}: {len(self.rows)} rows, {', '.join(self.methods)}"
+
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that were run, in the usual order."""

@@ -61,10 +61,15 @@ def open_container(path: Path) -> InputContainer:
             ) from None
         if structure.is_cut(path):
             raise _header_cut(path) from None
-        raise UserError(f"{path}: not a video that FFmpeg can read ({_reason(error)})") from None
+        raise UserError(
+            f"{path}: not a video that FFmpeg can read ({_reason(error)}); "
+            "give a video file or a folder of frames"
+        ) from None
     if container.format.name in NOT_VIDEO_FORMATS:
         container.close()
-        raise UserError(f"{path}: not a video (a text file)")
+        raise UserError(
+            f"{path}: not a video but a text file; give a video file or a folder of frames"
+        )
     return container
 
 

@@ -171,6 +171,15 @@ def test_counted_operations() -> None:
     assert counts[torch.ops.stnls.patch_sum] == by_hand == total.flops(1, 2, 3, 4, 6, 7, 5)
 
 
+def test_shapes_alone_on_the_meta_device() -> None:
+    video, flow = (torch.empty(1, 3, c, 8, 9, device="meta") for c in (4, 2))
+    flows = stnls.nn.search_flow(flow, flow, 1)
+    dists, inds = stnls.search.NonLocalSearch(3, 1, 3, 5, nheads=2)(video, video, flows)
+    assert (dists.shape, inds.shape) == ((1, 2, 3, 8, 9, 5), (1, 2, 3, 8, 9, 5, 3))
+    out = stnls.agg.WeightedPatchSum(3, 1)(video, dists, inds)
+    assert (out.shape, out.device.type) == (video.shape, "meta")
+
+
 def test_modules_have_no_state_and_can_be_copied() -> None:
     model = nn.ModuleList([stnls.search.NonLocalSearch(3, 1), stnls.agg.WeightedPatchSum(3, 1)])
     assert model.state_dict() == {}

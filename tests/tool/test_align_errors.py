@@ -270,12 +270,41 @@ def test_a_single_frame_and_small_frames(
         f"{small}: frames of 9x6 are smaller than the patch (--ps 7); "
         "give a smaller --ps or a larger --size",
     )
+    picture = tmp_path / "frames" / "1.png"
+    picture.parent.mkdir()
+    for number in (1, 2):
+        write_image(picture.with_name(f"{number}.png"), textured(1, 16, 16)[0])
+    refused(
+        cli("align", picture, *QUICK),
+        f"{picture}: a single frame, so there is no neighbour to align; give the folder that holds",
+    )
+    both = (picture, picture.with_name("2.png"))
+    words = f"1 more pictures: give the folder that holds the frames, {picture.parent}, as one"
+    refused(cli("align", *both, *QUICK), words)
+    with pytest.raises(UserError, match="give the folder that holds the frames"):
+        align(both)
     # A window larger than the frame is no error: positions are kept inside.
     ended = cli("align", small, "--flow=dis", "--ps=3", "--ws=21", "-q")
     assert (ended.code, ended.err) == (0, "")
 
 
+def test_folders_made_for_nothing_are_removed(cli: Any, clip: Path, tmp_path: Path) -> None:
+    one, two = (tmp_path / name for name in ("one.mkv", "two.mkv"))
+    for bad in (one, two):
+        bad.write_bytes(b"no video")
+    ended = cli("align", one, two, *QUICK, "-o", tmp_path / "new" / "folder")
+    assert ended.code == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    cli("align", one, *QUICK, "-o", tmp_path / "old" / "out")
+    assert (tmp_path / "old").is_dir()
+
+
 def test_from_python_the_same_errors(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="no option 'wtt'; did you mean 'wt'"):
+        align(tmp_path, wtt=1)
+    with pytest.raises(TypeError, match="must be paths or lists of them, not <class 'int'>"):
+        align(3)  # type: ignore[call-overload]
     with pytest.raises(UserError, match="no such file or folder") as caught:
         align(tmp_path / "none.mp4")
     assert caught.value.exit_code == 2

@@ -27,7 +27,7 @@ FILES: dict[str, int | str] = {
     "gen_gray16_png": 3,
     "gen_interlaced_tff.mp4": 3,
     "gen_not_a_video.mp4": "not a video that FFmpeg can read (Invalid data found when processing "
-    "input)",
+    "input); give a video file or a folder of frames",
     "gen_reschange.ts": 3,  # changes later
     "gen_static ünï çødé.mp4": 3,
     "gen_tiny16.mp4": 3,

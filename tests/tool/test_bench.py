@@ -222,8 +222,26 @@ def test_bad_input(cli: Cli, arguments: list[str], words: str) -> None:
 def test_output_that_cannot_be_written(cli: Cli) -> None:
     only = ("--preset", "alignment-4k", "--backend", "stnls", "--repeat", "1")
     done = cli(*QUICK, *only, "--csv", "no/folder.csv")
+    refused(done, "cannot write no/folder.csv")  # before anything is timed
+
+
+def test_only_a_backend_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "natten", None)
+    done = cli(*QUICK, "--preset", "neighbourhood", "--backend", "natten")
     assert done.code == 2
-    assert done.lines[-1].startswith("stnls: cannot write no/folder.csv")
+    assert done.lines[-1].startswith("stnls: nothing to time: natten: ")
+
+
+def test_the_first_row_of_a_plan_has_its_operations(root: Path) -> None:
+    command = ["bench", "--dry-run", "--device=cuda", "--preset=neighbourhood", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stnls_cli", *command],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=True,
+    )
+    assert all(row["flops"] > 0 for row in json.loads(done.stdout)["rows"])
 
 
 def test_plot_without_matplotlib(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,10 +362,10 @@ def test_an_original_that_cannot_be_imported_is_left_out(cli: Cli, tmp_path: Pat
     peer = fake_original(tmp_path)
     (peer / "stnls" / "agg.py").write_text("import stnls_cuda")
     only = ("--preset", "alignment-4k", "--repeat", "1", "--backend", "original", "--json")
-    done = cli(*QUICK, *only, "--peer-path", peer)
+    done = cli(*QUICK, *only, "--backend", "stnls", "--peer-path", peer)
     assert done.code == 0, done.err
     found = document(done)
-    assert found["rows"] == []
+    assert {row["backend"] for row in found["rows"]} == {"stnls"}
     assert "No module named 'stnls_cuda'" in found["backends"]["original"]
     assert "left out: original (cannot be imported: ModuleNotFoundError" in done.err
 

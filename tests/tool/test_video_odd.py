@@ -68,7 +68,8 @@ BROKEN = {
     "gen_empty.mp4": (0, "the file is empty (0 bytes)", None),
     "gen_not_a_video.mp4": (
         0,
-        "not a video that FFmpeg can read (Invalid data found when processing input)",
+        "not a video that FFmpeg can read (Invalid data found when processing input); "
+        "give a video file or a folder of frames",
         None,
     ),
     "gen_audio_only.mp4": (0, "no video stream, only audio", None),

@@ -247,7 +247,7 @@ def take_places(
         places = _precision.widened(places)
         if not places.is_floating_point() and not places.is_complex():
             places = places.to(query.dtype)  # offsets of a search on the integer grid
-        if torch.is_autocast_enabled(query.device.type) and places.is_floating_point():
+        if _precision.autocast_on(query.device) and places.is_floating_point():
             places = places.to(query.dtype)
         _checks.same_dtype(name, places, video_name, query)
     else:
