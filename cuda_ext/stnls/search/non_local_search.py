@@ -35,7 +35,8 @@ class NonLocalSearch(SearchModule):
             bottom/right). A query has at most 2²⁴ candidates, (2 wt + 1) ws².
         wt: frames before and after the query's own (≥ 0).
         ps: taps along each side of the patch (≥ 1; an even patch has one more on the top/left).
-        k: number of matches to return; 0 or less returns every candidate in raster order (slot,
+        k: number of matches to return, or as many as there are candidates if these are fewer; 0 or
+            less returns every candidate in raster order (slot,
             window row, window column).
         nheads: heads (≥ 1); channels of a 5-D video are split head-major.
         stride0: pixels between queries (≥ 1).
