@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 
 from stnls_cli.commands.align import align_command
 from stnls_cli.commands.bench import bench
+from stnls_cli.commands.diff import HELP as DIFF_HELP
+from stnls_cli.commands.diff import diff
 from stnls_cli.commands.doctor import doctor
 from stnls_cli.console import (
     EXIT_INTERRUPTED,
@@ -76,6 +78,7 @@ def _stnls(
 
 app.command("align")(align_command())
 app.command("doctor")(doctor)
+app.command("diff", help=DIFF_HELP)(diff)
 app.command("bench")(bench)
 
 

@@ -30,6 +30,8 @@ class FrameMetric:
     unit: str
     decimals: int
     function: Callable[[Tensor, Tensor], float | None]
+    falls: bool = False
+    """Whether less is better."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class FlowMetric:
     unit: str
     decimals: int
     function: Callable[[Tensor], float]
+    falls: bool = True
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -104,7 +107,7 @@ def out_of_frame(flow: Tensor) -> float:
 METRICS: dict[str, FrameMetric | FlowMetric] = {
     "psnr": FrameMetric("PSNR", "dB", 2, psnr),
     "ssim": FrameMetric("SSIM", "", 4, ssim),
-    "mae": FrameMetric("MAE", "", 2, mae),
+    "mae": FrameMetric("MAE", "", 2, mae, falls=True),
     "out_of_frame": FlowMetric("out of frame", "", 4, out_of_frame),
 }
 

@@ -42,7 +42,7 @@ def textured() -> Callable[..., Frames]:
 def encode() -> Callable[..., Path]:
     """`encode(path, frames, codec=, pixel_format=, ...)`: write RGB frames as a video file.
 
-    `times`: presentation times in 1/25 s (default 0, 1, ...); `setup(stream)` may set more.
+    `times`: presentation times in 1/`rate` s (default 0, 1, ...); `setup(stream)` may set more.
     """
 
     def write(
@@ -54,13 +54,14 @@ def encode() -> Callable[..., Path]:
         options: dict[str, str] | None = None,
         container_options: dict[str, str] | None = None,
         times: list[int] | None = None,
+        rate: int = 25,
         setup: Callable[[Any], None] | None = None,
     ) -> Path:
         with av.open(str(path), "w", options=container_options or {}) as container:
-            stream: Any = container.add_stream(codec, rate=25, options=options or {})
+            stream: Any = container.add_stream(codec, rate=rate, options=options or {})
             stream.height, stream.width = frames[0].shape[:2]
             stream.pix_fmt = pixel_format
-            stream.time_base = Fraction(1, 25)
+            stream.time_base = Fraction(1, rate)
             if setup is not None:
                 setup(stream)
             for index, rgb in enumerate(frames):

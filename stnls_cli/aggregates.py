@@ -1,0 +1,42 @@
+"""What many scores come to: mean, median, the worst twentieth, the worst of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from stnls_cli.metrics import IDENTICAL_DB, METRICS, mean_score
+
+WORST = 3
+"""How many of the worst are named."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Infinity (identical frames) counts as 100 dB. `percentile_5`: that share of the scores is
+    worse, by linear interpolation; `worst` holds (name, score), the worst first."""
+
+    mean: float
+    median: float
+    percentile_5: float
+    worst: tuple[tuple[int, float], ...]
+
+
+def aggregate(metric: str, scores: Mapping[int, float | None]) -> Aggregate | None:
+    """Of the scores by frame; None where there are none."""
+    present = {name: value for name, value in scores.items() if value is not None}
+    mean = mean_score(list(present.values()))
+    if mean is None:
+        return None
+    falls = METRICS[metric].falls
+    finite = np.array([IDENTICAL_DB if v == math.inf else v for v in present.values()])
+    worst = sorted(present.items(), key=lambda item: (-item[1] if falls else item[1], item[0]))
+    return Aggregate(
+        mean,
+        float(np.median(finite)),
+        float(np.percentile(finite, 95 if falls else 5)),
+        tuple(worst[:WORST]),
+    )
