@@ -58,7 +58,7 @@ struct SearchGradProblem {
   const double* fixed_scale;  // one number, on the device
   int64_t grad_query_stride[5];
   int64_t grad_key_stride[5];
-  int64_t k_agg;  // entries of each query that take part
+  int64_t k_agg;   // entries of each query that take part
   float* scratch;  // CUDA: as many as stnls_cuda_search_gradient_scratch says; may be null
 };
 
