@@ -87,6 +87,20 @@ struct BestList {
   }
 };
 
+// Who searches for a query: one thread, or several that share its candidates (direct_warp_cuda.h).
+struct OneThread {
+  static constexpr int kCount = 1;
+
+  STNLS_HD int number() const { return 0; }
+  // Every thread offers its candidate, if it has one, in the order of the threads.
+  template <class List, class Real>
+  STNLS_HD void offer(List* list, bool has, Real key, int64_t id) const {
+    if (has) list->offer(key, id);
+  }
+  // What one thread has written, all may read.
+  STNLS_HD void meet() const {}
+};
+
 // The window of one query in one slot.
 template <class Pos>
 struct Window {
@@ -339,17 +353,18 @@ struct DirectSearch {
   }
 
   // Searches for one query and writes all its entries.
-  STNLS_HD void run(int64_t index) const {
+  template <class Threads = OneThread>
+  STNLS_HD void run(int64_t index, const Threads& threads = {}) const {
     const Query q = query_at(p, index);
     const int64_t entries = entry_count(p);
     Real* keys = static_cast<Real*>(p.dists) + index * entries;
     Index* inds = static_cast<Index*>(p.inds) + index * entries * p.components;
     const bool whole = p.self_action == kAnchor || p.self_action == kRemove;
     const int64_t self = whole ? self_candidate(q) : -1;
-    if (p.keep == kEvery)
+    if (p.keep != kEvery)
+      keep_best(q, self, keys, inds, threads);
+    else if (threads.number() == 0)
       write_every(q, self, keys, inds);
-    else
-      keep_best(q, self, keys, inds);
   }
 
   STNLS_HD void write_every(const Query& q, int64_t self, Real* keys, Index* inds) const {
@@ -383,7 +398,10 @@ struct DirectSearch {
            self >= candidate(p.first_slot + 1, 0, 0);
   }
 
-  STNLS_HD void keep_best(const Query& q, int64_t self, Real* keys, Index* inds) const {
+  template <class Threads>
+  STNLS_HD void keep_best(const Query& q, int64_t self, Real* keys, Index* inds,
+                          const Threads& threads) const {
+    const int64_t area = p.ws * p.ws;
     const int64_t first = candidate(p.first_slot, 0, 0);
     const bool swaps = swaps_slots(self);
     BestList<Real, Index> list{keys, inds, p.components, p.k};
@@ -398,25 +416,34 @@ struct DirectSearch {
         if (p.self_action == kAnchorEach) pinned = candidate(slot, w.offset_h, w.offset_w);
         if (p.self_action == kAnchor && starts) pinned = self;
         if (pinned >= 0) {
-          list.keys[0] = key_of_candidate(q, pinned);
-          list.ids[0] = static_cast<Index>(pinned);
+          if (threads.number() == 0) {
+            list.keys[0] = key_of_candidate(q, pinned);
+            list.ids[0] = static_cast<Index>(pinned);
+          }
           ++list.keys;
           list.ids += p.components;
           --list.capacity;
         }
       }
       if (list.capacity == 0) continue;
-      for (int64_t i = 0; i < p.ws; ++i) {
-        for (int64_t j = 0; j < p.ws; ++j) {
-          const int64_t id = candidate(slot, i, j);
-          if (id == self && swaps) list.offer(key_of_candidate(q, first), first);
-          if (id == pinned || id == self || (id == first && swaps)) continue;
-          list.offer(key_at(q, w, i, j), id);
+      for (int64_t from = 0; from < area; from += Threads::kCount) {
+        const int64_t at = from + threads.number();
+        int64_t id = candidate(slot, 0, 0) + at;
+        bool has = at < area && id != pinned && !(id == first && swaps);
+        Real key = worst_key();
+        if (has && id == self) {
+          has = swaps;
+          id = first;
+          if (has) key = key_of_candidate(q, first);
+        } else if (has) {
+          key = key_at(q, w, at / p.ws, at % p.ws);
         }
+        threads.offer(&list, has, key, id);
       }
     }
+    threads.meet();
     const int64_t entries = entry_count(p);
-    for (int64_t e = 0; e < entries; ++e) {
+    for (int64_t e = threads.number(); e < entries; e += Threads::kCount) {
       const int64_t id = static_cast<int64_t>(inds[e * p.components]);
       keys[e] = key_to_distance(keys[e]);
       write_offsets(q, id, is_exact_self(id, self), inds + e * p.components);

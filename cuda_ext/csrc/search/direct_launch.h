@@ -7,13 +7,16 @@
 
 namespace stnls {
 
+void search_direct_cuda(const SearchProblem& p, cudaStream_t stream);
+
 // Tiles of queries that another form has left: how many, then their numbers. A tile has `rows` x
 // `columns` queries; they lie in raster order.
 struct LeftTiles {
-  const int32_t* list = nullptr;  // null: all queries
-  int rows = 1, columns = 1;
+  const int32_t* list;
+  int rows, columns;
 };
 
-void search_direct_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream);
+// In single precision.
+void search_left_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream);
 
 }  // namespace stnls

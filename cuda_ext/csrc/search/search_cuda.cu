@@ -1,7 +1,9 @@
-// The entry to the search on the GPU, and its direct form: one thread a query.
+// The entry to the search on the GPU, and its direct form: one thread a query, or a warp for each
+// of those that other forms left.
 #include "../common/cuda_launch.h"
 #include "direct.h"
 #include "direct_launch.h"
+#include "direct_warp_cuda.h"
 #include "tiles_launch.h"
 #include "windows_launch.h"
 
@@ -25,36 +27,52 @@ __device__ int64_t query_of(const SearchProblem& p, const LeftTiles& left, int64
 }
 
 template <class Real, bool kFloatGrid, bool kProduct>
+__global__ void __launch_bounds__(kThreads) search_kernel(const __grid_constant__ SearchProblem p) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (index < query_count(p)) DirectSearch<Real, kFloatGrid, kProduct>(p).run(index);
+}
+
+template <bool kFloatGrid, bool kProduct>
 __global__ void __launch_bounds__(kThreads)
-    search_kernel(const __grid_constant__ SearchProblem p, LeftTiles left) {
-  const int64_t items = left.list == nullptr
-                            ? query_count(p)
-                            : static_cast<int64_t>(*left.list) * left.rows * left.columns;
-  const DirectSearch<Real, kFloatGrid, kProduct> search(p);
-  for (int64_t item = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; item < items;
-       item += static_cast<int64_t>(gridDim.x) * kThreads) {
-    const int64_t index = left.list == nullptr ? item : query_of(p, left, item);
-    if (index >= 0) search.run(index);
+    left_kernel(const __grid_constant__ SearchProblem p, const LeftTiles left) {
+  constexpr int kWarps = kThreads / 32;
+  const int64_t items = static_cast<int64_t>(*left.list) * left.rows * left.columns;
+  const DirectSearch<float, kFloatGrid, kProduct> search(p);
+  for (int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; item < items;
+       item += static_cast<int64_t>(gridDim.x) * kWarps) {
+    const int64_t index = query_of(p, left, item);
+    if (index >= 0) search.run(index, Warp());
   }
 }
 
 template <class Real>
-void launch(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream) {
-  const unsigned all = blocks_for(query_count(p), kThreads);
-  const unsigned blocks = left.list == nullptr || all < kLeftBlocks ? all : kLeftBlocks;
+void launch(const SearchProblem& p, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(query_count(p), kThreads);
   if (p.float_grid) {
-    p.product ? search_kernel<Real, true, true><<<blocks, kThreads, 0, stream>>>(p, left)
-              : search_kernel<Real, true, false><<<blocks, kThreads, 0, stream>>>(p, left);
+    p.product ? search_kernel<Real, true, true><<<blocks, kThreads, 0, stream>>>(p)
+              : search_kernel<Real, true, false><<<blocks, kThreads, 0, stream>>>(p);
   } else {
-    p.product ? search_kernel<Real, false, true><<<blocks, kThreads, 0, stream>>>(p, left)
-              : search_kernel<Real, false, false><<<blocks, kThreads, 0, stream>>>(p, left);
+    p.product ? search_kernel<Real, false, true><<<blocks, kThreads, 0, stream>>>(p)
+              : search_kernel<Real, false, false><<<blocks, kThreads, 0, stream>>>(p);
   }
 }
 
 }  // namespace
 
-void search_direct_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream) {
-  p.dtype == kFloat64 ? launch<double>(p, left, stream) : launch<float>(p, left, stream);
+void search_direct_cuda(const SearchProblem& p, cudaStream_t stream) {
+  p.dtype == kFloat64 ? launch<double>(p, stream) : launch<float>(p, stream);
+}
+
+void search_left_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream) {
+  const int64_t all = (query_count(p) + kThreads / 32 - 1) / (kThreads / 32);
+  const unsigned blocks = all < kLeftBlocks ? static_cast<unsigned>(all) : kLeftBlocks;
+  if (p.float_grid) {
+    p.product ? left_kernel<true, true><<<blocks, kThreads, 0, stream>>>(p, left)
+              : left_kernel<true, false><<<blocks, kThreads, 0, stream>>>(p, left);
+  } else {
+    p.product ? left_kernel<false, true><<<blocks, kThreads, 0, stream>>>(p, left)
+              : left_kernel<false, false><<<blocks, kThreads, 0, stream>>>(p, left);
+  }
 }
 
 }  // namespace stnls
@@ -70,7 +88,7 @@ STNLS_API int stnls_cuda_search(const stnls::SearchProblem* p, int device, void*
   return stnls::launch_on(device, message, message_size, [&] {
     const cudaStream_t s = static_cast<cudaStream_t>(stream);
     if (p->scratch == nullptr) {
-      stnls::search_direct_cuda(*p, {}, s);
+      stnls::search_direct_cuda(*p, s);
       return cudaSuccess;
     }
     return stnls::tiles_scratch(*p) > 0 ? stnls::search_tiles_cuda(*p, s)

@@ -47,7 +47,7 @@ cudaError_t search_windows_cuda(const SearchProblem& p, cudaStream_t stream) {
   if (slope_count(p) > 0) key_slopes_cuda(p, slopes, stream);
   error = launch_any_size(p, slopes, stream);
   if (error != cudaSuccess) return error;
-  search_direct_cuda(p, {p.scratch, window_rows(p), window_columns(p)}, stream);
+  search_left_cuda(p, {p.scratch, window_rows(p), window_columns(p)}, stream);
   return cudaSuccess;
 }
 
