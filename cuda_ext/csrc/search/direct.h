@@ -220,6 +220,15 @@ struct DirectSearch {
                       q.head * p.key_stride[1] + frame * p.key_stride[2];
     const int64_t query_h = (q.i * p.stride_query) % p.query_height + p.offset_height;
     const int64_t query_w = (q.j * p.stride_query) % p.query_width + p.offset_width;
+    if constexpr (!kFloatGrid) {
+      const int64_t first = p.dilation * p.patch_offset;
+      if (holds(query_h + first, p.query_height) && holds(query_w + first, p.query_width) &&
+          holds(centre_h + first, p.height) && holds(centre_w + first, p.width)) {
+        const Real sum = sum_inside(query + (query_h + first) * p.query_stride[4] + query_w + first,
+                                    key + (centre_h + first) * p.key_stride[4] + centre_w + first);
+        return kProduct ? -sum : sum;
+      }
+    }
     Real sum = Real(0);
     for (int64_t pi = 0; pi < p.ps; ++pi) {
       const int64_t tap_h = p.dilation * (pi + p.patch_offset);
@@ -246,6 +255,29 @@ struct DirectSearch {
       }
     }
     return kProduct ? -sum : sum;
+  }
+
+  // Whether a patch that starts there lies inside, along one axis.
+  STNLS_HD bool holds(int64_t first, int64_t length) const {
+    return first >= 0 && first + p.dilation * (p.ps - 1) < length;
+  }
+
+  // The same sum where no tap needs a look at its place.
+  STNLS_HD Real sum_inside(const Real* query, const Real* key) const {
+    const int ps = static_cast<int>(p.ps), channels = static_cast<int>(p.channels);
+    Real sum = Real(0);
+    for (int pi = 0; pi < ps; ++pi) {
+      for (int pj = 0; pj < ps; ++pj) {
+        const Real *q = query + pj * p.dilation, *k = key + pj * p.dilation;
+        Real tap = Real(0);
+        for (int c = 0; c < channels; ++c, q += p.query_stride[3], k += p.key_stride[3])
+          tap = add_term(*q, *k, tap);
+        sum += tap;
+      }
+      query += p.dilation * p.query_stride[4];
+      key += p.dilation * p.key_stride[4];
+    }
+    return sum;
   }
 
   STNLS_HD Real channel_sum(const Real* query, const Real* key, Pos kh, Pos kw) const {

@@ -13,15 +13,17 @@ struct Warp {
 
   template <class List, class Real>
   __device__ void offer(List* list, bool has, Real key, int64_t id) const {
-    has = has && (list->size < list->capacity || key < list->worst);
-    for (unsigned left = __ballot_sync(0xffffffffu, has); left != 0; left &= left - 1) {
+    unsigned left = __ballot_sync(0xffffffffu, has);
+    while ((left &= __ballot_sync(0xffffffffu, list->size < list->capacity || key < list->worst)) !=
+           0) {
       const int from = __ffs(static_cast<int>(left)) - 1;
       const Real found = __shfl_sync(0xffffffffu, key, from);
       const int candidate = __shfl_sync(0xffffffffu, static_cast<int>(id), from);
+      left &= left - 1;
       if (number() == 0) list->offer(found, candidate);
+      list->size = __shfl_sync(0xffffffffu, list->size, 0);
+      list->worst = __shfl_sync(0xffffffffu, list->worst, 0);
     }
-    list->size = __shfl_sync(0xffffffffu, list->size, 0);
-    list->worst = __shfl_sync(0xffffffffu, list->worst, 0);
   }
 
   __device__ void meet() const { __syncwarp(); }

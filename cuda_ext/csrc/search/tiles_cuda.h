@@ -71,7 +71,11 @@ struct TileBest {
       code[x] = -1;
     }
   }
-  __device__ __forceinline__ bool wants(int x, float found) const { return found < worst[x]; }
+  // Where candidates come in raster order the first of equals stays; elsewhere the lowest.
+  template <bool kRaster>
+  __device__ __forceinline__ bool wants(int x, float found, int id) const {
+    return kRaster ? found < worst[x] : found < worst[x] || (found == worst[x] && id < code[x]);
+  }
   __device__ __forceinline__ void offer(int x, float found, int id) {
     worst[x] = found;
     code[x] = id;
@@ -101,7 +105,10 @@ struct TileLists {
   }
   __device__ uint64_t* at(int x) const { return lists + x * 33; }
 
-  __device__ __forceinline__ bool wants(int x, float found) const { return found <= worst[x]; }
+  template <bool>
+  __device__ __forceinline__ bool wants(int x, float found, int) const {
+    return found <= worst[x];
+  }
   __device__ __forceinline__ void offer(int x, float found, int id) {
     *end[x] = ordered_key(found, id);
     end[x] += kStride;
@@ -230,8 +237,7 @@ class Tile {
       high = most_h + ws - low_h;
       wide = most_w + ws - low_w;
       fits = fits && low_h > -kTileMostOffset && most_h + ws < kTileMostOffset &&
-             low_w > -kTileMostOffset && most_w + ws < kTileMostOffset &&
-             (kLists || wide <= widest()) && high * wide <= kTileUnion;
+             low_w > -kTileMostOffset && most_w + ws < kTileMostOffset && high * wide <= kTileUnion;
     }
     return __all_sync(0xffffffffu, fits);
   }
@@ -316,8 +322,7 @@ class Tile {
     __syncwarp();
   }
 
-  // All displacements of one slot. A union that is too wide for the stage is cut into pieces; only
-  // lists allow that: they order equal distances by their codes, not by when they came.
+  // All displacements of one slot. A union that is too wide for the stage is cut into pieces.
   __device__ void walk(int slot) {
     const int64_t frame = slot_frame(t, slot, p.wt, p.frames);
     const int most = widest();
@@ -327,15 +332,21 @@ class Tile {
       for (int from = 0; from < high; from += room) {
         const int rows = min(room, high - from);
         read_key(frame, low_h + from, rows, piece, width);
-        for (int row = 0; row < rows; ++row)
-          walk_row(slot, low_h + from + row, stage + (row + lane) * width, (rows + 31) * width,
-                   piece, until);
+        for (int row = 0; row < rows; ++row) {
+          const float* key = stage + (row + lane) * width;
+          const int dh = low_h + from + row, plane = (rows + 31) * width;
+          if (kLists || wide <= most)
+            walk_row<true>(slot, dh, key, plane, piece, until);
+          else
+            walk_row<false>(slot, dh, key, plane, piece, until);
+        }
       }
     }
   }
 
   // The displacements `piece` .. `until` - 1 of the union with row offset dh. `key`: pixels of the
   // lane's row, `plane`: floats between channels.
+  template <bool kRaster>
   __device__ void walk_row(int slot, int dh, const float* key, int plane, int piece, int until) {
     const unsigned ws = static_cast<unsigned>(p.ws);
     // The window's first column offset relative to the union, where dh is in it; and the part of
@@ -382,8 +393,8 @@ class Tile {
 #pragma unroll
         for (int x = 0; x < kTileColumns; ++x) {
           const float found = sum_rows<kPs>(sums[x]);
-          if (matches.wants(x, found) && static_cast<unsigned>(step + s - first[x]) < ws &&
-              (!kLists || step + s < end))
+          if (matches.template wants<kRaster>(x, found, base + step + s) &&
+              static_cast<unsigned>(step + s - first[x]) < ws && (!kLists || step + s < end))
             matches.offer(x, found, base + step + s);
         }
       }
