@@ -10,7 +10,9 @@ from stnls.nn import compose_flow
 from stnls.search import PairedSearch
 from torch import Tensor
 
+from stnls_cli.choice import NEAR, SHORTLIST, Paraboloid, charged, confidence, is_among
 from stnls_cli.options import AlignOptions
+from stnls_cli.overlap import blend_patches
 
 
 @dataclass(frozen=True)
@@ -29,40 +31,90 @@ class Matcher:
 
     def __init__(self, options: AlignOptions) -> None:
         self._options = options
-        self._search = PairedSearch(
-            options.ws,
+        self._values = 3 * options.ps**2
+        self._prior = options.prior_used()
+        least = SHORTLIST if options.ws > NEAR else NEAR**2
+        shortlist = max(options.k, least) if self._prior else options.k
+        self._search = self._searching(options.ws, min(shortlist, options.ws**2))
+        near = self._prior and options.ws > NEAR
+        self._near = self._searching(NEAR, NEAR**2) if near else None
+        between = options.subpixel_used() == "parabola"
+        self._between = Paraboloid(options.ps, options.stride1) if between else None
+        self._taps = options.ps if options.aggregate == "patch" else 1
+        self._sum = WeightedPatchSum(self._taps, 1, itype=options.grid)
+
+    def _searching(self, ws: int, k: int) -> PairedSearch:
+        options = self._options
+        return PairedSearch(
+            ws,
             options.ps,
-            options.k,
+            k,
             stride0=1,
             stride1=options.stride1,
             dist_type=options.dist,
             itype=options.grid,
         )
-        self._sum = WeightedPatchSum(
-            options.ps if options.aggregate == "patch" else 1, 1, itype=options.grid
-        )
 
     def search(self, reference: Tensor, neighbour: Tensor, flow: Tensor) -> Matches:
         """Matches of `reference` in `neighbour`, both (3, H, W), around `flow` (2, H, W)."""
-        distance, offset = self._search(reference[None], neighbour[None], flow[None])
-        return Matches(offset[0, 0], distance[0, 0])
+        pair = reference[None], neighbour[None], flow[None]
+        distance, offset = (found[0, 0] for found in self._search(*pair))
+        if self._prior:
+            cost = self._cost(distance, offset, flow)
+            if self._near is not None:
+                # What lies next to the flow is charged least: it may win without being on the
+                # shortlist.
+                near_distance, near = (found[0, 0] for found in self._near(*pair))
+                cost[is_among(offset, near, 0.01 * self._options.stride1)] = torch.inf
+                cost = torch.cat((self._cost(near_distance, near, flow), cost), dim=-1)
+                distance = torch.cat((near_distance, distance), dim=-1)
+                offset = torch.cat((near, offset), dim=2)
+            order = cost.argsort(dim=-1, stable=True)[..., : self._options.k]
+            distance = distance.gather(-1, order)
+            offset = offset.gather(2, order[..., None].expand(*order.shape, 2))
+        if self._between is not None:
+            best = self._between(reference, neighbour, offset[:, :, 0])
+            offset = torch.cat((best[:, :, None], offset[:, :, 1:]), dim=2)
+        return Matches(offset, distance)
+
+    def _cost(self, distance: Tensor, offset: Tensor, flow: Tensor) -> Tensor:
+        return charged(
+            distance,
+            offset,
+            flow,
+            values=self._values,
+            sigma=self._options.sigma,
+            prior=self._prior,
+        )
 
     def align(self, neighbour: Tensor, matches: Matches) -> Tensor:
         """`neighbour` (3, H, W), moved onto the reference by its matches."""
-        weights = self._weights(matches.distance)
+        options, best = self._options, matches.distance[..., 0]
+        trust = torch.ones_like(best)
+        if options.patch_weights_used() == "confidence":
+            trust = confidence(best, values=self._values, sigma=options.sigma)
+        if options.sampling_used() == "bicubic":
+            blended = blend_patches(neighbour, matches.offset[:, :, 0], trust, self._taps)
+            return blended.clamp(0, 255)  # bicubic kernels overshoot
+        weights = self._weights(matches.distance) * trust[..., None]
+        total = self._patch_sum(neighbour, weights, matches)
+        if options.patch_weights_used() == "uniform":
+            return total
+        return total / self._patch_sum(torch.ones_like(neighbour[:1]), weights, matches)
+
+    def _patch_sum(self, neighbour: Tensor, weights: Tensor, matches: Matches) -> Tensor:
         offset = matches.offset[:, :, : weights.shape[-1]]
         time = torch.zeros_like(offset[..., :1])
         inds = torch.cat((time, offset), dim=-1)
-        aligned: Tensor = self._sum(
+        total: Tensor = self._sum(
             neighbour[None, None], weights[None, None, None], inds[None, None, None]
         )
-        return aligned[0, 0]
+        return total[0, 0]
 
     def _weights(self, distance: Tensor) -> Tensor:
         if self._options.weights == "best":
             return torch.ones_like(distance[..., :1])
-        values = 3 * self._options.ps**2
-        scale = 1 / (values * self._options.bandwidth**2)
+        scale = 1 / (self._values * self._options.bandwidth**2)
         sign = -1 if self._options.dist == "l2" else 1
         return torch.softmax(sign * scale * distance, dim=-1)
 

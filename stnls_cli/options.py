@@ -17,6 +17,11 @@ GRIDS = ("int", "float")
 DISTANCES = ("l2", "prod")
 AGGREGATES = ("patch", "pixel")
 WEIGHTS = ("best", "softmax")
+PATCH_WEIGHTS = ("confidence", "uniform")
+PREFERENCES = ("appearance", "motion")
+PRIOR = {"appearance": 0.02, "motion": 0.5}
+SUBPIXELS = ("parabola", "none")
+SAMPLINGS = ("bicubic", "bilinear")
 FORMATS = ("png", "png16", "npy")
 SAVES = ("aligned", "flow", "offsets", "distance", "video")
 MOST_CANDIDATES = 2**24
@@ -25,6 +30,7 @@ WINDOW_LIMIT = math.isqrt(MOST_CANDIDATES) - 1
 MOST_THREADS = 1024
 STRIDES = (1e-3, 1e4)
 """Steps within which positions are exact to a thousandth of a pixel in float32."""
+PRIORS = (0.0, 1e6)
 BANDWIDTHS = (1e-3, 1e6)
 """From a difference that no two 8-bit levels have to one beyond which all weights are equal."""
 
@@ -81,12 +87,13 @@ class AlignOptions:
     ws: int = option(9, f"Window: positions along each side (odd, up to {WINDOW_LIMIT}).", "Search")
     wt: int = option(2, "Align the neighbours up to this many frames away.", "Search")
     ps: int = option(
-        7,
+        5,
         "Patch: pixels along each side (an even patch lies half a pixel off its centre).",
         "Search",
     )
     # Defaults from real footage, see "Quality" in the README: keeping the flow's fraction of a
-    # pixel is worth more than finer steps in as large a window.
+    # pixel is worth more than finer steps in as large a window. What None stands for depends on
+    # other options: whatever is best and applies.
     grid: str = option(
         "float",
         "Positions: float (bilinear, around the flow as it is) or int.",
@@ -122,6 +129,43 @@ class AlignOptions:
         "Aligned value: average of the overlapping matched patches, or the pixel at the match.",
         "Search",
         metavar="|".join(AGGREGATES),
+    )
+
+    prefer: str = option(
+        "appearance",
+        "Defaults of the next two for aligned frames that look like the reference, or for offsets "
+        "that are true motion.",
+        "Search",
+        metavar="|".join(PREFERENCES),
+    )
+    prior: float | None = option(
+        None,
+        "Charge for leaving the flow, on the mean squared difference: for each squared pixel this "
+        f"times max(sigma, 5)^2 (default: {PRIOR['appearance']:g}, or {PRIOR['motion']:g} with "
+        "--prefer motion; 0 with prod).",
+        "Search",
+    )
+    subpixel: str | None = option(
+        None,
+        "Place the best match between positions, at the lowest point of the parabola through the "
+        "distances around it (default: parabola on the float grid with l2, none with --prefer "
+        "motion).",
+        "Search",
+        metavar="|".join(SUBPIXELS),
+    )
+    patch_weights: str | None = option(
+        None,
+        "Weigh overlapping patches by how well they match, or all the same (default: confidence "
+        "with l2).",
+        "Search",
+        metavar="|".join(PATCH_WEIGHTS),
+    )
+    sampling: str | None = option(
+        None,
+        "Between pixels of the neighbour (default: bicubic on the float grid, but bilinear with "
+        "--weights softmax).",
+        "Search",
+        metavar="|".join(SAMPLINGS),
     )
 
     flow: str = option(
@@ -192,6 +236,7 @@ class AlignOptions:
         if self.weights == "softmax" and self.k == 1:
             raise UserError("--weights softmax weighs several matches: give -k 2 or more")
         self._check_stride1()
+        self._check_choice()
         _within("--bandwidth", self.bandwidth, BANDWIDTHS)
         if self.threads is not None:
             _at_least("--threads", self.threads, 1)
@@ -229,6 +274,58 @@ class AlignOptions:
             raise UserError(
                 f"--stride1 {self.stride1:g} needs --grid float: the int grid takes whole numbers"
             )
+
+    def _check_choice(self) -> None:
+        """Options of the choice among matches and of the average, where they are given."""
+        for name, value, known in (
+            ("--prefer", self.prefer, PREFERENCES),
+            ("--subpixel", self.subpixel, SUBPIXELS),
+            ("--patch-weights", self.patch_weights, PATCH_WEIGHTS),
+            ("--sampling", self.sampling, SAMPLINGS),
+        ):
+            if value is not None and value not in known:
+                raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if self.prior is not None:
+            _within("--prior", self.prior, PRIORS)
+        if self.dist != "l2":
+            for name, asked in (
+                ("--prior", bool(self.prior)),
+                ("--subpixel parabola", self.subpixel == "parabola"),
+                ("--patch-weights confidence", self.patch_weights == "confidence"),
+            ):
+                if asked:
+                    raise UserError(f"{name} needs --dist l2: it reckons with squared differences")
+        if self.grid == "int" and self.subpixel == "parabola":
+            raise UserError(
+                "--subpixel parabola needs --grid float: the int grid has whole numbers"
+            )
+        if self.sampling == "bicubic" and (self.grid == "int" or self.weights == "softmax"):
+            why = (
+                "--grid float: on the int grid nothing lies between pixels"
+                if self.grid == "int"
+                else "--weights best: several matches of a pixel are sampled bilinearly"
+            )
+            raise UserError(f"--sampling bicubic needs {why}")
+
+    def prior_used(self) -> float:
+        """The prior's factor; 0 where there is none."""
+        if self.prior is not None:
+            return self.prior
+        return PRIOR[self.prefer] if self.dist == "l2" else 0.0
+
+    def subpixel_used(self) -> str:
+        """What --subpixel stands for."""
+        applies = self.grid == "float" and self.dist == "l2" and self.prefer == "appearance"
+        return self.subpixel or ("parabola" if applies else "none")
+
+    def patch_weights_used(self) -> str:
+        """What --patch-weights stands for."""
+        return self.patch_weights or ("confidence" if self.dist == "l2" else "uniform")
+
+    def sampling_used(self) -> str:
+        """What --sampling stands for."""
+        applies = self.grid == "float" and self.weights == "best"
+        return self.sampling or ("bicubic" if applies else "bilinear")
 
     def frame_size(self) -> tuple[int, int] | None:
         """(width, height) of --size."""
@@ -270,8 +367,13 @@ class AlignOptions:
     def parameters(self) -> dict[str, Any]:
         """Everything that results or outputs depend on, plain values; the flow is described by
         its source."""
-        elsewhere = {"overwrite", "device", "threads", "flow"}
+        # `prefer` only stands for others.
+        elsewhere = {"overwrite", "device", "threads", "flow", "prefer"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in elsewhere}
+        values["prior"] = self.prior_used()
+        values["subpixel"] = self.subpixel_used()
+        values["patch_weights"] = self.patch_weights_used()
+        values["sampling"] = self.sampling_used()
         size = self.frame_size()
         values["size"] = None if size is None else f"{size[0]}x{size[1]}"
         values["methods"] = list(self.method_names())

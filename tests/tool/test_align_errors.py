@@ -266,7 +266,7 @@ def test_a_single_frame_and_small_frames(
     )
     small = encode(tmp_path / "small.mkv", textured(3, 6, 9), codec="ffv1", pixel_format="bgr0")
     refused(
-        cli("align", small, "--flow=zero"),
+        cli("align", small, "--flow=zero", "--ps=7"),
         f"{small}: frames of 9x6 are smaller than the patch (--ps 7); "
         "give a smaller --ps or a larger --size",
     )

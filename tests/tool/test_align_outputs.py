@@ -99,7 +99,7 @@ def test_deep_sources_make_deep_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize("k", [1, 4])
 def test_matches(tmp_path: Path, clip: Path, k: int) -> None:
     out = tmp_path / "out"
-    align(clip, out, save="offsets,distance", k=k, **QUICK)
+    align(clip, out, save="offsets,distance", k=k, prior=0.0, **QUICK)
     lead = () if k == 1 else (k,)
     with np.load(out / "offsets/dt-1/00003.npz") as offsets:
         assert {key: offsets[key].shape for key in offsets} == {"offset": (*lead, 32, 48, 2)}
@@ -196,7 +196,8 @@ def test_report_json(tmp_path: Path, clip: Path) -> None:
     assert document == report.to_json()
     assert document["parameters"].keys() == {
         "start", "frames", "size", "stream", "allow_damaged", "ws", "wt", "ps", "grid", "stride1",
-        "k", "dist", "weights", "bandwidth", "aggregate", "flow", "sigma", "seed", "methods",
+        "k", "dist", "weights", "bandwidth", "aggregate", "prior", "subpixel", "patch_weights",
+        "sampling", "flow", "sigma", "seed", "methods",
         "metrics", "save", "format", "threads",
     }  # fmt: skip
     assert document["parameters"]["flow"]["parameters"]["win_size"] == 13

@@ -20,6 +20,13 @@ from stnls_cli.noise import add_noise
 from stnls_cli.video import open_clip
 
 SMALL: dict[str, Any] = {"ws": 5, "ps": 3, "wt": 2, "flow": "farneback"}
+# The paper's search: the smallest distance wins, on the grid, patches are averaged.
+PLAIN: dict[str, Any] = {
+    "prior": 0.0,
+    "subpixel": "none",
+    "patch_weights": "uniform",
+    "sampling": "bilinear",
+}
 
 
 def frames_of(path: Path) -> list[torch.Tensor]:
@@ -152,12 +159,12 @@ def named(options: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("options", OPTIONS, ids=named)
 def test_equal_to_direct_calls(tmp_path: Path, clip: Path, options: dict[str, Any]) -> None:
-    assert compare(clip, tmp_path / "out", {**SMALL, **options}) == 18
+    assert compare(clip, tmp_path / "out", {**SMALL, **PLAIN, **options}) == 18
 
 
 def test_noise_is_seen_by_flow_and_search_alone(tmp_path: Path, clip: Path) -> None:
     # `compare` searches in noisy frames, gathers from the clean ones and measures on those.
-    compare(clip, tmp_path / "out", SMALL, sigma=15, seed=2**63 + 1)
+    compare(clip, tmp_path / "out", {**SMALL, **PLAIN}, sigma=15, seed=2**63 + 1)
 
 
 def test_distant_flow_follows_the_path(tmp_path: Path, clip: Path) -> None:
@@ -230,6 +237,9 @@ AROUND: list[dict[str, Any]] = [
     {"size": "31x33", "start": 1},
     {"flow": "files"},
     {"flow": "files", "grid": "int", "k": 2, "start": 1},
+    PLAIN,
+    {**PLAIN, "k": 3, "weights": "softmax"},
+    {"aggregate": "pixel", "sampling": "bilinear"},
 ]
 
 
