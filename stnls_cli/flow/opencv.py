@@ -120,7 +120,20 @@ def reinstall_command(*, headless: bool | None = None) -> str:
     wanted = "opencv-contrib-python-headless" if headless else "opencv-contrib-python"
     pip = f"{shlex.quote(sys.executable)} -m pip"
     uninstall = f"{pip} uninstall -y {' '.join(wheels)} && " if wheels else ""
-    return f"{uninstall}{pip} install {wanted}"
+    return f"{uninstall}{pip} install {shlex.quote(wanted + _tested_range())}"
+
+
+def _tested_range() -> str:
+    """The versions of OpenCV that stnls names as its own; "" where it is not installed."""
+    try:
+        needed = metadata.requires("stnls") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    for requirement in needed:
+        name = re.match(r"[\w-]+", requirement)
+        if name is not None and name[0] == "opencv-contrib-python":
+            return requirement[name.end() :].partition(";")[0].strip()
+    return ""
 
 
 def _package(library: str) -> str:

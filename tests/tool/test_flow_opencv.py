@@ -20,6 +20,8 @@ def install(monkeypatch: pytest.MonkeyPatch, *wheels: str) -> None:
     """Pretend that these wheels, and nothing else, are installed."""
     found = [SimpleNamespace(metadata={"Name": name}, version="4.10.0.84") for name in wheels]
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(found))
+    needed = ["av<9,>=8", "opencv-contrib-python<7,>=6 ; python_version > '3'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
 
 
 def module(monkeypatch: pytest.MonkeyPatch, **attributes: Any) -> None:
@@ -57,7 +59,7 @@ def test_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not status.tvl1
     assert status.system_libraries
     assert commands(status.remedy) == [
-        [sys.executable, "-m", "pip", "install", "opencv-contrib-python"]
+        [sys.executable, "-m", "pip", "install", "opencv-contrib-python<7,>=6"]
     ]
 
 
@@ -73,7 +75,7 @@ def test_libgl_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not status.system_libraries
     assert [command[3:] for command in commands(status.remedy)] == [
         ["uninstall", "-y", "opencv-contrib-python"],
-        ["install", "opencv-contrib-python-headless"],
+        ["install", "opencv-contrib-python-headless<7,>=6"],
     ]
 
 
@@ -102,7 +104,7 @@ def test_overwritten_by_another_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not status.tvl1
     assert [command[3:] for command in commands(status.remedy)] == [
         ["uninstall", "-y", "opencv-contrib-python", "opencv-python"],
-        ["install", "opencv-contrib-python"],
+        ["install", "opencv-contrib-python<7,>=6"],
     ]
     with pytest.raises(UserError, match="DeepFlow needs"):
         open_flow_source("deepflow", height=40, width=40)
@@ -113,7 +115,7 @@ def test_headless_wheel_without_contrib(monkeypatch: pytest.MonkeyPatch) -> None
     module(monkeypatch, __version__="4.10.0", DISOpticalFlow_create=lambda preset: None)
     assert [command[3:] for command in commands(opencv_status().remedy)] == [
         ["uninstall", "-y", "opencv-python-headless"],
-        ["install", "opencv-contrib-python-headless"],
+        ["install", "opencv-contrib-python-headless<7,>=6"],
     ]
 
 
