@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from stnls.search import PairedSearch
 from torch import Tensor
 
 SHORTLIST = 4
 """Best matches of the window among which the prior chooses, where fewer are asked for."""
+STRIP = 2**16
+"""Pixels that are worked on at a time."""
 NEAR = 3
 """And all of a window of this many positions along each side around the flow."""
 LEAST_SIGMA = 5.0
@@ -17,7 +21,7 @@ TRUSTED = 20.0
 
 
 def charged(
-    distance: Tensor, offset: Tensor, flow: Tensor, *, values: int, sigma: float, prior: float
+    distance: Tensor, offset: Tensor, centre: Tensor, *, values: int, sigma: float, prior: float
 ) -> Tensor:
     """What each match costs: its mean squared difference, and a charge for leaving the flow.
 
@@ -26,11 +30,11 @@ def charged(
     the right one. Charging `prior` * max(sigma, 5)^2 for each squared pixel keeps such matches near
     the flow (a Gaussian prior on the flow's error: the maximum a posteriori match).
 
-    `distance`: (H, W, K) sums of squares; `offset`: (H, W, K, 2) = (dy, dx); `flow`: (2, H, W) =
-    (dx, dy), zero where it is not finite. Answers (H, W, K).
+    `distance`: (H, W, K) sums of squares; `offset`: (H, W, K, 2) = (dy, dx); `centre`: the
+    flow (H, W, 2) = (dy, dx), zero where it is not finite. Answers (H, W, K).
     """
-    centre = flow.flip(0).permute(1, 2, 0)[:, :, None]
-    away = (offset - torch.where(torch.isfinite(centre), centre, 0.0)).square().sum(-1)
+    centre = torch.where(torch.isfinite(centre), centre, 0.0)
+    away = (offset - centre[:, :, None]).square().sum(-1)
     return distance / values + (prior * max(sigma, LEAST_SIGMA) ** 2) * away
 
 
@@ -70,7 +74,9 @@ class Paraboloid:
         outside the frame it stays on that axis."""
         flow = offset.permute(2, 0, 1).flip(0)
         found, place = self._search(reference[None], neighbour[None], flow[None])
-        distance, place = found[0, 0], place[0, 0]
+        return in_strips(self._moved, offset, found[0, 0], place[0, 0])
+
+    def _moved(self, offset: Tensor, distance: Tensor, place: Tensor) -> Tensor:
         # Best first, and at the border of the frame around another centre: put into raster order.
         step = ((place - offset[:, :, None]) / self._stride1).round()
         near = (step.abs() <= 1).all(-1)
@@ -78,6 +84,13 @@ class Paraboloid:
         around = distance.new_full((*distance.shape[:2], 10), torch.inf)
         around.scatter_(-1, raster, distance)
         return offset + self._stride1 * lowest(around[:, :, :9])
+
+
+def in_strips(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """`function` of tensors (H, W, ...), some rows at a time, so that what it needs stays small."""
+    rows = max(1, STRIP // tensors[0].shape[1])
+    parts = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts])
 
 
 def lowest(around: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from stnls.nn import compose_flow
 from stnls.search import PairedSearch
 from torch import Tensor
 
-from stnls_cli.choice import NEAR, SHORTLIST, Paraboloid, charged, confidence, is_among
+from stnls_cli.choice import NEAR, SHORTLIST, Paraboloid, charged, confidence, in_strips, is_among
 from stnls_cli.options import AlignOptions
 from stnls_cli.overlap import blend_patches
 
@@ -60,28 +60,33 @@ class Matcher:
         pair = reference[None], neighbour[None], flow[None]
         distance, offset = (found[0, 0] for found in self._search(*pair))
         if self._prior:
-            cost = self._cost(distance, offset, flow)
-            if self._near is not None:
-                # What lies next to the flow is charged least: it may win without being on the
-                # shortlist.
-                near_distance, near = (found[0, 0] for found in self._near(*pair))
-                cost[is_among(offset, near, 0.01 * self._options.stride1)] = torch.inf
-                cost = torch.cat((self._cost(near_distance, near, flow), cost), dim=-1)
-                distance = torch.cat((near_distance, distance), dim=-1)
-                offset = torch.cat((near, offset), dim=2)
-            order = cost.argsort(dim=-1, stable=True)[..., : self._options.k]
-            distance = distance.gather(-1, order)
-            offset = offset.gather(2, order[..., None].expand(*order.shape, 2))
+            near = [found[0, 0] for found in self._near(*pair)] if self._near is not None else []
+            centre = flow.flip(0).permute(1, 2, 0)
+            chosen = in_strips(self._choose, centre, distance, offset, *near)
+            distance, offset = chosen[..., 0].contiguous(), chosen[..., 1:].to(offset.dtype)
         if self._between is not None:
             best = self._between(reference, neighbour, offset[:, :, 0])
             offset = torch.cat((best[:, :, None], offset[:, :, 1:]), dim=2)
         return Matches(offset, distance)
 
-    def _cost(self, distance: Tensor, offset: Tensor, flow: Tensor) -> Tensor:
+    def _choose(self, centre: Tensor, distance: Tensor, offset: Tensor, *near: Tensor) -> Tensor:
+        """The k matches that cost least, (rows, W, k, 3): distance, dy, dx."""
+        cost = self._cost(distance, offset, centre)
+        if near:
+            # What lies next to the flow is charged least: it may win without being on the
+            # shortlist.
+            cost[is_among(offset, near[1], 0.01 * self._options.stride1)] = torch.inf
+            cost = torch.cat((self._cost(near[0], near[1], centre), cost), dim=-1)
+            distance, offset = torch.cat((near[0], distance), -1), torch.cat((near[1], offset), 2)
+        order = cost.argsort(dim=-1, stable=True)[..., : self._options.k, None]
+        matches = torch.cat((distance[..., None], offset.to(distance.dtype)), dim=-1)
+        return matches.gather(2, order.expand(*order.shape[:3], 3))
+
+    def _cost(self, distance: Tensor, offset: Tensor, centre: Tensor) -> Tensor:
         return charged(
             distance,
             offset,
-            flow,
+            centre,
             values=self._values,
             sigma=self._options.sigma,
             prior=self._prior,

@@ -79,7 +79,7 @@ def test_blend_patches(ps: int, height: int, width: int) -> None:
 def test_charge_and_confidence() -> None:
     distance = torch.tensor([[[75.0, 750.0]]])
     offset = torch.tensor([[[[2.5, -1.0], [0.5, 3.0]]]])  # (dy, dx)
-    flow = torch.tensor([1.0, 0.5]).reshape(2, 1, 1)  # (dx, dy)
+    flow = torch.tensor([[[0.5, 1.0]]])  # (dy, dx)
     cost = charged(distance, offset, flow, values=75, sigma=10.0, prior=0.01)
     np.testing.assert_allclose(cost, [[[1 + (4 + 4) * 1.0, 10 + (0 + 4) * 1.0]]])
     cost = charged(distance, offset, flow * math.nan, values=75, sigma=0.0, prior=0.01)
@@ -187,19 +187,20 @@ def test_prior_keeps_what_has_no_evidence_at_the_flow() -> None:
     generator = torch.Generator().manual_seed(0)
     one, two = (15 * torch.randn(3, 40, 40, generator=generator) + 128 for _ in range(2))
     flow = torch.rand(2, 40, 40, generator=generator) * 2
+    centre = flow.flip(0).permute(1, 2, 0)
     away = {}
     for prior in (0.0, 0.0056, 1e6):
         matcher = Matcher(AlignOptions(sigma=15.0, prior=prior, subpixel="none"))
         matches = matcher.search(one, two, flow)
         assert matches.offset.shape == (40, 40, 1, 2)
-        inner = (matches.offset[:, :, 0] - flow.flip(0).permute(1, 2, 0))[8:-8, 8:-8]
+        inner = (matches.offset[:, :, 0] - centre)[8:-8, 8:-8]
         away[prior] = float(inner.square().sum(-1).sqrt().mean())
     assert away[1e6] == pytest.approx(0, abs=1e-3)
     assert away[0.0056] < away[0.0]
     # k best, best first: by cost, while what is returned is the plain distance.
     matches = Matcher(AlignOptions(sigma=15.0, k=6)).search(one, two, flow)
     assert matches.distance.shape == (40, 40, 6)
-    cost = charged(matches.distance, matches.offset, flow, values=75, sigma=15.0, prior=0.02)
+    cost = charged(matches.distance, matches.offset, centre, values=75, sigma=15.0, prior=0.02)
     assert (cost[..., 2:] >= cost[..., 1:-1] - 1e-3).all()
 
 
@@ -210,13 +211,14 @@ def test_shortlist_holds_the_best(k: int) -> None:
     texture = 255 * torch.rand(3, 40, 40, generator=generator)
     two = texture.roll((1, 2), (1, 2)) + 15 * torch.randn(3, 40, 40, generator=generator)
     flow = torch.rand(2, 40, 40, generator=generator) * 3
+    centre = flow.flip(0).permute(1, 2, 0)
     options = AlignOptions(sigma=15.0, k=k, subpixel="none")
     found = Matcher(options).search(texture, two, flow)
     every = PairedSearch(9, 5, 0, stride0=1, itype="float")
     distance, offset = (x[0, 0] for x in every(texture[None], two[None], flow[None]))
-    cost = charged(distance, offset, flow, values=75, sigma=15.0, prior=0.02)
+    cost = charged(distance, offset, centre, values=75, sigma=15.0, prior=0.02)
     best = cost.sort(-1).values[..., :k]
-    values = charged(found.distance, found.offset, flow, values=75, sigma=15.0, prior=0.02)
+    values = charged(found.distance, found.offset, centre, values=75, sigma=15.0, prior=0.02)
     wrong = (values - best).abs() > 1e-3 * best.abs().clamp(min=1)
     assert wrong[..., 0].float().mean() < 0.01
     assert wrong.float().mean() < 0.2
