@@ -79,7 +79,7 @@ class Paraboloid:
     def _moved(self, offset: Tensor, distance: Tensor, place: Tensor) -> Tensor:
         # Best first, and at the border of the frame around another centre: put into raster order.
         step = ((place - offset[:, :, None]) / self._stride1).round()
-        near = (step.abs() <= 1).all(-1)
+        near = (step[..., 0].abs() <= 1) & (step[..., 1].abs() <= 1)
         raster = torch.where(near, (step[..., 0] + 1) * 3 + step[..., 1] + 1, 9.0).long()
         around = distance.new_full((*distance.shape[:2], 10), torch.inf)
         around.scatter_(-1, raster, distance)

@@ -74,8 +74,9 @@ class Matcher:
         cost = self._cost(distance, offset, centre)
         if near:
             # What lies next to the flow is charged least: it may win without being on the
-            # shortlist.
-            cost[is_among(offset, near[1], 0.01 * self._options.stride1)] = torch.inf
+            # shortlist. Where several matches are wanted none may be taken twice.
+            if self._options.k > 1:
+                cost[is_among(offset, near[1], 0.01 * self._options.stride1)] = torch.inf
             cost = torch.cat((self._cost(near[0], near[1], centre), cost), dim=-1)
             distance, offset = torch.cat((near[0], distance), -1), torch.cat((near[1], offset), 2)
         order = cost.argsort(dim=-1, stable=True)[..., : self._options.k, None]
