@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,11 @@ class Aggregate:
     mean: float
     median: float
     percentile_5: float
-    worst: tuple[tuple[int, float], ...]
+    worst: tuple[tuple[Any, float], ...]
 
 
-def aggregate(metric: str, scores: Mapping[int, float | None]) -> Aggregate | None:
-    """Of the scores by frame; None where there are none."""
+def aggregate(metric: str, scores: Mapping[Any, float | None]) -> Aggregate | None:
+    """Of the scores by frame, or by whatever names them; None where there are none."""
     present = {name: value for name, value in scores.items() if value is not None}
     mean = mean_score(list(present.values()))
     if mean is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +16,8 @@ from stnls_cli.errors import UserError
 from stnls_cli.matching import Matcher, Matches, flow_to_neighbours
 from stnls_cli.metrics import compare_frames, measure_flow
 from stnls_cli.outputs import Outputs
+from stnls_cli.page.gallery import Gallery
+from stnls_cli.page.pictures import PairPictures, draw_pair
 from stnls_cli.report import Row, RowSettings
 from stnls_cli.timings import Timings
 from stnls_cli.video.images import IMAGE_KINDS
@@ -84,6 +87,7 @@ class Job:
     def work(self) -> list[Row]:
         """Aligns every reference frame; the rows of all, in order."""
         done = self._resume()
+        self._gallery = Gallery(self._run.path, self._shown_scores(done))
         self._begin(len(done))
         with Outputs(
             self._run.path,
@@ -105,6 +109,7 @@ class Job:
                 outputs.finish(self._window.runs, self._options.wt)
         rows = [row for t in sorted(done) for row in done[t]]
         self._check_end(rows)
+        self._gallery.finish()
         return rows
 
     def stage_seconds(self) -> dict[str, float]:
@@ -202,6 +207,8 @@ class Job:
         """All methods for one neighbour."""
         reference, neighbour = self._window.picture(t), self._window.picture(t + dt)
         rows = []
+        frames: dict[str, Tensor] = {}
+        motions: dict[str, Tensor] = {} if flow is None else {"flow": flow}
         for method in self._methods:
             aligned, matches = self._align(method, reference, neighbour, flow)
             if method == "shifted-nls" and matches is not None:
@@ -213,7 +220,37 @@ class Job:
                 if flow is not None:
                     scores.update(measure_flow(self._metrics, flow))
             rows.append(self._settings.row(self._clip.info.stem, t, dt, method, scores))
+            if method != "none":
+                frames[method] = aligned
+            if matches is not None:
+                motions[method] = matches.motion()
+
+        def draw() -> PairPictures:
+            return draw_pair(
+                clip="",
+                t=t,
+                dt=dt,
+                reference=reference.clean,
+                neighbour=neighbour.clean,
+                aligned=frames,
+                motions={name: motions[name] for name in frames if name in motions},
+                scores={row.method: row.psnr for row in rows},
+            )
+
+        with self._timings.stage("pictures"):
+            self._gallery.consider((t, dt), self._shown_score(rows), draw)
         return rows
+
+    def _shown_score(self, rows: list[Row]) -> float | None:
+        """By which the pairs are ranked whose pictures are shown: PSNR of the last method."""
+        return rows[-1].psnr if self._methods != ("none",) else None
+
+    def _shown_scores(self, done: dict[int, list[Row]]) -> Iterator[tuple[tuple[int, int], float]]:
+        for t, rows in done.items():
+            for dt in {row.dt for row in rows}:
+                score = self._shown_score([row for row in rows if row.dt == dt])
+                if score is not None:
+                    yield (t, dt), score
 
     def _align(
         self, method: str, reference: Picture, neighbour: Picture, flow: Tensor | None

@@ -19,18 +19,28 @@ from stnls_cli.overlap import blend_patches
 class Matches:
     """The k best matches of every pixel, best first.
 
-    `offset`: (H, W, k, 2) = (dy, dx) in pixels, int32 or float32; `distance`: (H, W, k) float32.
+    `offset`: (H, W, k, 2) = (dy, dx) in pixels, int32 or float32; `distance`: (H, W, k) float32;
+    `position`: (H, W, 2), the best one's offset on the grid, before it moved between positions.
     """
 
     offset: Tensor
     distance: Tensor
+    position: Tensor
+
+    def motion(self) -> Tensor:
+        """(2, H, W) = (dx, dy) of the best match."""
+        return self.offset[:, :, 0].float().permute(2, 0, 1).flip(0)
 
 
 class Matcher:
-    """The search and the aggregation that the options ask for."""
+    """The search and the aggregation that the options ask for.
 
-    def __init__(self, options: AlignOptions) -> None:
+    `full_ws`: windows that would leave the frame are moved back inside.
+    """
+
+    def __init__(self, options: AlignOptions, *, full_ws: bool = True) -> None:
         self._options = options
+        self._full_ws = full_ws
         self._values = 3 * options.ps**2
         self._prior = options.prior_used()
         least = SHORTLIST if options.ws > NEAR else NEAR**2
@@ -52,6 +62,7 @@ class Matcher:
             stride0=1,
             stride1=options.stride1,
             dist_type=options.dist,
+            full_ws=self._full_ws,
             itype=options.grid,
         )
 
@@ -64,10 +75,11 @@ class Matcher:
             centre = flow.flip(0).permute(1, 2, 0)
             chosen = in_strips(self._choose, centre, distance, offset, *near)
             distance, offset = chosen[..., 0].contiguous(), chosen[..., 1:].to(offset.dtype)
+        position = offset[:, :, 0]
         if self._between is not None:
             best = self._between(reference, neighbour, offset[:, :, 0])
             offset = torch.cat((best[:, :, None], offset[:, :, 1:]), dim=2)
-        return Matches(offset, distance)
+        return Matches(offset, distance, position)
 
     def _choose(self, centre: Tensor, distance: Tensor, offset: Tensor, *near: Tensor) -> Tensor:
         """The k matches that cost least, (rows, W, k, 3): distance, dy, dx."""

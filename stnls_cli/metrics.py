@@ -45,6 +45,19 @@ class FlowMetric:
     falls: bool = True
 
 
+@dataclass(frozen=True)
+class PairMetric:
+    """What takes more than two frames or a flow to measure: see `compare/scores.py`."""
+
+    label: str
+    unit: str
+    decimals: int
+    falls: bool = False
+
+
+Metric = FrameMetric | FlowMetric | PairMetric
+
+
 def psnr(a: Tensor, b: Tensor) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels, peak 255; inf if identical."""
     _check_pair(a, b)
@@ -64,6 +77,12 @@ def ssim(a: Tensor, b: Tensor) -> float | None:
     Gaussian window of 11 x 11 and sigma 1.5, K1 0.01, K2 0.03, range 255; only windows that lie
     wholly inside the frame count. `None` for frames under 11 pixels in height or width.
     """
+    scores = ssim_of_windows(a, b)
+    return None if scores is None else float(scores.double().mean())
+
+
+def ssim_of_windows(a: Tensor, b: Tensor) -> Tensor | None:
+    """The structural similarity of every window inside the frame, (C, H - 10, W - 10)."""
     _check_pair(a, b)
     channels, height, width = a.shape
     if min(height, width) < SSIM_WINDOW:
@@ -80,8 +99,9 @@ def ssim(a: Tensor, b: Tensor) -> float | None:
         _stack_bands(a, bands), _stack_bands(b, bands), SSIM_WINDOW, PEAK, padding="valid"
     )
     # The bands follow each other within a channel; rows below the frame come last.
-    rows = scores.reshape(channels, -1, width - SSIM_WINDOW + 1)[:, : height - SSIM_WINDOW + 1]
-    return float(rows.double().mean())
+    rows = scores.reshape(channels, -1, width - SSIM_WINDOW + 1)
+    windows: Tensor = rows[:, : height - SSIM_WINDOW + 1]
+    return windows
 
 
 def out_of_frame(flow: Tensor) -> float:
@@ -104,25 +124,33 @@ def out_of_frame(flow: Tensor) -> float:
     return float(outside.double().mean())
 
 
-METRICS: dict[str, FrameMetric | FlowMetric] = {
+METRICS: dict[str, Metric] = {
     "psnr": FrameMetric("PSNR", "dB", 2, psnr),
     "ssim": FrameMetric("SSIM", "", 4, ssim),
     "mae": FrameMetric("MAE", "", 2, mae, falls=True),
     "out_of_frame": FlowMetric("out of frame", "", 4, out_of_frame),
+    "psnr_visible": PairMetric("PSNR where visible", "dB", 2),
+    "ssim_visible": PairMetric("SSIM where visible", "", 4),
+    "mae_visible": PairMetric("MAE where visible", "", 2, falls=True),
+    "visible": PairMetric("visible", "", 4),
+    "epe": PairMetric("end-point error", "px", 2, falls=True),
+    "at_edge": PairMetric("at the window's edge", "", 4, falls=True),
 }
+ALIGN_METRICS = tuple(name for name, m in METRICS.items() if not isinstance(m, PairMetric))
+"""Those of one aligned frame, or one flow."""
 
 
-def parse_metrics(text: str) -> tuple[str, ...]:
+def parse_metrics(text: str, known: Sequence[str] = ALIGN_METRICS) -> tuple[str, ...]:
     """Names of `--metrics psnr,ssim`, in the registry's order, each once."""
     names = {part.strip().lower() for part in text.split(",") if part.strip()}
-    unknown = sorted(names - METRICS.keys())
+    unknown = sorted(names - set(known))
     if unknown:
         raise UserError(
             f"unknown metric {', '.join(map(repr, unknown))} in --metrics {text}; "
-            f"choose from {', '.join(METRICS)}"
+            f"choose from {', '.join(known)}"
         )
     if not names:
-        raise UserError(f"--metrics names none; choose from {', '.join(METRICS)}")
+        raise UserError(f"--metrics names none; choose from {', '.join(known)}")
     return tuple(name for name in METRICS if name in names)
 
 

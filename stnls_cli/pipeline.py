@@ -16,6 +16,7 @@ from stnls_cli.errors import StorageError, UserError
 from stnls_cli.flow import FLOW_METHODS, FlowSource, open_flow_source
 from stnls_cli.job import Job
 from stnls_cli.options import AlignOptions
+from stnls_cli.page.build import write_align_page
 from stnls_cli.progress import Listener
 from stnls_cli.report import InputRecord, Report, read_report, write_reports
 from stnls_cli.rundir import Finished, RunDirectory
@@ -83,6 +84,7 @@ def align_clip(
             timings=job.stage_seconds(),
         )
         with storage_errors(run.path):
+            write_align_page(run.path, report)
             write_reports(run.path, report)
         return Aligned(run.finish(), report, already_done=False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ class TemporalWindow:
 
     `ahead` frames are read further than the window needs, so that flows are computed while the
     search runs. References in `done` are not yielded, and flows that only they use not computed.
+    `grey` makes the frames that the flow sees. `both_ways`: the flows that lead back from the
+    neighbours to the reference are kept too.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class TemporalWindow:
         timings: Timings,
         on_frame: Callable[[], None],
         on_flow: Callable[[], None],
+        grey: Callable[[NDArray[Any]], NDArray[np.uint8]] = luma8,
+        both_ways: bool = False,
     ) -> None:
         self.wt = wt
         self._clip = clip
@@ -65,6 +69,8 @@ class TemporalWindow:
         self._timings = timings
         self._on_frame = on_frame
         self._on_flow = on_flow
+        self._grey = grey
+        self._both_ways = both_ways
         self._unread: Iterator[Frame] | None = iter(clip)
         self._pictures: dict[int, Picture] = {}
         self._grays: dict[int, NDArray[np.uint8]] = {}
@@ -156,7 +162,7 @@ class TemporalWindow:
             self._pictures[t] = Picture(clean, noisy)
             if self._source is not None and self._source.needs_frames:
                 seen = frame.rgb if noisy is clean else noisy.permute(1, 2, 0).cpu().numpy()
-                self._grays[t] = luma8(seen)
+                self._grays[t] = self._grey(seen)
         if self.runs and self.runs[-1].stop == t:
             first = self.runs[-1].start
             self._submit("forward", t - 1, t, range(max(t - self.wt, first), t))
@@ -182,7 +188,10 @@ class TemporalWindow:
         for flows in (self._futures, self._flows):
             # Backward paths from t on pass through the frames down to t - wt + 1, forward ones
             # begin at t.
-            oldest = {"forward": t, "backward": t - self.wt + 1}
+            oldest = {
+                "forward": t - self.wt if self._both_ways else t,
+                "backward": t - self.wt + 1,
+            }
             for key in [key for key in flows if key[1] < oldest[key[0]]]:
                 del flows[key]
 

@@ -15,7 +15,7 @@ COLOURS = {"int": "#1f77b4", "float": "#d95f02"}
 def check_matplotlib() -> None:
     """UserError where it is missing."""
     if find_spec("matplotlib") is None:
-        raise UserError("--plot needs matplotlib: pip install 'stnls[bench]'")
+        raise UserError("--plot needs matplotlib: pip install matplotlib")
 
 
 def draw(sweeps: list[dict[str, Any]], title: str, path: Path) -> None:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stnls_cli.metrics import METRICS
+from stnls_cli.metrics import ALIGN_METRICS
 from stnls_cli.report.plain import plain
 from stnls_cli.report.row import METHODS, Row
 from stnls_cli.report.summary import summarise
@@ -106,7 +106,7 @@ class Report:
                 "device": self.device,
                 "metrics": self.metrics,
                 "timings": self.timings,
-                "summary": summarise(self.rows, tuple(METRICS)),
+                "summary": summarise(self.rows, ALIGN_METRICS),
                 "rows": [row.to_json() for row in self.rows],
             }
         )

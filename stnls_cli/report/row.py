@@ -14,7 +14,10 @@ SETTINGS = (
     "flow", "ws", "wt", "ps", "stride1", "k", "dist", "grid", "aggregate", "sigma", "seed",
     "weights", "bandwidth",
 )  # fmt: skip
-SCORES = ("psnr", "ssim", "mae", "out_of_frame")
+SCORES = (
+    "psnr", "ssim", "mae", "out_of_frame", "psnr_visible", "ssim_visible", "mae_visible", "visible",
+    "epe", "at_edge",
+)  # fmt: skip
 
 _SEARCH = frozenset(SETTINGS) - {"flow"}
 USED: dict[str, frozenset[str]] = {
@@ -32,7 +35,8 @@ class Row:
     """A row of report.csv; the fields are its columns, in order. `None` is an empty cell.
 
     Frame `t + dt` aligned to frame `t` (indices of the source clip) by `method`. `psnr` in dB,
-    `mae` on the 0-255 scale, `out_of_frame` a share in 0..1.
+    `mae` on the 0-255 scale, `epe` in pixels; `out_of_frame`, `visible` and `at_edge` are shares in
+    0..1. From `psnr_visible` on, only `stnls compare` measures them.
     """
 
     clip: str
@@ -56,6 +60,12 @@ class Row:
     out_of_frame: float | None = None
     weights: str | None = None
     bandwidth: float | None = None
+    psnr_visible: float | None = None
+    ssim_visible: float | None = None
+    mae_visible: float | None = None
+    visible: float | None = None
+    epe: float | None = None
+    at_edge: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

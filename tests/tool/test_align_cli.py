@@ -27,7 +27,7 @@ def test_output_is_empty_and_words_go_to_stderr(cli: Any, clip: Path, tmp_path: 
     assert (ended.code, ended.out) == (0, "")
     assert "\x1b" not in ended.err
     assert "shifted-nls" in ended.err
-    assert ended.lines[-1] == "report: clip.stnls/report.json"
+    assert ended.lines[-1] == "report: clip.stnls/report.html"
     assert max(map(len, ended.lines)) <= 80
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.stnls"]
 
@@ -82,7 +82,7 @@ def test_names_with_dashes_spaces_and_markup(cli: Any, clip: Path, tmp_path: Pat
         shutil.copy(clip, tmp_path / name)
         ended = cli("align", *QUICK, "--", name)
         assert ended.code == 0
-        assert ended.lines[-1] == f"report: {Path(name).stem}.stnls/report.json"
+        assert ended.lines[-1] == f"report: {Path(name).stem}.stnls/report.html"
         report = read_report(tmp_path / f"{Path(name).stem}.stnls")
         assert report.input.path == name
 
@@ -144,7 +144,7 @@ def test_a_closed_pipe_is_quiet(start: Any, clip: Path, tmp_path: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(60) == 0
-    assert (tmp_path / "clip.stnls/report.json").is_file()
+    assert (tmp_path / "clip.stnls/report.html").is_file()
 
 
 @pytest.mark.parametrize("command", [["--help"], ["align", "--help"], ["bench", "-h"]])
@@ -161,7 +161,7 @@ def test_nobody_reads_the_words(start: Any, clip: Path, tmp_path: Path) -> None:
     process.stderr.close()
     assert process.stdout.read() == ""
     assert process.wait(60) == 0
-    assert (tmp_path / "clip.stnls/report.json").is_file()
+    assert (tmp_path / "clip.stnls/report.html").is_file()
 
 
 def test_standard_output_that_is_full(start: Any, clip: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_standard_output_that_is_full(start: Any, clip: Path, tmp_path: Path) ->
             assert err == "stnls: cannot write to standard output: No space left on device\n"
             assert process.returncode == 2
     # The run itself is complete.
-    assert (tmp_path / "clip.stnls/report.json").is_file()
+    assert (tmp_path / "clip.stnls/report.html").is_file()
 
 
 def test_fewer_frames_than_asked_for(cli: Any, clip: Path, tmp_path: Path) -> None:

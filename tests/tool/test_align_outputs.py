@@ -21,7 +21,9 @@ QUICK: dict[str, Any] = {"flow": "farneback", "ws": 3, "ps": 3, "wt": 1, "metric
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """Names, without the pictures of the page."""
+    names = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(name for name in names if not name.startswith("pictures/"))
 
 
 def strict(path: Path) -> Any:
@@ -67,7 +69,7 @@ def test_lossless_video_for_each_dt(tmp_path: Path, clip: Path, save: str) -> No
     align(clip, tmp_path / "out", save=save, **{**QUICK, "wt": 2})
     names = [f"dt{dt:+d}" for dt in (-2, -1, 1, 2)]
     videos = [f"video/{name}.mkv" for name in names]
-    reports = ["report.csv", "report.json", "run.json"]
+    reports = ["report.csv", "report.html", "report.json", "run.json"]
     images = [name for name in files(tmp_path / "images") if name.startswith("aligned")]
     wanted = videos + reports + (images if "aligned" in save else [])
     assert files(tmp_path / "out") == sorted(wanted)
@@ -132,7 +134,7 @@ def test_offsets_are_dx_dy(tmp_path: Path, textured: Any) -> None:
 
 def test_save_none(tmp_path: Path, clip: Path) -> None:
     align(clip, tmp_path / "out", save="none", **QUICK)
-    assert files(tmp_path / "out") == ["report.csv", "report.json", "run.json"]
+    assert files(tmp_path / "out") == ["report.csv", "report.html", "report.json", "run.json"]
     with pytest.raises(UserError, match="--save: unknown 'frames'; choose from aligned, flow,"):
         align(clip, tmp_path / "other", save="frames", **QUICK)
     with pytest.raises(UserError, match="add it, or use --save flow"):
@@ -205,7 +207,7 @@ def test_report_json(tmp_path: Path, clip: Path) -> None:
     assert document["input"]["digest"].startswith("sha256:")
     timings = document["timings"]
     assert timings.keys() == {
-        "decode", "prepare", "flow_wait", "compose", "warp", "search", "aggregate", "metrics",
+        "decode", "prepare", "flow_wait", "compose", "warp", "search", "aggregate", "metrics", "pictures",
         "write", "flow_cpu",
     }  # fmt: skip
     assert all(seconds >= 0 for seconds in timings.values())
@@ -258,7 +260,7 @@ def test_metrics_and_methods_select(tmp_path: Path, clip: Path) -> None:
     with pytest.raises(UserError, match=r"--save aligned needs shifted-nls .* use --save none"):
         align(clip, tmp_path / "out", save="aligned", **options)
     report = align(clip, tmp_path / "out", **options)
-    assert files(tmp_path / "out") == ["report.csv", "report.json", "run.json"]
+    assert files(tmp_path / "out") == ["report.csv", "report.html", "report.json", "run.json"]
     assert report.methods == ("none", "flow")
     assert all(row.psnr is None and row.mae is not None for row in report.rows)
     for options, words in (

@@ -1,0 +1,301 @@
+"""`stnls compare`: from the command line to the grid and its outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from stnls_cli.compare.options import (
+    CompareCommand,
+    CompareOptions,
+    compare_options,
+    default_of,
+    own_fields,
+    shared_fields,
+)
+from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, print_data, print_error
+from stnls_cli.options import AlignOptions, option_flags
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from stnls_cli.compare.document import ComparisonDocument
+    from stnls_cli.compare.estimate import Estimate
+    from stnls_cli.compare.gate import Miss
+    from stnls_cli.progress import Listener
+
+SHOWN = 5
+"""Clips that a failed gate names on standard error."""
+
+# Typer keeps line breaks within a paragraph, so each is one line.
+HELP = "\n\n".join(
+    (
+        "Compare alignment errors over a grid of methods, flows, windows and noise.",
+        "Each INPUT is a video, a folder of frames, a folder of such folders (one clip each), or "
+        "the folder of an earlier `stnls align`, which is joined in. --method, --flow, --ws, --ps "
+        "and --sigma take lists: every combination is a cell.",
+        "A flow is computed once and kept. Finished cells are kept too: the same command goes on "
+        "where it stopped, and a wider grid adds to what is there.",
+    )
+)
+
+
+def run_compare(names: list[str], options: CompareOptions, command: CompareCommand) -> int:
+    """Runs the grid; returns the exit code."""
+    from stnls_cli.compare.document import document_of, read_comparison, write_documents
+    from stnls_cli.compare.inputs import find_inputs
+    from stnls_cli.compare.job import Comparison, check_folder, comparison_folder
+    from stnls_cli.folders import check_pictures, given_path
+    from stnls_cli.page.build import write_comparison_page
+
+    command.check(options)
+    earlier = None
+    if command.baseline is not None:
+        earlier = read_comparison(given_path(command.baseline, "--baseline"))
+    console = console_for(quiet=command.quiet)
+    paths = [given_path(name, "INPUT") for name in names]
+    check_pictures(paths)
+    inputs = find_inputs(paths)
+    folder = given_path(command.output, "-o")
+    check_folder(folder)
+    listener = _listener_for(console, notes=not command.quiet)
+    job = Comparison(inputs, options, folder, listener)
+    if command.dry_run:
+        _dry_run(job, options, console, as_json=command.as_json)
+        return 0
+    with comparison_folder(folder):
+        outcome = job.work()
+        for name, why in outcome.failed.items():
+            print_error(why if why.startswith(name) else f"{name}: {why}")
+        count = len(inputs.clips) + len(inputs.runs)
+        if len(outcome.failed) == count:
+            if count > 1:
+                print_error(f"all {count} inputs failed")
+            return EXIT_USAGE
+        document = document_of(outcome, options)
+        write_documents(folder, document, outcome)
+        with _pictures_told(console):
+            write_comparison_page(folder, document, job)
+    _tell(document, folder, console)
+    if command.as_json:
+        print_data(json.dumps(document.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
+    if outcome.failed:
+        print_error(f"{len(outcome.failed)} of {count} inputs failed")
+    missed = _gates(document, earlier, command)
+    return EXIT_PARTIAL if missed or outcome.failed else 0
+
+
+def _gates(
+    document: ComparisonDocument, earlier: ComparisonDocument | None, command: CompareCommand
+) -> bool:
+    """Whether a threshold was missed; names what is below it."""
+    from stnls_cli.compare.gate import below, dropped
+
+    misses: list[Miss] = []
+    if command.fail_below is not None:
+        misses += below(document, command.fail_method, command.fail_below)
+    if earlier is not None:
+        misses += dropped(document, earlier, str(command.baseline), command.fail_drop or 0.0)
+    for miss in misses[:SHOWN]:
+        print_error(miss.text)
+    if len(misses) > SHOWN:
+        print_error(f"and {len(misses) - SHOWN} more below their threshold")
+    return bool(misses)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was on the command line: a protocol's value stands otherwise."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _listener_for(
+    console: Console, *, notes: bool
+) -> Callable[[str], contextlib.AbstractContextManager[Listener]]:
+    from stnls_cli.progress import ConsoleListener
+
+    def listener(title: str) -> contextlib.AbstractContextManager[Listener]:
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
+        return ConsoleListener(console, title, notes=notes)
+
+    return listener
+
+
+@contextlib.contextmanager
+def _pictures_told(console: Console) -> Iterator[None]:
+    if console.is_terminal:
+        with console.status("pictures and report.html"):
+            yield
+    else:
+        yield
+
+
+def _dry_run(job: Any, options: CompareOptions, console: Console, *, as_json: bool) -> None:
+    from stnls_cli.compare.estimate import estimate
+    from stnls_cli.cores import usable_cores
+
+    threads = options.base.threads or usable_cores()
+    found = estimate(job.survey(), options, threads)
+    console.print(_estimate_table(found))
+    for name, (count, seconds) in sorted(found.flows.items()):
+        console.print(f"flow {name}: {count} flows, {_duration(seconds / threads)}", markup=False)
+    console.print(
+        f"about {_duration(found.seconds)} on {threads} threads, {found.megabytes:.0f} MB at the "
+        "most; flows that are kept already take no time",
+        markup=False,
+        soft_wrap=True,
+    )
+    if as_json:
+        document = {
+            "schema": "stnls-comparison-estimate",
+            "schema_version": 1,
+            "seconds": round(found.seconds, 1),
+            "megabytes": round(found.megabytes),
+            "threads": threads,
+            "flows": {
+                name: {"flows": count, "seconds": round(seconds / threads, 1)}
+                for name, (count, seconds) in sorted(found.flows.items())
+            },
+            "cells": [
+                {
+                    "clip": cell.clip,
+                    **cell.setting.parameters(),
+                    "pairs": cell.pairs,
+                    "finished": cell.finished,
+                    "seconds": round(cell.seconds / threads, 1),
+                    "megabytes": round(cell.megabytes),
+                }
+                for cell in found.cells
+            ],
+        }
+        print_data(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def _estimate_table(found: Estimate) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("clip", "setting"):
+        table.add_column(name, overflow="fold")
+    for name in ("pairs", "time", "MB"):
+        table.add_column(name, justify="right")
+    for cell in found.cells:
+        time = "finished" if cell.finished else _duration(cell.seconds / found.threads)
+        table.add_row(
+            escape(cell.clip),
+            cell.setting.name.replace(",", " "),
+            str(cell.pairs),
+            time,
+            f"{cell.megabytes:.0f}",
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _tell(document: ComparisonDocument, folder: Path, console: Console) -> None:
+    console.print(_table(document))
+    for name, counts in document.flows.items():
+        console.print(
+            f"flow {name}: {counts['computed']} computed, {counts['read']} from the cache",
+            markup=False,
+            highlight=False,
+        )
+    console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _table(document: ComparisonDocument) -> Table:
+    """What fits a screen: the first measures; comparison.md has them all."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from stnls_cli.compare.document import narrow_table
+
+    header, rows = narrow_table(document)
+    count = len(document.clip_names)
+    pairs = sum(len(cell.pairs) for cell in document.settings[0].cells) if document.settings else 0
+    title = f"{count} clip{'' if count == 1 else 's'}, {pairs} pairs, {document.device}"
+    table = Table(
+        title=escape(title),
+        caption="means of the clips' means; gain over the warp by the same flow",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+        caption_justify="left",
+        min_width=60,
+    )
+    for name in header:
+        left = name in ("method", "flow")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def compare_command() -> Callable[..., None]:
+    """The function that Typer reads: its parameters come from the tables of options."""
+
+    def compare(**values: Any) -> None:
+        context, inputs = values.pop("context"), values.pop("inputs")
+        command = CompareCommand(**{f.name: values.pop(f.name) for f in fields(CompareCommand)})
+        given = {name: value for name, value in values.items() if _was_given(context, name)}
+        code = run_compare(inputs, compare_options(given), command)
+        if code:
+            raise typer.Exit(code)
+
+    argument = typer.Argument(
+        metavar="INPUT...", help="Videos, folders of frames, folders of those, earlier runs."
+    )
+    parameters = [
+        _parameter("context", typer.Context),
+        _parameter("inputs", Annotated[list[str], argument]),
+    ]
+    tables: tuple[tuple[type, Iterable[Field[Any]]], ...] = (
+        (CompareOptions, own_fields()),
+        (AlignOptions, shared_fields()),
+        (CompareCommand, fields(CompareCommand)),
+    )
+    for table, entries in tables:
+        hints = get_type_hints(table)
+        parameters += [_table_parameter(entry, hints[entry.name]) for entry in entries]
+    compare.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    compare.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    compare.__doc__ = HELP
+    return compare
+
+
+def _table_parameter(entry: Field[Any], kind: Any) -> inspect.Parameter:
+    default = default_of(entry)
+    option = typer.Option(
+        *option_flags(entry),
+        help=entry.metadata["help"],
+        rich_help_panel=entry.metadata["panel"],
+        metavar=entry.metadata["metavar"] or None,
+        show_default=default is not None,
+    )
+    return _parameter(entry.name, Annotated[kind, option], default)
+
+
+def _parameter(
+    name: str, annotation: Any, default: Any = inspect.Parameter.empty
+) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )

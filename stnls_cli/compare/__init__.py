@@ -1,0 +1,1 @@
+"""Alignment errors over a grid of settings: the job of `stnls compare`."""

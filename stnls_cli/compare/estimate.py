@@ -1,0 +1,117 @@
+"""What a grid will take, before it is begun: a rough estimate, from measurements on one core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stnls_cli.compare.masks import FLOW as MASK_FLOW
+from stnls_cli.compare.options import CompareOptions
+from stnls_cli.compare.setting import Setting
+
+FLOW_SECONDS = {
+    "tvl1": 20.0, "tvl1-paper": 100.0, "dis": 0.75, "dis-medium": 0.15, "deepflow": 4.5,
+    "farneback": 0.9, "zero": 0.0,
+}  # fmt: skip
+"""For a megapixel of real footage, one core of a 2.x GHz server."""
+CANDIDATE_SECONDS = 6e-4
+"""For each value of ps^2 * ws^2 and a megapixel, beside 0.5 s that any search takes."""
+SEARCH_SECONDS = 1.0
+PATCH_SECONDS = 0.07
+"""For each pixel of the patch and a megapixel: bicubic sampling."""
+METRIC_SECONDS = {"ssim": 0.6, "ssim_visible": 0.6}
+OTHER_SECONDS = 0.15
+BYTES = {"frames": 3 * 4 * 2 + 3, "flow": 8 * 2, "search": 330}
+"""For each pixel: of a frame in the window, of a flow, of a search under way."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A clip and its settings, each with whether its cell is finished."""
+
+    clip: str
+    frames: int
+    width: int
+    height: int
+    settings: tuple[tuple[Setting, bool], ...]
+
+
+@dataclass(frozen=True)
+class CellEstimate:
+    """One cell: whether it is there, and else its seconds on one core and its memory."""
+
+    clip: str
+    setting: Setting
+    pairs: int
+    finished: bool
+    seconds: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All cells, and the flows that they share: by name (computed, seconds on one core)."""
+
+    cells: tuple[CellEstimate, ...]
+    flows: dict[str, tuple[int, float]]
+    threads: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole, on all threads."""
+        work = sum(cell.seconds for cell in self.cells if not cell.finished)
+        work += sum(seconds for _, seconds in self.flows.values())
+        return work / self.threads
+
+    @property
+    def megabytes(self) -> float:
+        """Of the cell that needs most."""
+        return max((cell.megabytes for cell in self.cells), default=0.0)
+
+
+def pairs_of(frames: int, wt: int) -> int:
+    """Pairs (t, t + dt), 0 < |dt| <= wt, of a clip."""
+    return sum(2 * max(frames - dt, 0) for dt in range(1, wt + 1))
+
+
+def cell_seconds(setting: Setting, megapixels: float, metrics: tuple[str, ...]) -> float:
+    """For one pair, on one core."""
+    seconds = OTHER_SECONDS + sum(METRIC_SECONDS.get(name, 0.0) for name in metrics)
+    if setting.searches:
+        options = setting.options
+        seconds += SEARCH_SECONDS + CANDIDATE_SECONDS * options.ps**2 * options.ws**2 / 10
+        taps = options.ps**2 if options.aggregate == "patch" else 1
+        seconds += PATCH_SECONDS * taps * (1.0 if options.sampling_used() == "bicubic" else 0.2)
+    return seconds * megapixels
+
+
+def cell_megabytes(setting: Setting, megapixels: float, reach: int, threads: int) -> float:
+    """At the most, beside 400 MB that Python, torch and OpenCV take."""
+    each = (2 * reach + 3) * BYTES["frames"] + 4 * reach * BYTES["flow"]
+    each += BYTES["search"] * (threads if setting.searches else 0)
+    return 400 + each * megapixels
+
+
+def estimate(surveys: list[Survey], options: CompareOptions, threads: int) -> Estimate:
+    """Of a grid, by what is there already. Whether flows are in the cache is not looked up: that
+    would need the frames."""
+    metrics, wt = options.metric_names(), options.base.wt
+    reach = 2 * wt if options.slots else wt
+    cells = []
+    flows: dict[str, tuple[int, float]] = {}
+    for survey in surveys:
+        megapixels = survey.width * survey.height / 1e6
+        pairs = pairs_of(survey.frames, wt)
+        open_passes = set()
+        for setting, finished in survey.settings:
+            seconds = 0.0 if finished else pairs * cell_seconds(setting, megapixels, metrics)
+            megabytes = cell_megabytes(setting, megapixels, reach, threads)
+            cells.append(CellEstimate(survey.clip, setting, pairs, finished, seconds, megabytes))
+            if not finished and setting.flow is not None:
+                open_passes.add((setting.flow, setting.sigma))
+        if options.wants_masks() and not all(finished for _, finished in survey.settings):
+            open_passes.add((MASK_FLOW, 0.0))  # the flow of the clean frames is shared
+        for name, _ in open_passes:
+            count, seconds = flows.get(name, (0, 0.0))
+            more = 2 * max(survey.frames - 1, 0)
+            flows[name] = count + more, seconds + more * FLOW_SECONDS[name] * megapixels
+    return Estimate(tuple(cells), flows, threads)

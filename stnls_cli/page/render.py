@@ -1,0 +1,134 @@
+"""The page itself: sections and pictures put into the template."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stnls_cli.metrics import IDENTICAL_DB
+from stnls_cli.page.pictures import HEAT_COLOURS, HEAT_RANGE, PairPictures, colour_wheel
+from stnls_cli.page.plots import bar_scale
+
+ROLE_WORDS = {
+    "worst": "The worst pair",
+    "median": "A pair in the middle",
+    "best": "The best pair",
+}
+METHOD_WORDS = {
+    "neighbour": "not aligned",
+    "flow": "aligned by the flow",
+    "nls": "aligned by the search without flow",
+    "shifted-nls": "aligned by the search around the flow",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `left` columns hold words, the others numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Panels side by side, what their lines are (label, colour, CSS line style), and what they
+    show."""
+
+    panels: Sequence[str]
+    legend: Sequence[tuple[str, str, str]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says."""
+
+    title: str
+    subtitle: str
+    verdict: str
+    table: Table
+    table_caption: str
+    time: Plot | None
+    windows: Plot | None
+    pairs: dict[str, PairPictures]
+    facts: Sequence[tuple[str, str]]
+    versions: Sequence[tuple[str, str]]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def render(page: Page) -> str:
+    """The HTML text: one file, nothing loaded from anywhere."""
+    import jinja2
+
+    template = (Path(__file__).parent / "template.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["data"] = _data
+    return environment.from_string(template).render(
+        page=page,
+        pairs=[_pair(role, pictures) for role, pictures in page.pairs.items()],
+        heat_scale=bar_scale(
+            HEAT_RANGE,
+            HEAT_COLOURS,
+            "mean absolute error of the three channels, grey levels (0-255)",
+        )
+        if page.pairs
+        else "",
+        wheel=colour_wheel() if page.pairs else b"",
+    )
+
+
+def _data(image: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(image).decode("ascii")
+
+
+def _pair(role: str, pictures: PairPictures) -> dict[str, Any]:
+    """What the template needs of a pair."""
+    told, images = pictures.told, pictures.images
+    psnr: dict[str, Any] = told["psnr"]
+    clip = f"{told['clip']}, " if told.get("clip") else ""
+    aligned = [name for name in ("flow", "nls", "shifted-nls") if name in images]
+    both = {"flow", "shifted-nls"} <= set(aligned)
+    compared: list[str] = ["flow", "shifted-nls"] if both else ["neighbour", *aligned[-1:]]
+    return {
+        "role": role,
+        "heading": ROLE_WORDS[role],
+        "where": f"{clip}frame {told['t'] + told['dt']} aligned to frame {told['t']}",
+        "reference": images["reference"],
+        "strip": [
+            ("reference", "The reference frame: what the others should look like."),
+            ("neighbour", f"The neighbour as it is{_score(psnr, 'none')}."),
+            *(
+                (name, f"The neighbour {METHOD_WORDS[name]}{_score(psnr, name)}.")
+                for name in aligned
+            ),
+        ],
+        "slider": [(name, METHOD_WORDS[name]) for name in compared],
+        "errors": [
+            (f"error {name}", f"Error, {METHOD_WORDS[name]}.")
+            for name in ("neighbour", *aligned)
+            if f"error {name}" in images
+        ],
+        "motions": [
+            (f"motion {name}", words)
+            for name, words in (
+                ("flow", "The optical flow."),
+                ("nls", "Offsets found by the search without flow."),
+                ("shifted-nls", "Offsets found by the search around the flow."),
+            )
+            if f"motion {name}" in images
+        ],
+        "motion_scale": told["motion_scale"],
+        "images": images,
+    }
+
+
+def _score(psnr: dict[str, Any], method: str) -> str:
+    value = psnr.get(method)
+    if value is None:
+        return ""
+    return ", identical" if value == "inf" or value >= IDENTICAL_DB else f", {value:.2f} dB"
