@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, overload
 from stnls_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from stnls_cli.compare.document import ComparisonDocument
     from stnls_cli.report import Report
 
-__all__ = ["UserError", "align"]
+__all__ = ["UserError", "align", "compare"]
 
 AnyPath = str | PathLike[str]
 
@@ -60,6 +61,42 @@ def align(
         for path, folder in zip(paths, folders, strict=True)
     ]
     return reports[0] if single else reports
+
+
+def compare(
+    inputs: AnyPath | Sequence[AnyPath],
+    output: AnyPath = "comparison.stnls",
+    **options: Any,
+) -> ComparisonDocument:
+    """Compares alignment errors over a grid: the job of `stnls compare`, called from Python.
+
+    Args:
+        inputs: videos, folders of frames, folders of such folders, or earlier runs of `align`.
+        output: the folder of the results, and of what is kept for the next time.
+        options: those of `stnls compare`, with underscores; lists may be lists:
+            ``compare("davis", flow=["dis", "tvl1"], ws=[3, 9], sigma=15)``.
+
+    Returns:
+        The comparison: settings with their scores, clip by clip. `failed` names the inputs that
+        were left out, and why.
+
+    Raises:
+        UserError: for what the caller can put right, with one line that says what; also where every
+            input failed.
+        TypeError: for an option that does not exist, or a value of the wrong type.
+
+    """
+    from stnls_cli.compare.options import compare_options
+    from stnls_cli.compare.run import prepare, run
+    from stnls_cli.folders import given_path
+
+    paths = [given_path(path, "INPUT") for path in _listed(inputs)]
+    folder = given_path(output, "-o")
+    job = prepare(paths, compare_options(options), folder)
+    document = run(job, folder)
+    if not document.clips:
+        raise UserError("; ".join(document.failed.values()))
+    return document
 
 
 def _listed(given: AnyPath | Sequence[AnyPath] | None) -> Sequence[AnyPath]:

@@ -68,7 +68,7 @@ def check_noise(sigma: float, seed: int) -> None:
     if not (math.isfinite(sigma) and sigma >= 0):
         raise UserError(f"--sigma must be a finite number of grey levels, 0 or more; got {sigma}")
     if not 0 <= seed < 1 << 64:
-        raise UserError(f"the seed must lie between 0 and 2**64 - 1; got {seed}")
+        raise UserError(f"--seed must lie between 0 and 2**64 - 1; got {seed}")
 
 
 def standard_normal(

@@ -135,6 +135,12 @@ def _known_by(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _stored_report(run: Finished, path: Path, options: AlignOptions) -> Report:
     report = read_report(run.report_path)
+    gone = sorted(name for name in options.saved() if not (run.path / name).is_dir())
+    if gone and report.rows:
+        raise UserError(
+            f"{run.path} is complete, but its folder {gone[0]} is gone; make it again with "
+            "--overwrite"
+        )
     if report.input.damage and not options.allow_damaged:
         raise UserError(
             f"{path}: {report.input.damage[0]}; {run.path} was made of it with --allow-damaged"

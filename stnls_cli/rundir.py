@@ -30,6 +30,13 @@ JOURNAL_NAME = "frames.ndjson"
 GIVEN_UP_NAME = "given-up"
 FORMAT = "stnls-run"
 FORMAT_VERSION = 1
+LONGEST_NAME = 255
+"""Bytes, on the file systems that we know."""
+# All that a run writes into its folder; what else lies there is not ours to delete.
+_OURS = {
+    RUN_NAME, JOURNAL_NAME, GIVEN_UP_NAME, LOCK_NAME, JSON_NAME, "report.csv", "report.html",
+    "pictures", "aligned", "flow", "offsets", "distance", "video", ".for-video",
+}  # fmt: skip
 # What a run killed in its first moments leaves: not enough to be anyone's work.
 _BEGINNINGS = {LOCK_NAME, f".{RUN_NAME}.tmp"}
 
@@ -86,11 +93,22 @@ class RunDirectory:
             final = Path(os.path.realpath(folder)) if Path(folder).is_symlink() else Path(folder)
         if final.name in ("", ".."):
             raise UserError(f"{folder} cannot be an output folder; choose another -o")
+        if is_report(final.parent / JSON_NAME):
+            raise UserError(
+                f"{final} would lie inside {final.parent}, which is a run of stnls itself; choose "
+                "another -o"
+            )
         wanted = normalised(fingerprint)
         partial = final.with_name(f"{final.name}.partial")
+        if len(os.fsencode(partial.name)) > LONGEST_NAME:
+            raise UserError(
+                f"{final}: the name is too long ({LONGEST_NAME} bytes with .partial); choose "
+                "another -o"
+            )
         while True:
             if _settled(final, wanted, overwrite):
                 return Finished(final)
+            _check_contents(final)
             _check_partial(partial)
             made = [parent for parent in partial.parents if not parent.exists()]
             try:
@@ -142,6 +160,7 @@ class RunDirectory:
             raise ValueError(f"{self.path} holds no {JSON_NAME}")
         self._journal.close()
         _check_final(self.final, overwrite=self.overwrite)
+        _check_contents(self.final)
         aside = _aside(self.final)
         with storage_errors(self.final):
             sync_folder(self.path)
@@ -209,6 +228,20 @@ def _check_final(final: Path, *, overwrite: bool) -> None:
         raise UserError(f"{final} holds files that are no run of stnls; choose another -o")
     if not overwrite:
         raise UserError(f"{final} appeared while this run was under way; its work is kept")
+
+
+def _check_contents(final: Path) -> None:
+    """Raise where replacing `final` would delete what no run of ours wrote."""
+    if not _has_content(final):
+        return
+    with storage_errors(final, "read"):
+        strange = sorted(entry.name for entry in final.iterdir() if entry.name not in _OURS)
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise UserError(
+            f"{final} holds {strange[0]}{more}, which no run of stnls wrote: --overwrite would "
+            "delete it; move it away or choose another -o"
+        )
 
 
 def _check_partial(partial: Path) -> None:

@@ -100,7 +100,9 @@ def _tell(aligned: Aligned, console: Console, *, verbose: bool) -> None:
             console.print(f"{name:>18} {seconds:8.2f} s", highlight=False)
     for line in aligned.report.input.damage:
         console.print(f"damage: {line}", markup=False, soft_wrap=True)
-    console.print(f"report: {aligned.folder / 'report.html'}", markup=False, soft_wrap=True)
+    # A name with a line break stays on its line.
+    page = " ".join(str(aligned.folder / "report.html").splitlines())
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
 def align_command() -> Callable[..., None]:

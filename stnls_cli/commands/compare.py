@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -20,6 +20,7 @@ from stnls_cli.compare.options import (
     own_fields,
     shared_fields,
 )
+from stnls_cli.compare.protocol import PROTOCOLS
 from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, print_data, print_error
 from stnls_cli.options import AlignOptions, option_flags
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from stnls_cli.compare.document import ComparisonDocument
     from stnls_cli.compare.estimate import Estimate
     from stnls_cli.compare.gate import Miss
+    from stnls_cli.compare.job import Comparison
     from stnls_cli.progress import Listener
 
 SHOWN = 5
@@ -50,11 +52,9 @@ HELP = "\n\n".join(
 
 def run_compare(names: list[str], options: CompareOptions, command: CompareCommand) -> int:
     """Runs the grid; returns the exit code."""
-    from stnls_cli.compare.document import document_of, read_comparison, write_documents
-    from stnls_cli.compare.inputs import find_inputs
-    from stnls_cli.compare.job import Comparison, check_folder, comparison_folder
-    from stnls_cli.folders import check_pictures, given_path
-    from stnls_cli.page.build import write_comparison_page
+    from stnls_cli.compare.document import read_comparison
+    from stnls_cli.compare.run import prepare, run
+    from stnls_cli.folders import given_path
 
     command.check(options)
     earlier = None
@@ -62,35 +62,26 @@ def run_compare(names: list[str], options: CompareOptions, command: CompareComma
         earlier = read_comparison(given_path(command.baseline, "--baseline"))
     console = console_for(quiet=command.quiet)
     paths = [given_path(name, "INPUT") for name in names]
-    check_pictures(paths)
-    inputs = find_inputs(paths)
     folder = given_path(command.output, "-o")
-    check_folder(folder)
-    listener = _listener_for(console, notes=not command.quiet)
-    job = Comparison(inputs, options, folder, listener)
+    job = prepare(paths, options, folder, _listener_for(console, notes=not command.quiet))
     if command.dry_run:
         _dry_run(job, options, console, as_json=command.as_json)
         return 0
-    with comparison_folder(folder):
-        outcome = job.work()
-        for name, why in outcome.failed.items():
-            print_error(why if why.startswith(name) else f"{name}: {why}")
-        count = len(inputs.clips) + len(inputs.runs)
-        if len(outcome.failed) == count:
-            if count > 1:
-                print_error(f"all {count} inputs failed")
-            return EXIT_USAGE
-        document = document_of(outcome, options)
-        write_documents(folder, document, outcome)
-        with _pictures_told(console):
-            write_comparison_page(folder, document, job)
+    document = run(job, folder)
+    for name, why in document.failed.items():
+        print_error(why if why.startswith(name) else f"{name}: {why}")
+    count = len(document.clips) + len(document.failed)
+    if not document.clips:
+        if count > 1:
+            print_error(f"all {count} inputs failed")
+        return EXIT_USAGE
     _tell(document, folder, console)
     if command.as_json:
         print_data(json.dumps(document.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
-    if outcome.failed:
-        print_error(f"{len(outcome.failed)} of {count} inputs failed")
+    if document.failed:
+        print_error(f"{len(document.failed)} of {count} inputs failed")
     missed = _gates(document, earlier, command)
-    return EXIT_PARTIAL if missed or outcome.failed else 0
+    return EXIT_PARTIAL if missed or document.failed else 0
 
 
 def _gates(
@@ -129,16 +120,7 @@ def _listener_for(
     return listener
 
 
-@contextlib.contextmanager
-def _pictures_told(console: Console) -> Iterator[None]:
-    if console.is_terminal:
-        with console.status("pictures and report.html"):
-            yield
-    else:
-        yield
-
-
-def _dry_run(job: Any, options: CompareOptions, console: Console, *, as_json: bool) -> None:
+def _dry_run(job: Comparison, options: CompareOptions, console: Console, *, as_json: bool) -> None:
     from stnls_cli.compare.estimate import estimate
     from stnls_cli.cores import usable_cores
 
@@ -217,6 +199,9 @@ def _tell(document: ComparisonDocument, folder: Path, console: Console) -> None:
             markup=False,
             highlight=False,
         )
+    if document.protocol is not None:
+        claim = PROTOCOLS[document.protocol].claim
+        console.print(f"{document.protocol}: {claim}", markup=False, soft_wrap=True)
     console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 

@@ -119,8 +119,8 @@ class Comparison:
         folder: Path,
         listener: ListenerFor,
     ) -> None:
+        self.options = options
         self._inputs = inputs
-        self._options = options
         self._folder = folder
         self._listener = listener
         self._settings = settings_of(options)
@@ -141,7 +141,7 @@ class Comparison:
         """
         for name in {setting.flow for setting in self._settings if setting.flow is not None}:
             FLOW_METHODS[name].check()
-        if self._inputs.clips and self._options.wants_masks():
+        if self._inputs.clips and self.options.wants_masks():
             FLOW_METHODS[MASK_FLOW].check()
         began = time.perf_counter()
         outcome = Outcome(device=_device_name(self._device))
@@ -174,7 +174,7 @@ class Comparison:
         for pictures."""
         setting = next(s for s in self._settings if s.parameters() == parameters)
         clip = next(clip for clip in self._inputs.clips if clip.name == name)
-        base, first = self._options.base, min(t, t + dt)
+        base, first = self.options.base, min(t, t + dt)
         settings = [setting]
         if setting.method == "shifted-nls":
             settings.insert(0, replace(setting, method="flow"))
@@ -204,7 +204,7 @@ class Comparison:
                 timings=self._timings,
                 on_frame=lambda: None,
                 on_flow=lambda: None,
-                grey=GREYS[self._options.grey],
+                grey=GREYS[self.options.grey],
             )
             for reference in window:
                 if reference == t:
@@ -213,7 +213,7 @@ class Comparison:
             pictures = window.picture(t), window.picture(t + dt)
             aligned, motions = {}, {}
             for each in settings:
-                aligner = Aligner(each, full_ws=self._options.full_ws)
+                aligner = Aligner(each, full_ws=self.options.full_ws)
                 frame, motion, _ = aligner.align(*pictures, flow, self._timings)
                 aligned[each.method], motions[each.method] = frame, motion
         return AlignedPair(pictures[0].clean, pictures[1].clean, aligned, motions)
@@ -240,7 +240,7 @@ class Comparison:
     def _truth(self, clip: ClipInput, info: ClipInfo) -> TrueMotion | None:
         if "epe" not in self._metrics:
             return None
-        folder = self._options.truth_folder()
+        folder = self.options.truth_folder()
         return true_motion(clip.path, clip.name, info.width, info.height, folder)
 
     def _cell(
@@ -251,7 +251,7 @@ class Comparison:
         return self._store.path(clip.name, setting.name, depends_on), depends_on
 
     def _open(self, clip: ClipInput) -> Clip:
-        base = self._options.base
+        base = self.options.base
         opened = open_clip(
             clip.path,
             start=base.start,
@@ -268,11 +268,11 @@ class Comparison:
                 f"{clip.path}: frames of {width}x{height} are smaller than the patch "
                 f"(--ps {smallest}); give a smaller --ps or a larger --size"
             )
-        if min(width, height) <= 2 * self._options.margin:
+        if min(width, height) <= 2 * self.options.margin:
             opened.close()
             raise UserError(
                 f"{clip.path}: frames of {width}x{height} have nothing inside a margin of "
-                f"{self._options.margin} pixels"
+                f"{self.options.margin} pixels"
             )
         return opened
 
@@ -320,7 +320,7 @@ class Comparison:
         self, digest: str, width: int, height: int, truth: TrueMotion | None
     ) -> dict[str, Any]:
         """What every cell of a clip depends on, beside its setting."""
-        options, base = self._options, self._options.base
+        options, base = self.options, self.options.base
         return {
             "input": digest,
             "size": [width, height],
@@ -347,7 +347,7 @@ class Comparison:
         self, clip: ClipInput, digest: str, truth: TrueMotion | None, missing: list[Cell]
     ) -> dict[str, Any]:
         """Fills the cells that are missing; what was read of the clip."""
-        options, base = self._options, self._options.base
+        options, base = self.options, self.options.base
         count = self._count(clip) if options.slots else None
         reach = 2 * base.wt if options.slots else base.wt
 
@@ -356,7 +356,7 @@ class Comparison:
                 return list(neighbours)
             return [dt for dt in slots(t - base.start, base.wt, count) if dt in neighbours]
 
-        masks = self._masks(clip, digest, pairs, reach) if self._options.wants_masks() else None
+        masks = self._masks(clip, digest, pairs, reach) if self.options.wants_masks() else None
         told: dict[str, Any] | None = None
         for number, (flow, sigma, cells) in enumerate(passes(missing)):
             title = f"{clip.name} {flow or 'no flow'}, sigma {sigma:g}"
@@ -412,7 +412,7 @@ class Comparison:
     def _count(self, clip: ClipInput) -> int:
         """Frames in the part asked for; read through where the headers do not say."""
         with self._open(clip) as opened:
-            if opened.info.frames_expected is not None and not self._options.base.allow_damaged:
+            if opened.info.frames_expected is not None and not self.options.base.allow_damaged:
                 return opened.info.frames_expected
             return sum(1 for _ in opened)
 
@@ -424,7 +424,7 @@ class Comparison:
         reach: int,
     ) -> Masks:
         """Masks of the visible pixels, made where they are not there."""
-        base = self._options.base
+        base = self.options.base
         with self._open(clip) as opened:
             width, height = opened.info.width, opened.info.height
             key = self._store.path(

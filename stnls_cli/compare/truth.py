@@ -15,6 +15,7 @@ from stnls_cli.compare.scores import Truth
 from stnls_cli.errors import UserError
 from stnls_cli.flow import read_flo
 from stnls_cli.flow.clip_flow import sha256
+from stnls_cli.flow.flo import read_flo_size
 from stnls_cli.ground_truth import SCHEMA, load_motion
 from stnls_cli.video.folder import list_frames
 
@@ -89,7 +90,7 @@ def true_motion(
     From `folder` (or its subfolder `name`) the flow files that are named like the frames (`.flo`,
     or KITTI's 16-bit PNG), or numbered like them. Without `folder`: the motion file beside a
     rendered clip (`clip.json` beside `clip.mp4`), and Middlebury's `flow10.flo` beside
-    `frame10.png`. Sizes that do not fit (the frames were resized) mean that nothing is known.
+    `frame10.png`; where their sizes do not fit (the frames were resized) nothing is known.
     """
     if folder is not None:
         below = folder / name
@@ -101,7 +102,8 @@ def true_motion(
         return FlowFilesMotion(files, width, height)
     if clip.is_dir():
         files = _middlebury(clip)
-        return FlowFilesMotion(files, width, height) if files else None
+        fits = files and read_flo_size(min(files.values())) == (width, height)
+        return FlowFilesMotion(files, width, height) if fits else None
     described = clip.with_suffix(".json")
     if not described.is_file() or SCHEMA.encode() not in described.read_bytes()[:4096]:
         return None

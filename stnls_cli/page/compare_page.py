@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stnls_cli.compare.document import ComparisonDocument, SettingScores, table_of
+from stnls_cli.compare.protocol import PROTOCOLS
 from stnls_cli.metrics import METRICS
 from stnls_cli.page.align_page import Score, flattened, label_of, over_time, versions_of
 from stnls_cli.page.gallery import FOLDER, read_pairs
@@ -35,7 +36,7 @@ def compare_page(document: ComparisonDocument, folder: Path) -> Page:
         title="Alignment errors compared",
         subtitle=f"{count} clip{'' if count == 1 else 's'}, {settings} settings"
         + (f", protocol {document.protocol}" if document.protocol else ""),
-        verdict=_verdict(document),
+        verdict=_verdict(document) + _claim(document),
         table=Table(header, rows, left=2),
         table_caption=TABLE_WORDS,
         time=_time(document, shown, metric),
@@ -69,6 +70,14 @@ def _verdict(document: ComparisonDocument) -> str:
     least, other = min(gains, key=lambda entry: entry[0])
     text = f"The search around the flow gains {most:+.2f} dB over the flow with {setting.label}"
     return f"{text}." if len(gains) == 1 else f"{text}, and {least:+.2f} dB with {other.label}."
+
+
+def _claim(document: ComparisonDocument) -> str:
+    """What a protocol's source says."""
+    if document.protocol is None:
+        return ""
+    found = PROTOCOLS[document.protocol]
+    return f" {found.name} ({found.summary}): {found.claim}."
 
 
 def _notes(document: ComparisonDocument) -> list[str]:

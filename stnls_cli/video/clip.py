@@ -16,6 +16,8 @@ from stnls_cli.video.info import ClipInfo, Frame
 # FFmpeg's av_image_check_size.
 MOST_PIXELS = (2**31 - 1) // 8
 
+SCHEMES = {"http:", "https:", "ftp:", "rtsp:", "rtmp:", "s3:", "file:"}
+
 __all__ = ["Clip", "ClipInfo", "Frame", "clip_digest", "open_clip"]
 
 
@@ -51,6 +53,8 @@ def open_clip(
             raise UserError(f"{path}: a folder of frames has no streams (--stream {stream})")
         return FolderClip(path, start, frames, size, allow_damaged)
     if not os.path.exists(path):
+        if path.parts and path.parts[0].lower() in SCHEMES:
+            raise UserError(f"{path}: addresses of the network are not read; load the file first")
         raise UserError(f"{path}: no such file or folder")
     if not path.is_file():
         raise UserError(f"{path}: neither a file nor a folder")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stnls_cli.doctor.fact import pip_install
 from stnls_cli.errors import UserError
 from stnls_cli.video import structure
 
@@ -24,9 +23,9 @@ def import_av() -> Any:
     try:
         import av
     except ImportError as error:
+        remedy = pip_install("av", "--force-reinstall")
         raise UserError(
-            f"video cannot be read: PyAV (the module av) cannot be imported ({error}); "
-            f"run: {shlex.quote(sys.executable)} -m pip install --force-reinstall av"
+            f"video cannot be read: PyAV (the module av) cannot be imported ({error}); {remedy}"
         ) from None
     return av
 

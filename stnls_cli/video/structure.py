@@ -1,8 +1,9 @@
 """Does a file end before its own container says it should?
 
-FFmpeg reads a cut Matroska, AVI, MPEG-TS or GIF file to its end without a word, and a cut MP4
-sometimes. The sizes that the outermost elements carry tell it; an MPEG-TS has only its packets
-(one cut exactly between two of them cannot be told from a shorter recording), a GIF its trailer.
+FFmpeg reads a cut Matroska, AVI, MPEG-TS, MPEG-PS, YUV4MPEG2 or GIF file to its end without a
+word, and a cut MP4 sometimes. The sizes that their elements carry tell it; an MPEG-TS has only its
+packets (one cut exactly between two of them cannot be told from a shorter recording), a GIF its
+trailer.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from stnls_cli.video.soundness import program, raw
+from stnls_cli.video.soundness.matroska import end_of_elements
 from stnls_cli.video.soundness.transport import layout_of
 
 EBML = b"\x1a\x45\xdf\xa3"
@@ -29,6 +32,10 @@ def promised_size(path: Path) -> int | None:
             return max((end for _, end in _boxes(file)), default=None)
         if head[:4] == b"GIF8":
             return _gif(file)
+        if head[:10] == raw.MAGIC:
+            return raw.end_of_frames(file)
+        if head[:4] == program.START:
+            return program.end_of_packets(file)
         return _transport_stream(file)
 
 
@@ -88,7 +95,7 @@ def _matroska(file: BinaryIO) -> int | None:
     if file.read(4) != SEGMENT:
         return None
     size = _ebml_number(file)
-    return None if size is None else file.tell() + size
+    return end_of_elements(file) if size is None else file.tell() + size
 
 
 def _ebml_number(file: BinaryIO) -> int | None:

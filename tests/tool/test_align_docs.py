@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from stnls_cli.compare.protocol import PROTOCOLS
 from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_USAGE
-from stnls_cli.option_table import updated
+from stnls_cli.option_table import pages, updated
 from stnls_cli.options import SAVES, AlignOptions, CommandOptions, option_flags
 from stnls_cli.report.row import METHODS
 
@@ -26,6 +27,23 @@ def test_the_table_of_options_is_the_one_of_the_code(page: str) -> None:
     for entry in (*fields(AlignOptions), *fields(CommandOptions)):
         flags = ", ".join(f"`{flag}`" for flag in option_flags(entry))
         assert sum(row.startswith(f"| {flags}") for row in rows) == 1
+
+
+def test_the_table_of_the_options_of_compare(root: Path) -> None:
+    page = (root / "docs/compare.md").read_text(encoding="utf-8")
+    assert updated(page, "compare") == page, "run: python -m stnls_cli.option_table docs/compare.md"
+    rows = [line for line in page.splitlines() if line.startswith("| `-")]
+    assert len(rows) == len(pages()["compare"])
+
+
+def test_every_parameter_of_a_protocol_is_in_its_table(root: Path) -> None:
+    page = (root / "docs/compare.md").read_text(encoding="utf-8")
+    section = page[page.index("## The paper's experiment") :]
+    for protocol in PROTOCOLS.values():
+        for name, value in protocol.given.items():
+            row = next(line for line in section.splitlines() if line.startswith(f"| `{name}`"))
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            assert f"`{shown}`" in row, (protocol.name, name)
 
 
 def test_a_changed_table_is_noticed(page: str) -> None:
@@ -47,6 +65,6 @@ def test_the_stages_of_timings_are_described(root: Path) -> None:
     text = (root / "docs/report.md").read_text(encoding="utf-8")
     for stage in (
         "decode", "prepare", "flow_wait", "flow_cpu", "compose", "warp", "search", "aggregate",
-        "metrics", "write",
+        "metrics", "pictures", "write",
     ):  # fmt: skip
         assert f"`{stage}`" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,16 @@ def test_from_python_the_same_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder") as caught:
         align(tmp_path / "none.mp4")
     assert caught.value.exit_code == 2
+
+
+def test_a_finished_run_that_lost_its_frames(cli: Any, tmp_path: Path, clip: Path) -> None:
+    quick = ("--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr", "-q")
+    assert cli("align", clip, *quick).code == 0
+    shutil.rmtree(tmp_path / "clip.stnls/aligned")
+    refused(cli("align", clip, *quick), "is complete, but its folder aligned is gone")
+    assert cli("align", clip, *quick, "--overwrite").code == 0
+    assert (tmp_path / "clip.stnls/aligned").is_dir()
+
+
+def test_addresses_are_not_read(cli: Any) -> None:
+    refused(cli("align", "https://example.com/a.mp4"), "addresses of the network are not read")

@@ -70,7 +70,7 @@ def test_without_pyav(
     refused(cli("align", clip, *QUICK), "PyAV (the module av) cannot be imported")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/0.png").write_bytes(b"png")
-    refused(cli("align", "in", *QUICK), "-m pip install --force-reinstall av")
+    refused(cli("align", "in", *QUICK), "-m pip install --force-reinstall 'av")
 
 
 def test_without_opencv(clip: Path, tmp_path: Path, start: Any) -> None:

@@ -62,7 +62,7 @@ QUICK = ["--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr"]
         (["--stream", "3"], "stream 3 does not exist; video streams: 0 (ffv1 48x32)"),
         (["--sigma", "-1"], "--sigma must be a finite number of grey levels, 0 or more"),
         (["--sigma", "inf"], "--sigma must be a finite number of grey levels, 0 or more"),
-        (["--seed", "-1"], "the seed must lie between 0 and 2**64 - 1; got -1"),
+        (["--seed", "-1"], "--seed must lie between 0 and 2**64 - 1; got -1"),
         (["--threads", "0"], "--threads must be at least 1, not 0"),
         (["--threads", "999999999"], "--threads must be at most 1024, not 999999999"),
         (["--flow", "tlv1"], "unknown flow 'tlv1' (did you mean tvl1?); use one of tvl1,"),

@@ -402,3 +402,34 @@ def test_a_run_that_another_process_finishes_meanwhile(
         assert names(run.path) == [".lock", "frames.ndjson", "run.json"]
         assert run.done_frames == {}
     assert mark_of(out) == "first"
+
+
+def test_overwrite_deletes_nothing_that_no_run_wrote(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    complete(out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"out holds notes.txt, which no run of stnls wrote"):
+        RunDirectory.open(out, OTHER, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "out.partial").exists()
+    (out / "notes.txt").unlink()
+    with begin(out, OTHER, overwrite=True) as run:
+        # What comes while the run is under way is kept as well, and so is the work.
+        (out / "other").mkdir()
+        (run.path / "report.json").write_text(REPORT)
+        run.record(0, [1])
+        with pytest.raises(UserError, match="other, which no run"):
+            run.finish()
+    assert (out / "other").is_dir()
+    assert (tmp_path / "out.partial").is_dir()
+
+
+def test_no_run_inside_another(tmp_path: Path) -> None:
+    complete(tmp_path / "out")
+    with pytest.raises(UserError, match=r"would lie inside .*out, which is a run of stnls itself"):
+        RunDirectory.open(tmp_path / "out/inner", PRINT)
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the name is too long .*choose another -o"):
+        RunDirectory.open(tmp_path / ("x" * 250), PRINT)

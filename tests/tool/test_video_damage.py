@@ -115,6 +115,9 @@ def test_no_index(tmp_path: Path, encode: Any, textured: Any) -> None:
         ("a.mkv", "libx264", "yuv420p", None),
         ("a.ts", "libx264", "yuv420p", None),
         ("a.webm", "libvpx-vp9", "yuv420p", None),
+        ("live.webm", "libvpx", "yuv420p", None),
+        ("a.y4m", "wrapped_avframe", "yuv422p", None),
+        ("a.mpg", "mpeg2video", "yuv420p", None),
         ("a.avi", "mjpeg", "yuvj420p", 24),
         ("raw.avi", "rawvideo", "bgr24", 24),
         ("a.nut", "ffv1", "bgr0", None),
@@ -143,6 +146,8 @@ def test_truncated(
         if name == "frag.mp4"
         else FASTSTART
         if name.endswith("mp4")
+        else {"live": "1"}
+        if name == "live.webm"
         else {},
     )
     # Within a packet: between two of them a transport stream looks whole, and its length differs

@@ -29,6 +29,12 @@ def sound_until(file: BinaryIO) -> int | None:
     return _Walk(file).run()
 
 
+def end_of_elements(file: BinaryIO) -> int | None:
+    """Where the last element that was begun ends, by its own size: beyond the end of the file where
+    that is cut. For files whose segment has no size; None where they make no sense."""
+    return _Walk(file).end()
+
+
 class _Walk:
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -58,6 +64,25 @@ class _Walk:
                 return None
             at = self.last = element.stop
         return None
+
+    def end(self) -> int | None:
+        """The end of the last element, clusters without a size taken apart."""
+        header = self._element(0)
+        segment = self._element(header.stop) if header and header.stop else None
+        if segment is None or segment.kind != SEGMENT:
+            return None
+        at = segment.body
+        while at < self.total:
+            element = self._element(at)
+            if element is None:  # its head alone may be cut
+                return self.total + 1 if at + LONGEST_HEAD > self.total else None
+            if element.kind == CLUSTER and element.stop is None:
+                at = element.body
+            elif element.kind not in OUTER | INNER or element.stop is None:
+                return None
+            else:
+                at = element.stop
+        return at
 
     def _break(self, at: int) -> int | None:
         """None where the file merely ends inside the head of an element."""

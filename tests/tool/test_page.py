@@ -1,0 +1,219 @@
+"""report.html, looked at in a headless browser."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from outcome import refused
+from PIL import Image
+
+from stnls_cli import align
+from stnls_cli.page.gallery import DRAWN, Gallery, read_pairs
+from stnls_cli.page.pictures import PairPictures, load_pair, save_pair, wheel_colours
+
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+QUICK: dict[str, Any] = {"flow": "farneback", "ws": 3, "ps": 3, "wt": 1, "metrics": "psnr,ssim"}
+
+# Moves every slider, and writes what happened where --dump-dom finds it.
+PROBE = """
+<script>
+const found = {errors: window.faults, sliders: [], sections: [], broken: [], overflow:
+  document.documentElement.scrollWidth - document.documentElement.clientWidth};
+for (const slider of document.querySelectorAll(".slider")) {
+  const after = slider.querySelector(".after");
+  const range = slider.querySelector("input");
+  const seen = [getComputedStyle(after).clipPath];
+  range.value = 20;
+  range.dispatchEvent(new Event("input"));
+  seen.push(getComputedStyle(after).clipPath);
+  found.sliders.push(seen);
+}
+for (const section of document.querySelectorAll("section")) {
+  if (section.getBoundingClientRect().height > 40) found.sections.push(section.id);
+}
+for (const image of document.images) if (!image.naturalWidth) found.broken.push(image.alt);
+document.body.dataset.found = JSON.stringify(found);
+</script></body>"""
+LISTEN = """<head><script>
+window.faults = [];
+addEventListener("error", event => faults.push(String(event.message)), true);
+const say = console.error;
+console.error = (...words) => { faults.push(words.join(" ")); say(...words); };
+</script>"""
+
+
+def probe(page: Path, width: int) -> dict[str, Any]:
+    """What a browser of this width finds in the page."""
+    assert BROWSER is not None
+    text = page.read_text(encoding="utf-8")
+    probed = page.with_name("probed.html")
+    probed.write_text(
+        text.replace("<head>", LISTEN, 1).replace("</body>", PROBE, 1), encoding="utf-8"
+    )
+    ran = subprocess.run(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
+            "--virtual-time-budget=3000", "--dump-dom", probed.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in ran.stderr
+    found = re.search(r'data-found="([^"]*)"', ran.stdout)
+    assert found is not None
+    result: dict[str, Any] = json.loads(found[1].replace("&quot;", '"'))
+    return result
+
+
+class Loads(html.parser.HTMLParser):
+    """Everything that the page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            loads = name == "src" or (name in ("href", "xlink:href") and tag not in ("a", "use"))
+            if loads and value is not None:
+                self.found.append(value)
+
+
+def check_page(page: Path, sections: list[str]) -> None:
+    text = page.read_text(encoding="utf-8")
+    loads = Loads()
+    loads.feed(text)
+    assert all(value.startswith(("data:", "#")) for value in loads.found)
+    assert not re.search(r"url\((?!#)", text)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    if BROWSER is None:
+        pytest.skip("no Chromium here")
+    for width in (1200, 500):
+        found = probe(page, width)
+        assert found["errors"] == []
+        assert found["broken"] == []
+        assert found["sections"] == sections
+        assert found["overflow"] <= 0
+        assert len(found["sliders"]) == 3
+        for before, after in found["sliders"]:
+            assert "50%" in before
+            assert "20%" in after
+
+
+def test_page_of_a_run(tmp_path: Path, clip: Path) -> None:
+    align(clip, tmp_path / "out", **QUICK)
+    check_page(tmp_path / "out/report.html", ["summary", "time", "pairs", "parameters"])
+
+
+def test_page_of_a_comparison(tmp_path: Path, clip: Path, cli: Any) -> None:
+    ended = cli(
+        "compare", clip, "--flow=farneback", "--ws=3,5", "--ps=3", "--metrics=psnr,ssim", "-q",
+        "-o", "out",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    page = tmp_path / "out/report.html"
+    check_page(page, ["summary", "time", "windows", "pairs", "parameters"])
+    before = page.read_bytes()
+    page.unlink()
+    clip_gone = tmp_path / "out"
+    assert cli("report", clip_gone).code == 0
+    assert page.read_bytes() == before
+
+
+def test_report_again(tmp_path: Path, clip: Path, cli: Any) -> None:
+    align(clip, tmp_path / "out", **QUICK)
+    before = (tmp_path / "out/report.html").read_bytes()
+    (tmp_path / "out/report.html").unlink()
+    ended = cli("report", "out")
+    assert (ended.code, ended.lines) == (0, ["report: out/report.html"])
+    assert (tmp_path / "out/report.html").read_bytes() == before
+    # Without its pictures the page has none.
+    shutil.rmtree(tmp_path / "out/pictures")
+    assert cli("report", "out", "-q").code == 0
+    assert "data:image" not in (tmp_path / "out/report.html").read_text()
+    (tmp_path / "empty").mkdir()
+    refused(cli("report", "empty"), "empty: holds neither report.json nor comparison.json")
+    refused(cli("report", "missing"), "missing: no such folder of a run")
+    both = cli("report", "missing", "out")
+    assert both.code == 1
+    assert both.lines[-1] == "stnls: 1 of 2 runs failed"
+
+
+def pictures(name: str) -> PairPictures:
+    return PairPictures({"reference": name.encode()}, {"images": ["reference"], "name": name})
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_gallery_keeps_worst_median_and_best(tmp_path: Path, count: int) -> None:
+    scores = np.random.default_rng(count).permutation(count) + 20.0
+    gallery = Gallery(tmp_path, [])
+    for t, score in enumerate(scores):
+        gallery.consider((t, 1), float(score), lambda t=t: pictures(str(t)))  # type: ignore[misc]
+        assert len(list((tmp_path / "pictures").iterdir())) <= DRAWN + 2
+    gallery.finish()
+    found = read_pairs(tmp_path / "pictures")
+    shown = {role: scores[int(load_pair(path).told["name"])] for role, path in found.items()}
+    assert shown["worst"] == scores.min()
+    assert shown["best"] == scores.max()
+    assert abs(shown["median"] - np.median(scores)) <= (1 if count <= DRAWN else count / 4)
+    assert len(list((tmp_path / "pictures").glob("*dt*"))) == len(set(found.values()))
+
+
+def test_gallery_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).uniform(20, 40, 30)
+    for name, stop in (("whole", None), ("two", 17)):
+        gallery = Gallery(tmp_path / name, [])
+        for t, score in enumerate(scores):
+            if t == stop:
+                done = [((n, 1), float(value)) for n, value in enumerate(scores[:t])]
+                gallery = Gallery(tmp_path / name, done)
+            gallery.consider((t, 1), float(score), lambda t=t: pictures(str(t)))  # type: ignore[misc]
+        gallery.finish()
+    one, other = (
+        sorted(str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*"))
+        for name in ("whole", "two")
+    )
+    assert one == other
+
+
+def test_pictures_come_back(tmp_path: Path) -> None:
+    saved = PairPictures(
+        {"error flow": b"1", "reference": b"2"}, {"images": ["error flow", "reference"]}
+    )
+    save_pair(tmp_path / "pair", saved)
+    assert load_pair(tmp_path / "pair") == saved
+
+
+def test_colours_of_motion() -> None:
+    """Hue is the direction, saturation the length."""
+    motion = torch.tensor([[[4.0, 0.0, -4.0, 0.0]], [[0.0, 4.0, 0.0, 0.0]]])
+    right, down, left, still = wheel_colours(motion, 4.0)[0].tolist()
+    assert right == [255, 0, 0]
+    assert down == [128, 255, 0]
+    assert left == [0, 255, 255]
+    assert still == [255, 255, 255]
+    half = wheel_colours(motion / 2, 4.0)[0][0].tolist()
+    assert half == [255, 128, 128]
+
+
+def test_pictures_are_small_and_true(tmp_path: Path, clip: Path) -> None:
+    align(clip, tmp_path / "out", size="1300x100", frames=2, **QUICK)
+    for path in (tmp_path / "out/pictures").rglob("*.jpg"):
+        with Image.open(path) as image:
+            assert image.size == (640, 49)
