@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from stnls.agg import WeightedPatchSum
+from stnls.agg import WeightedPatchSum, blend_patches
 from stnls.nn import compose_flow
 from stnls.search import PairedSearch
 from torch import Tensor
 
 from stnls_cli.choice import NEAR, SHORTLIST, Paraboloid, charged, confidence, in_strips, is_among
 from stnls_cli.options import AlignOptions
-from stnls_cli.overlap import blend_patches
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,8 @@ class Matcher:
         if options.patch_weights_used() == "confidence":
             trust = confidence(best, values=self._values, sigma=options.sigma)
         if options.sampling_used() == "bicubic":
-            blended = blend_patches(neighbour, matches.offset[:, :, 0], trust, self._taps)
-            return blended.clamp(0, 255)  # bicubic kernels overshoot
+            pixels = neighbour[None], matches.offset[None, :, :, 0], trust[None]
+            return blend_patches(*pixels, self._taps)[0].clamp(0, 255)  # bicubic kernels overshoot
         weights = self._weights(matches.distance) * trust[..., None]
         total = self._patch_sum(neighbour, weights, matches)
         if options.patch_weights_used() == "uniform":

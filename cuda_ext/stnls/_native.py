@@ -161,14 +161,24 @@ class PackedPatchProblem(ctypes.Structure):
     )
 
 
+class BlendProblem(ctypes.Structure):
+    """Mirror of csrc/aggregate/blend.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("video", "offset", "weight", "out")),
+        *((name, _I64) for name in ("batch", "channels", "height", "width", "ps", "dtype")),
+    )
+
+
 # In the order of stnls_*_struct_size.
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
-    *(SearchGradProblem, FlowGradProblem, ChainGradProblem),
+    *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
     *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
+    "patch_blend",
 )
 
 

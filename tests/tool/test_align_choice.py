@@ -20,60 +20,6 @@ from stnls_cli import align
 from stnls_cli.choice import Paraboloid, charged, confidence, lowest
 from stnls_cli.matching import Matcher
 from stnls_cli.options import AlignOptions
-from stnls_cli.overlap import blend_patches
-
-
-def reflected(place: float, length: int) -> float:
-    """A place brought inside 0 .. length - 1 by reflection about the first and last pixel."""
-    if length == 1:
-        return 0.0
-    place = abs(place) % (2 * length - 2)
-    return min(place, 2 * length - 2 - place)
-
-
-def keys(x: float) -> float:
-    """The cubic convolution kernel of Keys 1981, with the slope of PyTorch and OpenCV."""
-    a, x = -0.75, abs(x)
-    if x <= 1:
-        return (a + 2) * x**3 - (a + 3) * x**2 + 1
-    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
-
-
-def bicubic(image: np.ndarray, y: float, x: float) -> float:
-    height, width = image.shape
-    y, x = reflected(y, height), reflected(x, width)
-    top, left = math.floor(y), math.floor(x)
-    return sum(
-        keys(y - row) * keys(x - column)
-        * image[int(reflected(row, height)), int(reflected(column, width))]
-        for row in range(top - 1, top + 3)
-        for column in range(left - 1, left + 3)
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("ps", "height", "width"), [(1, 6, 7), (2, 5, 8), (3, 9, 6), (4, 6, 6), (5, 5, 7)]
-)
-def test_blend_patches(ps: int, height: int, width: int) -> None:
-    rng = np.random.default_rng(ps)
-    frame = rng.uniform(0, 255, (2, height, width))
-    y, x = np.mgrid[:height, :width]
-    place = np.stack(
-        (rng.uniform(0, height - 1, y.shape), rng.uniform(0, width - 1, y.shape)), axis=-1
-    )
-    place[0, 0] = 0, width - 1  # exactly on the border
-    offset = place - np.stack((y, x), axis=-1)
-    weight = rng.uniform(0.1, 2, y.shape)
-    total, weights = np.zeros_like(frame), np.zeros_like(weight)
-    taps = range(-(ps // 2), ps - ps // 2)
-    for i, j in np.ndindex(height, width):
-        for dy, dx in itertools.product(taps, taps):
-            if 0 <= i + dy < height and 0 <= j + dx < width:
-                value = [bicubic(c, place[i, j, 0] + dy, place[i, j, 1] + dx) for c in frame]
-                total[:, i + dy, j + dx] += weight[i, j] * np.array(value)
-                weights[i + dy, j + dx] += weight[i, j]
-    blended = blend_patches(*(torch.from_numpy(v).float() for v in (frame, offset, weight)), ps)
-    np.testing.assert_allclose(blended, total / weights, atol=0.02)
 
 
 def test_charge_and_confidence() -> None:

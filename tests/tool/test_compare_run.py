@@ -289,3 +289,20 @@ def test_a_second_process_is_kept_out(
     refused(cli("compare", clips[0], *quick), "is being written by process")
     process.kill()
     process.wait()
+
+
+@pytest.mark.gpu
+def test_both_devices_agree(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    metrics = "--metrics=psnr,ssim,mae,psnr_visible,at_edge"
+    for device in ("cpu", "cuda"):
+        grid = ("--flow=farneback", "--ws=3,5", "--ps=3", "--sigma=9", metrics, "-q")
+        ended = cli("compare", clips[0], *grid, f"--device={device}", "-o", device)
+        assert ended.code == 0, ended.err
+    for one, other in zip(
+        *(results(tmp_path / d)["settings"] for d in ("cpu", "cuda")), strict=True
+    ):
+        assert one["label"] == other["label"]
+        for metric, tolerance in (("psnr", 0.02), ("ssim", 0.002), ("psnr_visible", 0.02)):
+            assert other["summary"][metric]["mean"] == pytest.approx(
+                one["summary"][metric]["mean"], abs=tolerance
+            )

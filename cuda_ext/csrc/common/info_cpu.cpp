@@ -1,6 +1,7 @@
 // What this library is: read by `stnls doctor` and checked before the first call.
 #include <cstdint>
 
+#include "../aggregate/blend.h"
 #include "../aggregate/problem.h"
 #include "../flow/problem.h"
 #include "../search/problem.h"
@@ -31,6 +32,8 @@ STNLS_API int64_t stnls_cpu_struct_size(int which) {
       return sizeof(stnls::FlowGradProblem);
     case 6:
       return sizeof(stnls::ChainGradProblem);
+    case 7:
+      return sizeof(stnls::BlendProblem);
     default:
       return -1;
   }

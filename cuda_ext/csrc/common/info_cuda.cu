@@ -1,5 +1,6 @@
 #include <cstdint>
 
+#include "../aggregate/blend.h"
 #include "../aggregate/problem.h"
 #include "../common/cuda_launch.h"
 #include "../flow/problem.h"
@@ -30,6 +31,8 @@ STNLS_API int64_t stnls_cuda_struct_size(int which) {
       return sizeof(stnls::FlowGradProblem);
     case 6:
       return sizeof(stnls::ChainGradProblem);
+    case 7:
+      return sizeof(stnls::BlendProblem);
     default:
       return -1;
   }

@@ -3,6 +3,7 @@ gradients and operation counts. Arguments are taken as checked (see `_checks`)."
 
 from __future__ import annotations
 
+from stnls._ops._blend import patch_blend
 from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
@@ -14,6 +15,7 @@ __all__ = [
     "compose_chain",
     "compose_slots",
     "entry_count",
+    "patch_blend",
     "patch_flops",
     "patch_scatter",
     "patch_sum",

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from stnls._ops import _patches, _search  # noqa: F401  they define the operators
+from stnls._ops import _blend, _patches, _search  # noqa: F401  they define the operators
 from stnls._ops._patches import PatchSettings
 from stnls._ops._search import SearchGradient, SearchSettings
 from stnls._positions import grid_shape
@@ -60,6 +60,12 @@ def _(*args: Any, **_: Any) -> int:
 @register_flop_formula(torch.ops.stnls.patch_sum)
 def _(video: Any, weights: Any, inds: Any, *args: Any, **_: Any) -> int:
     return patch_flops(video, weights, PatchSettings(*args))
+
+
+@register_flop_formula(torch.ops.stnls.patch_blend)
+def _(video: Any, offset: Any, weight: Any, ps: int, **_: Any) -> int:
+    # Sixteen products and sums for a sample, and those of the average.
+    return int(math.prod(video) * ps**2 * (2 * 16 + 2))
 
 
 @register_flop_formula(torch.ops.stnls.patch_scatter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stnls.agg.blend_patches import blend_patches
 from stnls.agg.config import init
 from stnls.agg.functional import gather, gather_add, scatter_add
 from stnls.agg.gather import NonLocalGather
@@ -16,6 +17,7 @@ __all__ = [
     "NonLocalScatterAdd",
     "StackConv",
     "WeightedPatchSum",
+    "blend_patches",
     "gather",
     "gather_add",
     "init",

@@ -1,0 +1,160 @@
+// Each band of output rows is made by one thread: queries are taken in raster order and their
+// patches added, so that the result does not depend on the number of threads. A patch has one
+// fraction of a pixel, so its samples are separable: rows first, then columns.
+#include <algorithm>
+#include <vector>
+
+#include "../common/parallel.h"
+#include "../common/simd.h"
+#include "../common/status.h"
+#include "blend.h"
+
+namespace stnls {
+namespace {
+
+constexpr int64_t kBand = 64;
+
+// kPs is the patch's size, or 0 for any: then every sample is made by itself.
+template <class Real, int kPs>
+class Blend {
+ public:
+  explicit Blend(const BlendProblem& problem)
+      : p(problem),
+        ps(kPs > 0 ? kPs : problem.ps),
+        first(-(ps / 2)),
+        pitch(problem.width + 2 * ps + kLanes) {}
+
+  void run(int64_t b, int64_t band) const {
+    const int64_t top = band * kBand, bottom = std::min(top + kBand, p.height);
+    const int64_t plane = (bottom - top) * pitch;
+    // Totals by channel, then the weights; a patch may stick out at the sides.
+    std::vector<Real> total(static_cast<size_t>((p.channels + 1) * plane), Real(0));
+    const int64_t from = std::max<int64_t>(0, top - (first + ps - 1));
+    const int64_t to = std::min(p.height, bottom - first);
+    const Real* video = static_cast<const Real*>(p.video) + b * p.channels * p.height * p.width;
+    for (int64_t y = from; y < to; ++y) {
+      const int64_t row = (b * p.height + y) * p.width;
+      const Real* offset = static_cast<const Real*>(p.offset) + 2 * row;
+      const Real* weight = static_cast<const Real*>(p.weight) + row;
+      for (int64_t x = 0; x < p.width; ++x)
+        add(video, y, x, offset[2 * x], offset[2 * x + 1], weight[x], top, bottom, total.data());
+    }
+    Real* out = static_cast<Real*>(p.out) + b * p.channels * p.height * p.width;
+    const Real* weights = total.data() + p.channels * plane;
+    for (int64_t c = 0; c < p.channels; ++c)
+      for (int64_t y = top; y < bottom; ++y) {
+        const int64_t line = (y - top) * pitch + ps;
+        Real* to_row = out + (c * p.height + y) * p.width;
+        for (int64_t x = 0; x < p.width; ++x)
+          to_row[x] = total[static_cast<size_t>(c * plane + line + x)] / weights[line + x];
+      }
+  }
+
+ private:
+  static constexpr int kVectors = (kPs + kLanes - 1) / kLanes;
+
+  const BlendProblem& p;
+  const int64_t ps, first;
+  const int64_t pitch;
+
+  void add(const Real* video, int64_t y, int64_t x, Real dh, Real dw, Real weight, int64_t top,
+           int64_t bottom, Real* total) const {
+    const CubicPlace<Real> h = cubic_place(y, dh, p.height), w = cubic_place(x, dw, p.width);
+    const int64_t begin = std::max<int64_t>(0, top - (y + first));
+    const int64_t end = std::min<int64_t>(ps, bottom - (y + first));
+    const int64_t plane = (bottom - top) * pitch;
+    // Where the patch lies in the totals: column 0 of the frame is at ps.
+    Real* to = total + (y + first - top) * pitch + ps + x + first;
+    if constexpr (kPs > 0 && sizeof(Real) == sizeof(float)) {
+      constexpr int kSize = kVectors * kLanes;
+      const int64_t left = w.low + first - 1, high = h.low + first - 1;
+      if (left >= 0 && left + kSize + 3 <= p.width && high >= 0 && high + kPs + 3 <= p.height) {
+        Real mask[kSize];
+        for (int j = 0; j < kSize; ++j) mask[j] = j < kPs ? weight : Real(0);
+        const Real* from = video + high * p.width + left;
+        for (int n = 0; n < kVectors; ++n) {
+          const FloatV weights = load(mask + n * kLanes);
+          for (int64_t c = 0; c < p.channels; ++c)
+            add_whole(from + c * p.height * p.width + n * kLanes, h.weights, w.weights, weights,
+                      begin, end, to + c * plane + n * kLanes);
+          for (int64_t i = begin; i < end; ++i)
+            add_to(to + p.channels * plane + i * pitch + n * kLanes, weights);
+        }
+        return;
+      }
+    }
+    for (int64_t c = 0; c < p.channels; ++c)
+      add_folded(video + c * p.height * p.width, h, w, weight, begin, end, to + c * plane);
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t j = 0; j < ps; ++j) to[p.channels * plane + i * pitch + j] += weight;
+  }
+
+  static void add_to(float* to, FloatV more) { store(to, load(to) + more); }
+
+  // kLanes columns of a patch of one channel.
+  void add_whole(const float* from, const float* h, const float* w, FloatV weights, int64_t begin,
+                 int64_t end, float* to) const {
+    const FloatV w0 = broadcast(w[0]), w1 = broadcast(w[1]), w2 = broadcast(w[2]),
+                 w3 = broadcast(w[3]);
+    const FloatV h0 = broadcast(h[0]), h1 = broadcast(h[1]), h2 = broadcast(h[2]),
+                 h3 = broadcast(h[3]);
+    const auto line = [&](int64_t i) {
+      const float* row = from + i * p.width;
+      FloatV v = w0 * load(row);
+      v = multiply_add(w1, load(row + 1), v);
+      v = multiply_add(w2, load(row + 2), v);
+      return multiply_add(w3, load(row + 3), v);
+    };
+    FloatV a = line(begin), b = line(begin + 1), c = line(begin + 2);
+    for (int64_t i = begin; i < end; ++i) {
+      const FloatV d = line(i + 3);
+      const FloatV v = multiply_add(h3, d, multiply_add(h2, c, multiply_add(h1, b, h0 * a)));
+      store(to + i * pitch, multiply_add(weights, v, load(to + i * pitch)));
+      a = b, b = c, c = d;
+    }
+  }
+
+  void add_folded(const Real* frame, const CubicPlace<Real>& h, const CubicPlace<Real>& w,
+                  Real weight, int64_t begin, int64_t end, Real* to) const {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t j = 0; j < ps; ++j)
+        to[i * pitch + j] =
+            multiply_add(weight, cubic_sample(frame, h, w, first + i, first + j, p.height, p.width),
+                         to[i * pitch + j]);
+  }
+};
+
+template <class Real, int kPs>
+void blend(const BlendProblem& p, int64_t threads) {
+  const Blend<Real, kPs> work(p);
+  const int64_t bands = (p.height + kBand - 1) / kBand;
+  parallel_for(p.batch * bands, threads,
+               [&](int64_t item, int64_t) { work.run(item / bands, item % bands); });
+}
+
+template <class Real>
+void blend(const BlendProblem& p, int64_t threads) {
+  switch (p.ps) {
+    case 1:
+      return blend<Real, 1>(p, threads);
+    case 3:
+      return blend<Real, 3>(p, threads);
+    case 5:
+      return blend<Real, 5>(p, threads);
+    case 7:
+      return blend<Real, 7>(p, threads);
+    case 9:
+      return blend<Real, 9>(p, threads);
+    default:
+      return blend<Real, 0>(p, threads);
+  }
+}
+
+}  // namespace
+}  // namespace stnls
+
+STNLS_API int stnls_cpu_patch_blend(const stnls::BlendProblem* p, int64_t threads) {
+  using namespace stnls;
+  return guarded(
+      [&] { p->dtype == kFloat64 ? blend<double>(*p, threads) : blend<float>(*p, threads); });
+}
