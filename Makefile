@@ -31,7 +31,8 @@ help: ## list these targets
 demo: $(READY) ## set up if need be, then align a sample clip and say where the report is
 	$(BIN)/stnls align $(DEMO_CLIP) --wt 1 -o demo.stnls --overwrite
 	@echo
-	@echo "The report is in demo.stnls/report.json and report.csv, the aligned frames in demo.stnls/aligned."
+	@echo "Open demo.stnls/report.html for the report (report.json and report.csv hold its figures);"
+	@echo "the aligned frames are in demo.stnls/aligned."
 	@echo "To have stnls on the PATH of this shell: source $(BIN)/activate"
 	@echo "For good: ln -s $(abspath $(BIN))/stnls ~/.local/bin/"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable
@@ -63,6 +64,11 @@ def no_documentation_tools() -> bool:
     return any(find_spec(name) is None for name in ("sphinx", "myst_parser", "furo"))
 
 
+def no_browser() -> bool:
+    """Whether there is no browser that could look at a page."""
+    return not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+
+
 REASONS: dict[str, Callable[[], bool]] = {
     "no CUDA device": no_cuda,
     "one GPU only": one_gpu,
@@ -72,6 +78,7 @@ REASONS: dict[str, Callable[[], bool]] = {
     "root may": is_root,
     "this processor has no": lacks_avx512,
     "no documentation tools": no_documentation_tools,
+    "no Chromium here": no_browser,
 }
 """How the message of a skip may begin, and what must hold then."""
 

@@ -299,6 +299,8 @@ def test_cpu_and_cuda_agree(tmp_path: Path, clip: Path, options: dict[str, Any])
         {path.relative_to(tmp_path / device) for path in (tmp_path / device).rglob("*.*")}
         for device in ("cpu", "cuda")
     ]
+    # Of pairs that are equally good another one may be shown.
+    names = [{name for name in each if name.parts[0] != "pictures"} for each in names]
     assert names[0] == names[1]
     for name in sorted(names[0]):
         if name.parts[0] in ("offsets", "distance"):
