@@ -170,10 +170,24 @@ class BlendProblem(ctypes.Structure):
     )
 
 
+class Tvl1Problem(ctypes.Structure):
+    """Mirror of csrc/flow/tvl1.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("frame0", "frame1", "start", "flow")),
+        *(
+            (name, _I64)
+            for name in ("batch", "height", "width", "warps", "outer", "inner", "median")
+        ),
+        *((name, ctypes.c_double) for name in ("tau", "lambda_", "theta", "epsilon")),
+    )
+
+
 # In the order of stnls_*_struct_size.
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
     *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
+    Tvl1Problem,
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
@@ -258,6 +272,7 @@ def cpu_library() -> ctypes.CDLL:
     for function in _FUNCTIONS:
         getattr(library, f"stnls_cpu_{function}").argtypes = (_PTR, _I64)
     library.stnls_cpu_search.argtypes = (_PTR, _I64, ctypes.c_int)
+    library.stnls_cpu_tvl1.argtypes = (_PTR, _I64)
     return library
 
 

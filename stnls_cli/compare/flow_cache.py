@@ -123,7 +123,8 @@ class CachedSource(MethodSource):
         self._known_by = json.dumps(self.describe(), sort_keys=True).encode()
 
     def _flow(self, t: int, kind: Kind, gray0: Gray | None, gray1: Gray | None) -> Flow:
-        if gray0 is None or gray1 is None or self.method.create is None:
+        computed = self.method.create is not None or self.method.native is not None
+        if gray0 is None or gray1 is None or not computed:
             return super()._flow(t, kind, gray0, gray1)  # zero flow is not worth a file
         key = flow_key(self._known_by, gray0, gray1)
         flow = self._cache.get(key, self.label)

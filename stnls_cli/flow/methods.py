@@ -39,9 +39,11 @@ class FlowMethod:
     name: str
     summary: str
     create: Callable[[], Any] | None
-    """Makes the OpenCV object; None needs no OpenCV and means zero flow."""
+    """Makes the OpenCV object; None needs no OpenCV."""
     fixed: Mapping[str, Parameter] = field(default_factory=dict)
-    """Settings that the OpenCV object has but does not tell."""
+    """Settings that the OpenCV object has but does not tell, or those of `native`."""
+    native: Callable[[Gray, Gray, Mapping[str, Parameter]], Flow] | None = None
+    """The library's own method, with its settings; without it and without `create`: zero flow."""
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -50,7 +52,7 @@ class FlowMethod:
         Raises OpenCVError when the method cannot run with the OpenCV that is installed.
         """
         if self.create is None:
-            return {}
+            return dict(self.fixed)
         return {**read_back(self.create()), **self.fixed}
 
     def check(self) -> None:
@@ -69,6 +71,8 @@ class FlowMethod:
         if gray0.shape != gray1.shape:
             raise ValueError(f"the frames differ in size: {gray0.shape} and {gray1.shape}")
         height, width = gray0.shape
+        if self.native is not None:
+            return self.native(gray0, gray1, self.fixed)
         if self.create is None:
             return np.zeros((height, width, 2), dtype=np.float32)
         with opencv_single_threaded():
@@ -103,7 +107,33 @@ def shortest(value: float) -> float:
     return short if math.isfinite(value) and np.float32(short) == np.float32(value) else value
 
 
-def _tvl1() -> Any:
+def _tvl1(gray0: Gray, gray1: Gray, settings: Mapping[str, Any]) -> Flow:
+    import torch
+    from stnls.flow import tvl1
+
+    frames = (
+        torch.from_numpy(np.ascontiguousarray(gray))[None, None].float() / 255
+        for gray in (gray0, gray1)
+    )
+    flow = tvl1(*frames, **settings)[0].permute(1, 2, 0)
+    return np.ascontiguousarray(flow.numpy())
+
+
+_TVL1: dict[str, Parameter] = {
+    "tau": 0.25,
+    "lambda_": 0.15,
+    "theta": 0.3,
+    "nscales": 6,
+    "warps": 5,
+    "epsilon": 0.01,
+    "innerIterations": 30,
+    "outerIterations": 10,
+    "scaleStep": 0.5,
+    "medianFiltering": 5,
+}
+
+
+def _tvl1_opencv() -> Any:
     flow = require_tvl1()()
     flow.setScalesNumber(6)
     flow.setScaleStep(0.5)
@@ -159,7 +189,10 @@ FLOW_METHODS: Mapping[str, FlowMethod] = MappingProxyType(
     {
         method.name: method
         for method in (
-            FlowMethod("tvl1", "OpenCV's TV-L1, 6 scales x 0.5", _tvl1),
+            FlowMethod(
+                "tvl1", "TV-L1, 6 scales x 0.5", None, MappingProxyType(_TVL1), native=_tvl1
+            ),
+            FlowMethod("tvl1-opencv", "OpenCV's TV-L1, 6 scales x 0.5", _tvl1_opencv),
             FlowMethod("tvl1-paper", "OpenCV's TV-L1, its defaults (5 scales x 0.8)", _tvl1_paper),
             FlowMethod("dis", "DIS down to full resolution, 50 + 10 iterations", _dis),
             FlowMethod("dis-medium", "DIS, OpenCV's medium preset", _dis_medium),

@@ -47,7 +47,7 @@ def test_cuda_asked_for_and_absent(
     assert resolve_device("auto").type == resolve_device("cuda:0").type == "cuda"
 
 
-@pytest.mark.parametrize("flow", ["tvl1", "deepflow"])
+@pytest.mark.parametrize("flow", ["tvl1-opencv", "deepflow"])
 def test_wrong_opencv_wheel(
     cli: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: str
 ) -> None:

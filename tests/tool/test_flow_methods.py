@@ -49,7 +49,11 @@ def test_zero_is_zero_and_needs_no_opencv(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("tvl1", {"scales_number": 6, "scale_step": 0.5, "lambda": 0.15, "warpings_number": 5}),
+        ("tvl1", {"nscales": 6, "scaleStep": 0.5, "lambda_": 0.15, "warps": 5, "epsilon": 0.01}),
+        (
+            "tvl1-opencv",
+            {"scales_number": 6, "scale_step": 0.5, "lambda": 0.15, "warpings_number": 5},
+        ),
         ("tvl1-paper", {"scales_number": 5, "scale_step": 0.8, "tau": 0.25, "epsilon": 0.01}),
         (
             "dis",

@@ -18,7 +18,7 @@ H, W = 40, 56
 FRAMES = np.random.default_rng(5).integers(0, 256, (4, H, W), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", ["dis-medium", "tvl1"])
+@pytest.mark.parametrize("name", ["dis-medium", "tvl1", "tvl1-opencv"])
 def test_threads_change_nothing(name: str) -> None:
     pytest.importorskip("cv2")
     flows = []
@@ -70,7 +70,8 @@ def test_description_of_methods(name: str) -> None:
         described = json.loads(json.dumps(source.describe()))
         assert described["name"] == source.label == name
         assert described["parameters"] == FLOW_METHODS[name].parameters
-        assert ("opencv" in described) == (name != "zero")
+        assert ("opencv" in described) == (name not in ("zero", "tvl1"))
+        assert ("stnls" in described) == (name == "tvl1")
 
 
 def test_files(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 #include "../aggregate/blend.h"
 #include "../aggregate/problem.h"
 #include "../flow/problem.h"
+#include "../flow/tvl1.h"
 #include "../search/problem.h"
 #include "macros.h"
 #include "simd.h"
@@ -34,6 +35,8 @@ STNLS_API int64_t stnls_cpu_struct_size(int which) {
       return sizeof(stnls::ChainGradProblem);
     case 7:
       return sizeof(stnls::BlendProblem);
+    case 8:
+      return sizeof(stnls::Tvl1Problem);
     default:
       return -1;
   }

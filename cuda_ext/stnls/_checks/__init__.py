@@ -14,6 +14,7 @@ from stnls._checks.heads import (
 )
 from stnls._checks.scalars import (
     any_int,
+    between,
     boolean,
     finite_number,
     fraction,
@@ -62,6 +63,7 @@ from stnls._checks.tensors import (
 
 __all__ = [
     "any_int",
+    "between",
     "boolean",
     "choice_of_candidates",
     "configured",

@@ -71,6 +71,14 @@ def not_negative_number(name: str, value: object) -> float:
     return number
 
 
+def between(name: str, value: object, low: float, high: float) -> float:
+    """`value` as a float above `low` and below `high`."""
+    number = finite_number(name, value)
+    if not low < number < high:
+        raise StnlsValueError(f"{name} must lie between {low:g} and {high:g}, not {number:g}")
+    return number
+
+
 def fraction(name: str, value: object) -> float:
     """`value` as a float from 0 to 1."""
     number = finite_number(name, value)

@@ -8,6 +8,7 @@ from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
 from stnls._ops._search import SearchSettings, entry_count, refine, search, search_scratch
+from stnls._ops._tvl1 import tvl1_scale
 
 __all__ = [
     "PatchSettings",
@@ -23,4 +24,5 @@ __all__ = [
     "search",
     "search_flops",
     "search_scratch",
+    "tvl1_scale",
 ]
