@@ -21,7 +21,7 @@ from stnls_cli import align
 from stnls_cli.metrics import mean_score
 from stnls_cli.report import Report, Row
 
-FLOWS = ("tvl1", "dis", "farneback", "zero")
+FLOWS = ("tvl1", "dis", "farneback", "zero", "tvl1-opencv")
 SLOW_FLOW = "tvl1-paper"
 SLOW_CLIPS, SLOW_FRAMES = 2, 3
 
