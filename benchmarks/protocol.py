@@ -22,9 +22,8 @@ def draw(documents: list[ComparisonDocument], path: Path) -> None:
     """A panel for each protocol: the mean PSNR against the window, by flow."""
     figure = Figure(figsize=(4.6 * len(documents), 3.6), layout="constrained")
     FigureCanvasSVG(figure)
-    for axis, document in zip(
-        figure.subplots(1, len(documents), sharey=True), documents, strict=True
-    ):
+    axes = figure.subplots(1, len(documents), sharey=True, squeeze=False)[0]
+    for axis, document in zip(axes, documents, strict=True):
         for setting in document.settings:
             flow = setting.parameters.get("flow", "")
             if setting.method == "flow":

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import stnls
-
 from stnls_cli.errors import UserError
 from stnls_cli.flow.clip_flow import FlowFiles, Kind
 from stnls_cli.flow.files import open_flow_files
@@ -101,7 +99,9 @@ class MethodSource(FlowSource):
             self._description["opencv"] = str(import_cv2().__version__)
             self._stack.enter_context(opencv_single_threaded())
         elif method.native is not None:
-            self._description["stnls"] = stnls.__version__
+            from stnls import __version__
+
+            self._description["stnls"] = __version__
         super().__init__(threads)
 
     def _flow(self, t: int, kind: Kind, gray0: Gray | None, gray1: Gray | None) -> Flow:

@@ -68,7 +68,9 @@ def test_returned_values_are_listed_by_name(pages: Path) -> None:
 def test_pictures_are_those_of_the_script(root: Path, tmp_path: Path) -> None:
     names = runpy.run_path(str(root / "docs/pictures/draw.py"))
     names["main"](tmp_path)
-    kept = {path.name: path.read_text() for path in (root / "docs/pictures").glob("*.svg")}
+    folder = root / "docs/pictures"
+    measured = "paper_experiment.svg"  # benchmarks/protocol.py, from footage that is not here
+    kept = {path.name: path.read_text() for path in folder.glob("*.svg") if path.name != measured}
     assert {path.name: path.read_text() for path in tmp_path.glob("*.svg")} == kept, (
         "run: python docs/pictures/draw.py"
     )
