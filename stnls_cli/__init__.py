@@ -1,4 +1,4 @@
-"""The tool on top of the library: align video, compare alignment errors."""
+"""The tool on top of the library: align video, compare alignment errors, compute flow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from stnls_cli.errors import UserError
 
 if TYPE_CHECKING:
     from stnls_cli.compare.document import ComparisonDocument
+    from stnls_cli.flow_run.document import FlowDocument
     from stnls_cli.report import Report
 
-__all__ = ["UserError", "align", "compare"]
+__all__ = ["UserError", "align", "compare", "compute_flow"]
 
 AnyPath = str | PathLike[str]
 
@@ -97,6 +98,36 @@ def compare(
     if not document.clips:
         raise UserError("; ".join(document.failed.values()))
     return document
+
+
+def compute_flow(clip: AnyPath, output: AnyPath | None = None, **options: Any) -> FlowDocument:
+    """Computes the flow between neighbouring frames: the job of `stnls flow`, called from Python.
+
+    Args:
+        clip: a video file or a folder of frames.
+        output: the folder of the results (default: the clip's name with ".flow", in the current
+            folder), which `align(..., flow=folder)` reads.
+        options: those of `stnls flow`, with underscores: ``compute_flow("in.mp4", flow="dis")``.
+
+    Returns:
+        What flow.json holds: a record of every flow, and the settings.
+
+    Raises:
+        UserError: for what the caller can put right, with one line that says what.
+        TypeError: for an option that does not exist, or a value of the wrong type.
+
+    """
+    from stnls_cli.flow_run.job import compute_clip_flow
+    from stnls_cli.flow_run.options import flow_options
+    from stnls_cli.folders import FLOW_SUFFIX, given_path, output_folders
+    from stnls_cli.pipeline import check_machine
+
+    settings = flow_options(options)
+    path = given_path(clip, "INPUT")
+    outputs = [] if output is None else [given_path(output, "-o")]
+    (folder,) = output_folders([path], outputs, FLOW_SUFFIX)
+    check_machine(settings.base)
+    return compute_clip_flow(path, folder, settings).document
 
 
 def _listed(given: AnyPath | Sequence[AnyPath] | None) -> Sequence[AnyPath]:

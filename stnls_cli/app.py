@@ -16,6 +16,7 @@ from stnls_cli.commands.compare import compare_command
 from stnls_cli.commands.diff import HELP as DIFF_HELP
 from stnls_cli.commands.diff import diff
 from stnls_cli.commands.doctor import doctor
+from stnls_cli.commands.flow import flow_command
 from stnls_cli.commands.report import HELP as REPORT_HELP
 from stnls_cli.commands.report import report
 from stnls_cli.console import (
@@ -82,6 +83,7 @@ def _stnls(
 app.command("align")(align_command())
 app.command("doctor")(doctor)
 app.command("compare")(compare_command())
+app.command("flow")(flow_command())
 app.command("diff", help=DIFF_HELP)(diff)
 app.command("report", help=REPORT_HELP)(report)
 app.command("bench")(bench)

@@ -9,9 +9,12 @@ from pathlib import Path
 from stnls_cli.errors import UserError
 
 SUFFIX = ".stnls"
+FLOW_SUFFIX = ".flow"
 
 
-def output_folders(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[Path]:
+def output_folders(
+    inputs: Sequence[Path], outputs: Sequence[Path], suffix: str = SUFFIX
+) -> list[Path]:
     """The folder of each input's results.
 
     `-o` names the folder of one input, a folder for those of all, or (given once for each) the
@@ -22,7 +25,7 @@ def output_folders(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[Path
         folders = list(outputs)
     elif len(outputs) <= 1:
         parent = outputs[0] if outputs else Path()
-        folders = [parent / (_stem(path) + SUFFIX) for path in inputs]
+        folders = [parent / (_stem(path) + suffix) for path in inputs]
     else:
         raise UserError(
             f"{len(outputs)} -o for {len(inputs)} inputs: give none, one, or one for each input"

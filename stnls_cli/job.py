@@ -72,7 +72,7 @@ class Job:
             sigma=options.sigma,
             seed=options.seed,
             device=device,
-            ahead=_ahead(source, threads),
+            ahead=frames_ahead(source, threads),
             done=run.done_frames,
             timings=self._timings,
             on_frame=listener.frame_read,
@@ -271,7 +271,7 @@ class Job:
             return self._matcher.align(clean, matches), matches
 
 
-def _ahead(source: FlowSource | None, threads: int) -> int:
+def frames_ahead(source: FlowSource | None, threads: int) -> int:
     """Frames to read beyond the window: each brings two flows for the threads to compute. At most
     eight, so that many cores do not cost much memory."""
     return min(threads // 2 + 1, 8) if source is not None and source.needs_frames else 1

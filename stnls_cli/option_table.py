@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stnls_cli.compare.options import CompareCommand, default_of, own_fields, shared_fields
+from stnls_cli.flow_run import options as flow_options
 from stnls_cli.options import AlignOptions, CommandOptions, option_flags
 
 END = "<!-- end of options -->\n"
@@ -22,6 +23,11 @@ def pages() -> dict[str, Entries]:
     return {
         "align": (*fields(AlignOptions), *fields(CommandOptions)),
         "compare": (*own_fields(), *shared_fields(), *fields(CompareCommand)),
+        "flow": (
+            *flow_options.own_fields(),
+            *flow_options.shared_fields(),
+            *fields(flow_options.FlowCommand),
+        ),
     }
 
 

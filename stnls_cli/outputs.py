@@ -47,7 +47,7 @@ class Outputs:
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="write")
         self._waiting: list[Future[None]] = []
         with storage_errors(folder):
-            _drop_temporary(folder)
+            drop_temporary(folder)
             self._write_flo = write_flow_folder(folder / "flow") if "flow" in saved else None
         # The video is made of the frames at the end; deeper sources keep their depth.
         self._video_bits: Literal[8, 16] = 16 if info.bit_depth > 8 else 8
@@ -158,7 +158,7 @@ class Outputs:
         self._pool.shutdown(wait=True, cancel_futures=error is not None)
 
 
-def _drop_temporary(folder: Path) -> None:
+def drop_temporary(folder: Path) -> None:
     """Deletes what a killed run was writing; every writer here uses a name of this form first."""
     for path in folder.rglob(".*.tmp*"):
         path.unlink(missing_ok=True)

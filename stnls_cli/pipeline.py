@@ -47,11 +47,11 @@ def align_clip(
     listener = listener or Listener()
     device = resolve_device(options.device)
     threads = options.threads or usable_cores()
-    with _torch_threads(threads), contextlib.ExitStack() as stack:
+    with torch_threads(threads), contextlib.ExitStack() as stack:
         clip = stack.enter_context(_open_clip(path, options))
         source = None
         if options.needs_flow():
-            source = stack.enter_context(_open_flow(clip.info, options, threads))
+            source = stack.enter_context(open_flow(clip.info, options, threads))
         parameters = {
             **options.parameters(),
             "flow": source.describe() if source is not None else None,
@@ -60,7 +60,7 @@ def align_clip(
         fingerprint = {
             "input": digest,
             "device": device.type,
-            **_known_by(parameters),
+            **known_by(parameters),
         }
         run = RunDirectory.open(folder, fingerprint, overwrite=options.overwrite)
         if isinstance(run, Finished):
@@ -78,7 +78,7 @@ def align_clip(
         report = Report(
             input=InputRecord.of_clip(clip.info, digest, job.frames, clip.damage, job.notes),
             parameters={**parameters, "threads": threads},
-            device=_device_name(device),
+            device=device_name(device),
             metrics=options.metric_names(),
             rows=tuple(rows),
             timings=job.stage_seconds(),
@@ -108,7 +108,8 @@ def _open_clip(path: Path, options: AlignOptions) -> Clip:
     return clip
 
 
-def _open_flow(info: ClipInfo, options: AlignOptions, threads: int) -> FlowSource:
+def open_flow(info: ClipInfo, options: AlignOptions, threads: int) -> FlowSource:
+    """The flows of a clip; those of files are looked for at once."""
     # The headers of a damaged clip promise frames that it has not, nor their flows.
     expected = None if options.allow_damaged else info.frames_expected
     return open_flow_source(
@@ -121,7 +122,7 @@ def _open_flow(info: ClipInfo, options: AlignOptions, threads: int) -> FlowSourc
     )
 
 
-def _known_by(parameters: dict[str, Any]) -> dict[str, Any]:
+def known_by(parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters by which a run is known again.
 
     `allow_damaged` only decides whether a damaged clip is an error, and flow files are told by
@@ -134,7 +135,7 @@ def _known_by(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stored_report(run: Finished, path: Path, options: AlignOptions) -> Report:
-    report = read_report(run.report_path)
+    report = read_report(run.document_path)
     gone = sorted(name for name in options.saved() if not (run.path / name).is_dir())
     if gone and report.rows:
         raise UserError(
@@ -148,14 +149,16 @@ def _stored_report(run: Finished, path: Path, options: AlignOptions) -> Report:
     return report
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What a report says of the device."""
     if device.type == "cuda":
         return f"{device}: {torch.cuda.get_device_name(device)}"
     return "cpu"
 
 
 @contextlib.contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """The number of threads of PyTorch's operators, within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

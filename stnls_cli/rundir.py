@@ -22,7 +22,7 @@ from stnls_cli.errors import StorageError, UserError
 from stnls_cli.fingerprint import differences, normalised, told
 from stnls_cli.journal import Journal
 from stnls_cli.lock import LOCK_NAME, FolderLock
-from stnls_cli.report import JSON_NAME, is_report
+from stnls_cli.report import JSON_NAME, SCHEMA
 from stnls_cli.storage import storage_errors, sync_folder, write_text
 
 RUN_NAME = "run.json"
@@ -32,13 +32,49 @@ FORMAT = "stnls-run"
 FORMAT_VERSION = 1
 LONGEST_NAME = 255
 """Bytes, on the file systems that we know."""
-# All that a run writes into its folder; what else lies there is not ours to delete.
-_OURS = {
-    RUN_NAME, JOURNAL_NAME, GIVEN_UP_NAME, LOCK_NAME, JSON_NAME, "report.csv", "report.html",
-    "pictures", "aligned", "flow", "offsets", "distance", "video", ".for-video",
-}  # fmt: skip
+# What every run writes into its folder; what else lies there is not ours to delete.
+_OURS = {RUN_NAME, JOURNAL_NAME, GIVEN_UP_NAME, LOCK_NAME}
 # What a run killed in its first moments leaves: not enough to be anyone's work.
 _BEGINNINGS = {LOCK_NAME, f".{RUN_NAME}.tmp"}
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """What a command's finished run is known by, and all that it writes into its folder."""
+
+    command: str
+    document: str
+    """Name of the file that a finished run has, and only that."""
+    schema: str
+    """What that document, JSON, says under "schema"."""
+    names: frozenset[str]
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether `folder` holds a finished run of this kind, of whatever version."""
+        try:
+            document = json.loads((folder / self.document).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(document, dict) and document.get("schema") == self.schema
+
+
+ALIGN_RUN = RunKind(
+    "align",
+    JSON_NAME,
+    SCHEMA,
+    frozenset(
+        {
+            *(JSON_NAME, "report.csv", "report.html", "pictures"),
+            *("aligned", "flow", "offsets", "distance", "video", ".for-video"),
+        }
+    ),
+)
+FLOW_RUN = RunKind(
+    "flow",
+    "flow.json",
+    "stnls-flow",
+    frozenset({"flow.json", "flow.npz", "forward", "backward", "pictures"}),
+)
 
 
 @dataclass(frozen=True)
@@ -46,11 +82,12 @@ class Finished:
     """DIR is complete already, from the same input and parameters."""
 
     path: Path
+    kind: RunKind = ALIGN_RUN
 
     @property
-    def report_path(self) -> Path:
-        """Its report.json."""
-        return self.path / JSON_NAME
+    def document_path(self) -> Path:
+        """The document by which it is known: report.json of `align`."""
+        return self.path / self.kind.document
 
 
 class RunDirectory:
@@ -69,7 +106,9 @@ class RunDirectory:
         *,
         overwrite: bool,
         made: Sequence[Path],
+        kind: RunKind,
     ) -> None:
+        self.kind = kind
         self.final = final
         self.path = path
         self.overwrite = overwrite
@@ -80,7 +119,12 @@ class RunDirectory:
 
     @classmethod
     def open(
-        cls, folder: Path, fingerprint: Mapping[str, Any], *, overwrite: bool = False
+        cls,
+        folder: Path,
+        fingerprint: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        kind: RunKind = ALIGN_RUN,
     ) -> RunDirectory | Finished:
         """Begin or resume the run whose results go to `folder`.
 
@@ -93,7 +137,7 @@ class RunDirectory:
             final = Path(os.path.realpath(folder)) if Path(folder).is_symlink() else Path(folder)
         if final.name in ("", ".."):
             raise UserError(f"{folder} cannot be an output folder; choose another -o")
-        if is_report(final.parent / JSON_NAME):
+        if any(known.is_finished(final.parent) for known in (ALIGN_RUN, FLOW_RUN)):
             raise UserError(
                 f"{final} would lie inside {final.parent}, which is a run of stnls itself; choose "
                 "another -o"
@@ -106,9 +150,9 @@ class RunDirectory:
                 "another -o"
             )
         while True:
-            if _settled(final, wanted, overwrite):
-                return Finished(final)
-            _check_contents(final)
+            if _settled(final, wanted, overwrite, kind):
+                return Finished(final, kind)
+            _check_contents(final, kind)
             _check_partial(partial)
             made = [parent for parent in partial.parents if not parent.exists()]
             try:
@@ -124,17 +168,17 @@ class RunDirectory:
                 if not lock.held_at(partial):
                     lock.release()
                     continue
-                _restore(final)
-                if final.is_dir() and _settled(final, wanted, overwrite):
+                _restore(final, kind)
+                if final.is_dir() and _settled(final, wanted, overwrite, kind):
                     _drop_beginnings(partial)
                     lock.release()
-                    return Finished(final)
+                    return Finished(final, kind)
                 _prepare(partial, wanted, overwrite)
                 journal = Journal(partial / JOURNAL_NAME)
             except BaseException:
                 lock.release()
                 raise
-            return cls(final, partial, lock, journal, overwrite=overwrite, made=made)
+            return cls(final, partial, lock, journal, overwrite=overwrite, made=made, kind=kind)
 
     @property
     def done_frames(self) -> dict[int, Any]:
@@ -152,24 +196,24 @@ class RunDirectory:
             write_text(self.path / GIVEN_UP_NAME, "")
 
     def finish(self) -> Path:
-        """Rename to the final folder, once the report lies in `path`; returns the final path.
+        """Rename to the final folder, once the document lies in `path`; returns the final path.
 
         An older run there is set aside by a rename and deleted only when the new one is in place.
         """
-        if not is_report(self.path / JSON_NAME):
-            raise ValueError(f"{self.path} holds no {JSON_NAME}")
+        if not self.kind.is_finished(self.path):
+            raise ValueError(f"{self.path} holds no {self.kind.document}")
         self._journal.close()
-        _check_final(self.final, overwrite=self.overwrite)
-        _check_contents(self.final)
+        _check_final(self.final, self.kind, overwrite=self.overwrite)
+        _check_contents(self.final, self.kind)
         aside = _aside(self.final)
         with storage_errors(self.final):
             sync_folder(self.path)
             if _has_content(self.final):
-                _discard(aside)
+                _discard(aside, self.kind)
                 self.final.rename(aside)
             self.path.rename(self.final)
             sync_folder(self.final.parent)
-            _discard(aside)
+            _discard(aside, self.kind)
         for name in (JOURNAL_NAME, LOCK_NAME):
             with contextlib.suppress(OSError):
                 (self.final / name).unlink()
@@ -179,7 +223,7 @@ class RunDirectory:
     def close(self) -> None:
         """Let go of the folder; what was recorded stays for the next time, nothing else does."""
         self._journal.close()
-        kept = self._journal.done or is_report(self.path / JSON_NAME)
+        kept = self._journal.done or self.kind.is_finished(self.path)
         if not kept and self._lock.held_at(self.path):
             with contextlib.suppress(UserError, OSError):
                 _empty(self.path)
@@ -201,9 +245,9 @@ class RunDirectory:
         self.close()
 
 
-def _settled(final: Path, wanted: dict[str, Any], overwrite: bool) -> bool:
+def _settled(final: Path, wanted: dict[str, Any], overwrite: bool, kind: RunKind) -> bool:
     """Whether `final` holds the run asked for; raises where it holds anything in the way."""
-    _check_final(final, overwrite=True)
+    _check_final(final, kind, overwrite=True)
     if overwrite or not _has_content(final):
         return False
     found = _fingerprint(final)
@@ -220,22 +264,24 @@ def _settled(final: Path, wanted: dict[str, Any], overwrite: bool) -> bool:
     return True
 
 
-def _check_final(final: Path, *, overwrite: bool) -> None:
+def _check_final(final: Path, kind: RunKind, *, overwrite: bool) -> None:
     """Raise unless `final` is absent, empty, or (with `overwrite`) a finished run of ours."""
     if not _has_content(final):
         return
-    if not is_report(final / JSON_NAME):
-        raise UserError(f"{final} holds files that are no run of stnls; choose another -o")
+    if not kind.is_finished(final):
+        raise UserError(
+            f"{final} holds files that are no run of stnls {kind.command}; choose another -o"
+        )
     if not overwrite:
         raise UserError(f"{final} appeared while this run was under way; its work is kept")
 
 
-def _check_contents(final: Path) -> None:
+def _check_contents(final: Path, kind: RunKind) -> None:
     """Raise where replacing `final` would delete what no run of ours wrote."""
     if not _has_content(final):
         return
     with storage_errors(final, "read"):
-        strange = sorted(entry.name for entry in final.iterdir() if entry.name not in _OURS)
+        strange = sorted({entry.name for entry in final.iterdir()} - _OURS - kind.names)
     if strange:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise UserError(
@@ -303,19 +349,19 @@ def _aside(final: Path) -> Path:
     return final.with_name(f".{final.name}.replaced")
 
 
-def _restore(final: Path) -> None:
+def _restore(final: Path, kind: RunKind) -> None:
     """Undo a replacement that was killed between its two renames."""
     aside = _aside(final)
-    if not final.exists() and is_report(aside / JSON_NAME):
+    if not final.exists() and kind.is_finished(aside):
         with storage_errors(final):
             aside.rename(final)
 
 
-def _discard(folder: Path) -> None:
+def _discard(folder: Path, kind: RunKind) -> None:
     """Delete a run's folder, the marks by which it is known last, so that a kill leaves it ours."""
     if not folder.exists():
         return
-    if not is_report(folder / JSON_NAME) and _fingerprint(folder) is None and _has_content(folder):
+    if not kind.is_finished(folder) and _fingerprint(folder) is None and _has_content(folder):
         raise UserError(f"{folder} holds files that are no run of stnls; move them away")
     with storage_errors(folder, "delete"):
         (folder / LOCK_NAME).unlink(missing_ok=True)

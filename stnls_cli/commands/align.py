@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stnls_cli.console import (
-    EXIT_PARTIAL,
-    EXIT_USAGE,
-    console_for,
-    described,
-    print_data,
-    print_error,
-)
-from stnls_cli.options import AlignOptions, CommandOptions, option_flags
+from stnls_cli.commands.each import run_each
+from stnls_cli.commands.parameters import parameter, table_parameters, with_parameters
+from stnls_cli.console import console_for, print_data
+from stnls_cli.options import AlignOptions, CommandOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,27 +45,17 @@ def run_align(names: list[str], options: AlignOptions, command: CommandOptions) 
     folders = output_folders(inputs, [given_path(name, "-o") for name in command.output or []])
     check_machine(options)
     documents: list[Any] = []
-    failed = 0
-    for path, folder in zip(inputs, folders, strict=True):
-        try:
-            aligned = _run_one(path, folder, options, console, quiet=command.quiet)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            if len(inputs) == 1:
-                raise
-            print_error(described(error))
-            failed += 1
-            continue
+
+    def run(number: int) -> None:
+        aligned = _run_one(inputs[number], folders[number], options, console, quiet=command.quiet)
         _tell(aligned, console, verbose=command.verbose)
         documents.append(aligned.report.to_json())
+
+    code = run_each(inputs, run)
     if command.as_json and documents:
         document = documents[0] if len(inputs) == 1 else documents
         print_data(json.dumps(document, indent=2, allow_nan=False) + "\n")
-    if failed == 0:
-        return 0
-    print_error(f"{failed} of {len(inputs)} inputs failed")
-    return EXIT_USAGE if failed == len(inputs) else EXIT_PARTIAL
+    return code
 
 
 def _run_one(
@@ -116,30 +100,9 @@ def align_command() -> Callable[..., None]:
             raise typer.Exit(code)
 
     argument = typer.Argument(metavar="INPUT", help="Video files or folders of frames.")
-    parameters = [_parameter("inputs", list[str], argument)]
-    for table in (AlignOptions, CommandOptions):
-        hints = get_type_hints(table)
-        for entry in fields(table):
-            option = typer.Option(
-                *option_flags(entry),
-                help=entry.metadata["help"],
-                rich_help_panel=entry.metadata["panel"],
-                metavar=entry.metadata["metavar"] or None,
-                show_default=entry.default is not None,
-            )
-            parameters.append(_parameter(entry.name, hints[entry.name], option, entry.default))
-    align.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    align.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    align.__doc__ = HELP
-    return align
-
-
-def _parameter(
-    name: str, kind: Any, info: Any, default: Any = inspect.Parameter.empty
-) -> inspect.Parameter:
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, info],
-    )
+    parameters = [
+        parameter("inputs", Annotated[list[str], argument]),
+        *table_parameters(AlignOptions, fields(AlignOptions)),
+        *table_parameters(CommandOptions, fields(CommandOptions)),
+    ]
+    return with_parameters(align, parameters, HELP)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import Field, fields
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stnls_cli.commands.parameters import parameter, table_parameters, with_parameters
 from stnls_cli.compare.options import (
     CompareCommand,
     CompareOptions,
@@ -22,7 +22,7 @@ from stnls_cli.compare.options import (
 )
 from stnls_cli.compare.protocol import PROTOCOLS
 from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, print_data, print_error
-from stnls_cli.options import AlignOptions, option_flags
+from stnls_cli.options import AlignOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -249,38 +249,10 @@ def compare_command() -> Callable[..., None]:
         metavar="INPUT...", help="Videos, folders of frames, folders of those, earlier runs."
     )
     parameters = [
-        _parameter("context", typer.Context),
-        _parameter("inputs", Annotated[list[str], argument]),
+        parameter("context", typer.Context),
+        parameter("inputs", Annotated[list[str], argument]),
+        *table_parameters(CompareOptions, own_fields(), default_of),
+        *table_parameters(AlignOptions, shared_fields(), default_of),
+        *table_parameters(CompareCommand, fields(CompareCommand), default_of),
     ]
-    tables: tuple[tuple[type, Iterable[Field[Any]]], ...] = (
-        (CompareOptions, own_fields()),
-        (AlignOptions, shared_fields()),
-        (CompareCommand, fields(CompareCommand)),
-    )
-    for table, entries in tables:
-        hints = get_type_hints(table)
-        parameters += [_table_parameter(entry, hints[entry.name]) for entry in entries]
-    compare.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    compare.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    compare.__doc__ = HELP
-    return compare
-
-
-def _table_parameter(entry: Field[Any], kind: Any) -> inspect.Parameter:
-    default = default_of(entry)
-    option = typer.Option(
-        *option_flags(entry),
-        help=entry.metadata["help"],
-        rich_help_panel=entry.metadata["panel"],
-        metavar=entry.metadata["metavar"] or None,
-        show_default=default is not None,
-    )
-    return _parameter(entry.name, Annotated[kind, option], default)
-
-
-def _parameter(
-    name: str, annotation: Any, default: Any = inspect.Parameter.empty
-) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+    return with_parameters(compare, parameters, HELP)

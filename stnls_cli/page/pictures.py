@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from stnls_cli.colour_wheel import Pixels, wheel_colours
 from stnls_cli.errors import UserError
 from stnls_cli.report.plain import plain
 from stnls_cli.storage import storage_errors, write_text
@@ -26,8 +26,6 @@ HEAT_RANGE = 64.0
 """Grey levels of error at the bright end of every heat map: one scale for all pages."""
 HEAT_COLOURS = "inferno"
 JSON_NAME = "pair.json"
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -111,28 +109,6 @@ def jpeg(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
-
-
-def wheel_colours(motion: Tensor, longest: float) -> Pixels:
-    """Colours of a motion (2, H, W) = (dx, dy): its direction is the hue (right is red, down is
-    yellow-green), its length the saturation, full at `longest` pixels."""
-    from matplotlib.colors import hsv_to_rgb
-
-    dx, dy = motion.double().cpu().numpy()
-    hue = np.arctan2(dy, dx) / (2 * np.pi) % 1.0
-    saturation = np.clip(np.hypot(dx, dy) / longest, 0, 1)
-    hsv = np.stack((hue, saturation, np.ones_like(hue)), axis=-1)
-    colours: Pixels = np.rint(hsv_to_rgb(np.nan_to_num(hsv)) * 255).astype(np.uint8)
-    return colours
-
-
-def colour_wheel(size: int = 120) -> bytes:
-    """The key to `wheel_colours`: the motion from the middle to each place of a disc."""
-    line = torch.linspace(-1, 1, size)
-    motion = torch.stack((line.expand(size, size), line[:, None].expand(size, size)))
-    pixels = wheel_colours(motion, 1.0)
-    pixels[motion.square().sum(0).sqrt().numpy() > 1] = 255
-    return jpeg(pixels)
 
 
 def _heat(error: Tensor) -> bytes:

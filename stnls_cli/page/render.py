@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stnls_cli.colour_wheel import wheel_disc
 from stnls_cli.metrics import IDENTICAL_DB
-from stnls_cli.page.pictures import HEAT_COLOURS, HEAT_RANGE, PairPictures, colour_wheel
+from stnls_cli.page.pictures import HEAT_COLOURS, HEAT_RANGE, PairPictures, jpeg
 from stnls_cli.page.plots import bar_scale
 
 ROLE_WORDS = {
@@ -78,7 +79,7 @@ def render(page: Page) -> str:
         )
         if page.pairs
         else "",
-        wheel=colour_wheel() if page.pairs else b"",
+        wheel=jpeg(wheel_disc()) if page.pairs else b"",
     )
 
 

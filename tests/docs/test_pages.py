@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # The pages of the tool have programs about files that are not there; tests/tool knows them.
-TOOL = {"align.md", "compare.md", "report.md"}
+TOOL = {"align.md", "compare.md", "flow.md", "report.md"}
 PAGES = [
     path
     for path in sorted((ROOT / "docs").rglob("*.md"))

@@ -29,11 +29,13 @@ def test_the_table_of_options_is_the_one_of_the_code(page: str) -> None:
         assert sum(row.startswith(f"| {flags}") for row in rows) == 1
 
 
-def test_the_table_of_the_options_of_compare(root: Path) -> None:
-    page = (root / "docs/compare.md").read_text(encoding="utf-8")
-    assert updated(page, "compare") == page, "run: python -m stnls_cli.option_table docs/compare.md"
+@pytest.mark.parametrize("name", ["compare", "flow"])
+def test_the_tables_of_the_options_of_other_commands(root: Path, name: str) -> None:
+    page = (root / f"docs/{name}.md").read_text(encoding="utf-8")
+    command = f"python -m stnls_cli.option_table docs/{name}.md"
+    assert updated(page, name) == page, f"run: {command}"
     rows = [line for line in page.splitlines() if line.startswith("| `-")]
-    assert len(rows) == len(pages()["compare"])
+    assert len(rows) == len(pages()[name])
 
 
 def test_every_parameter_of_a_protocol_is_in_its_table(root: Path) -> None:

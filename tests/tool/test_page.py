@@ -17,8 +17,9 @@ from outcome import refused
 from PIL import Image
 
 from stnls_cli import align
+from stnls_cli.colour_wheel import wheel_colours
 from stnls_cli.page.gallery import DRAWN, Gallery, read_pairs
-from stnls_cli.page.pictures import PairPictures, load_pair, save_pair, wheel_colours
+from stnls_cli.page.pictures import PairPictures, load_pair, save_pair
 
 BROWSER = next(
     (

@@ -65,7 +65,7 @@ def test_the_same_command_again_is_told(tmp_path: Path) -> None:
     again = RunDirectory.open(tmp_path / "out", dict(reversed(PRINT.items())))
     assert again == Finished(tmp_path / "out")
     assert isinstance(again, Finished)
-    assert again.report_path.is_file()
+    assert again.document_path.is_file()
     assert names(tmp_path) == ["out"]
 
 
