@@ -165,12 +165,13 @@ def test_nobody_reads_the_words(start: Any, clip: Path, tmp_path: Path) -> None:
 
 
 def test_standard_output_that_is_full(start: Any, clip: Path, tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
     with open("/dev/full", "w") as full:
         for command in (["align", clip, *QUICK, "--json", "-q"], ["doctor"], ["--version"]):
             process = subprocess.Popen(
                 [sys.executable, "-m", "stnls_cli", *map(str, command)],
                 cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join((root, *sys.path))},
             )  # fmt: skip
             _, err = process.communicate(timeout=120)
             assert err == "stnls: cannot write to standard output: No space left on device\n"
