@@ -323,6 +323,11 @@ def _prepare(partial: Path, wanted: dict[str, Any], overwrite: bool) -> None:
     sync_folder(partial)
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run of stnls wrote `folder`, finished or not."""
+    return _fingerprint(folder) is not None
+
+
 def _fingerprint(folder: Path) -> dict[str, Any] | None:
     """The fingerprint in a run's folder; `None` where there is none of our format."""
     try:

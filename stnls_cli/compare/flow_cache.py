@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stnls_cli.code_digest import library_digest
 from stnls_cli.flow import FLOW_METHODS
 from stnls_cli.flow.source import MethodSource
 from stnls_cli.storage import storage_errors
@@ -120,7 +121,10 @@ class CachedSource(MethodSource):
     def __init__(self, cache: FlowCache, name: str, threads: int) -> None:
         super().__init__(FLOW_METHODS[name], threads)
         self._cache = cache
-        self._known_by = json.dumps(self.describe(), sort_keys=True).encode()
+        known_by = self.describe()
+        if self.method.native is not None:
+            known_by["library"] = library_digest()
+        self._known_by = json.dumps(known_by, sort_keys=True).encode()
 
     def _flow(self, t: int, kind: Kind, gray0: Gray | None, gray1: Gray | None) -> Flow:
         computed = self.method.create is not None or self.method.native is not None

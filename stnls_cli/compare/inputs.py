@@ -10,7 +10,16 @@ from pathlib import Path
 
 from stnls_cli.errors import UserError
 from stnls_cli.report import JSON_NAME, Report, is_report, read_report
+from stnls_cli.rundir import is_run
 from stnls_cli.video.images import IMAGE_KINDS
+
+MARK = "stnls-comparison.json"
+"""By which the folder of a comparison is known as ours."""
+VIDEO_KINDS = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+    ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".y4m", ".gif",
+)  # fmt: skip
+"""Of the files in a folder; a file that is given by its name may have any."""
 
 ANNOTATIONS = "Annotations"
 """Of DAVIS: pictures that are no frames."""
@@ -45,8 +54,11 @@ class Inputs:
 
 
 def find_inputs(paths: Sequence[Path]) -> Inputs:
-    """Videos and folders of frames as they are; folders of such folders, one clip each; and folders
-    with a report.json, which are earlier runs.
+    """Videos and folders of frames as they are; of other folders every video and folder of frames
+    below, one clip each; and folders with a report.json, which are earlier runs. A folder that
+    holds no clips but such runs gives those.
+
+    What stnls wrote is no clip: folders of runs and comparisons are passed over.
 
     Raises UserError for a path that is none of these.
     """
@@ -59,26 +71,48 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
             clips.append(path)
         elif is_report(path / JSON_NAME):
             runs.append(EarlierRun(path, read_report(path)))
-        elif found := list(_clip_folders(path)):
-            clips.extend(found)
         else:
-            raise UserError(
-                f"{path}: neither frames, nor folders of frames, nor a {JSON_NAME} of an earlier "
-                f"run (looked for {', '.join(sorted(IMAGE_KINDS))})"
-            )
+            _refuse_ours(path)
+            found = list(_below(path))
+            own = [place for place in found if not is_report(place / JSON_NAME)]
+            if not found:
+                raise UserError(
+                    f"{path}: neither videos, nor frames, nor folders of frames, nor a {JSON_NAME} "
+                    f"of an earlier run (looked for {', '.join((*VIDEO_KINDS, *IMAGE_KINDS))})"
+                )
+            clips.extend(own)
+            runs.extend(EarlierRun(place, read_report(place)) for place in found if not own)
     return Inputs(tuple(_named(clips)), tuple(runs))
 
 
-def _clip_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """The folder itself where it holds frames, else those below that do; of a DAVIS folder the
-    frames of its smallest resolution."""
+def _refuse_ours(folder: Path) -> None:
+    """The folder of a comparison, or of a run that has no report, has pictures but no clips."""
+    if (folder / MARK).is_file():
+        raise UserError(
+            f"{folder} is a comparison of stnls, not a clip; give the clips that it is of, or "
+            f"build its page again by `stnls report {folder}`"
+        )
+    if is_run(folder):
+        raise UserError(
+            f"{folder} is the folder of a run of stnls without a {JSON_NAME} (an unfinished one, "
+            "or flows); give the clip that it is of"
+        )
+
+
+def _below(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """The folder itself where it holds frames, else the videos and folders of frames below it, and
+    earlier runs; of a DAVIS folder the frames of its smallest resolution."""
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    if any(entry.suffix.lower() in IMAGE_KINDS and entry.is_file() for entry in entries):
+    frames = [e for e in entries if e.suffix.lower() in IMAGE_KINDS and e.is_file()]
+    videos = [e for e in entries if e.suffix.lower() in VIDEO_KINDS and e.is_file()]
+    # One picture among videos is a cover; one alone is said to be too few, later.
+    if frames and not (videos and len(frames) == 1):
         yield folder
         return
+    yield from videos
     below = [entry for entry in entries if entry.is_dir() and entry.name != ANNOTATIONS]
     names = [entry.name for entry in below]
     for wanted in ((FRAMES,), RESOLUTIONS if folder.name == FRAMES else ()):
@@ -86,8 +120,10 @@ def _clip_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
         if present:
             below = [folder / present[0]]
     for entry in below:
-        if depth < DEEPEST and not is_report(entry / JSON_NAME):
-            yield from _clip_folders(entry, depth + 1)
+        if is_report(entry / JSON_NAME):
+            yield entry
+        elif depth < DEEPEST and not ((entry / MARK).is_file() or is_run(entry)):
+            yield from _below(entry, depth + 1)
 
 
 def _named(paths: list[Path]) -> Iterator[ClipInput]:

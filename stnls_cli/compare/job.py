@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stnls_cli.code_digest import computed_by
 from stnls_cli.compare.clip_pass import Aligner, Cell, PassContext, run_pass
 from stnls_cli.compare.estimate import Survey
 from stnls_cli.compare.flow_cache import FlowCache
-from stnls_cli.compare.inputs import ClipInput, EarlierRun, Inputs
+from stnls_cli.compare.inputs import MARK, ClipInput, EarlierRun, Inputs
 from stnls_cli.compare.masks import FLOW as MASK_FLOW
 from stnls_cli.compare.masks import Masks, flow_along, make_masks
 from stnls_cli.compare.options import CompareOptions
@@ -37,9 +38,6 @@ from stnls_cli.storage import storage_errors, write_text
 from stnls_cli.timings import Timings
 from stnls_cli.video import Clip, ClipInfo, clip_digest, open_clip
 from stnls_cli.window import TemporalWindow
-
-MARK = "stnls-comparison.json"
-"""By which the folder is known as ours."""
 
 ListenerFor = Callable[[str], contextlib.AbstractContextManager[Listener]]
 """From a title, what is told of a pass."""
@@ -126,6 +124,7 @@ class Comparison:
         self._settings = settings_of(options)
         self._metrics = options.metric_names()
         self._store = CellStore(folder / "cells")
+        self._flows: dict[str, dict[str, Any]] = {}
         self._device = resolve_device(options.base.device)
         self._threads = options.base.threads or usable_cores()
         self._timings = Timings(self._device)
@@ -322,6 +321,7 @@ class Comparison:
         """What every cell of a clip depends on, beside its setting."""
         options, base = self.options, self.options.base
         return {
+            "computed_by": computed_by(),
             "input": digest,
             "size": [width, height],
             "part": [base.start, base.frames, base.stream, base.allow_damaged],
@@ -329,6 +329,7 @@ class Comparison:
             "metrics": list(self._metrics),
             "margin": options.margin,
             "truth": None if truth is None else truth.digest(),
+            "masks": self._described(MASK_FLOW) if options.wants_masks() else None,
             "grey": options.grey,
             "full_ws": options.full_ws,
             "device": self._device.type,
@@ -337,11 +338,15 @@ class Comparison:
     def _setting_key(self, setting: Setting) -> dict[str, Any]:
         parameters = setting.parameters()
         if setting.flow is not None:
-            parameters["flow"] = {
-                "name": setting.flow,
-                "parameters": FLOW_METHODS[setting.flow].parameters,
-            }
+            parameters["flow"] = self._described(setting.flow)
         return parameters
+
+    def _described(self, flow: str) -> dict[str, Any]:
+        """A method of flow with every parameter and what computes it."""
+        if flow not in self._flows:
+            with self._cache.source(flow, 1) as source:
+                self._flows[flow] = source.describe()
+        return self._flows[flow]
 
     def _compute(
         self, clip: ClipInput, digest: str, truth: TrueMotion | None, missing: list[Cell]
@@ -435,7 +440,8 @@ class Comparison:
                     "size": [width, height],
                     "stream": base.stream,
                     "start": base.start if base.allow_damaged else None,
-                    "flow": FLOW_METHODS[MASK_FLOW].parameters,
+                    "flow": self._described(MASK_FLOW),
+                    "computed_by": computed_by(),
                 },
             )
             masks = Masks(self._folder / "masks" / key.parent.name / key.stem, height, width)

@@ -41,10 +41,16 @@ class CellStore:
         self.folder = folder
 
     def path(self, clip: str, setting: str, depends_on: Mapping[str, Any]) -> Path:
-        """Where a cell lies."""
+        """Where a cell lies: also where its clip had another name."""
         text = json.dumps(normalised(depends_on), sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return self.folder / _file_name(clip) / f"{_file_name(setting)}-{key}.json"
+        name = f"{_file_name(setting)}-{key}"
+        own = self.folder / _file_name(clip) / f"{name}.json"
+        places = [own, own.with_suffix(".ndjson")]
+        places += sorted(self.folder.glob(f"*/{name}.json"))
+        places += sorted(self.folder.glob(f"*/{name}.ndjson"))
+        found = next((place for place in places if place.is_file()), own)
+        return found.with_suffix(".json")
 
     def load(self, path: Path) -> StoredCell | None:
         """A finished cell; None where there is none that can be read."""

@@ -291,10 +291,41 @@ def test_inputs_are_clips_folders_of_clips_and_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is given more than once"):
         find_inputs([tmp_path / "more/a", tmp_path / "more/a/left"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="neither frames, nor folders of frames"):
+    with pytest.raises(UserError, match="neither videos, nor frames, nor folders of frames"):
         find_inputs([tmp_path / "empty"])
     with pytest.raises(UserError, match="no such file"):
         find_inputs([tmp_path / "missing"])
+
+
+def test_videos_of_a_folder_are_clips(tmp_path: Path) -> None:
+    frames_into(tmp_path / "frames", ["0.png", "1.png"])
+    for name in ("b.MP4", "a.mkv", "cover.jpg", "notes.txt", "frames/preview.mp4"):
+        (tmp_path / name).touch()
+    found = find_inputs([tmp_path])
+    assert [clip.path.name for clip in found.clips] == ["a.mkv", "b.MP4", "frames"]
+
+
+def test_what_stnls_wrote_is_no_clip(tmp_path: Path) -> None:
+    frames_into(tmp_path / "clip", ["0.png", "1.png"])
+    for name, mark, text in (
+        ("comparison.stnls", "stnls-comparison.json", "{}"),
+        (
+            "clip.stnls.partial",
+            "run.json",
+            '{"format": "stnls-run", "version": 1, "fingerprint": {}}',
+        ),
+    ):
+        frames_into(tmp_path / name / "pictures/00000dt+1", ["flow.jpg", "nls.jpg"])
+        (tmp_path / name / mark).write_text(text)
+    assert [clip.name for clip in find_inputs([tmp_path]).clips] == ["clip"]
+    with pytest.raises(UserError, match="is a comparison of stnls, not a clip"):
+        find_inputs([tmp_path / "comparison.stnls"])
+    with pytest.raises(UserError, match="a run of stnls without"):
+        find_inputs([tmp_path / "clip.stnls.partial"])
+    # Others have files of that name too.
+    frames_into(tmp_path / "render", ["0.png", "1.png"])
+    (tmp_path / "render/run.json").write_text("{}")
+    assert [clip.name for clip in find_inputs([tmp_path]).clips] == ["clip", "render"]
 
 
 def test_true_motion_from_files(tmp_path: Path) -> None:

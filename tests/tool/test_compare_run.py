@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from outcome import refused
 
+import stnls_cli.code_digest
 import stnls_cli.compare.job
+from stnls_cli.code_digest import computed_by
 from stnls_cli.report import COLUMNS
 from stnls_cli.video import write_image
 
@@ -110,6 +112,78 @@ def test_the_same_again_and_a_wider_grid(
     whole = results(tmp_path / "whole")
     wide.pop("flows"), whole.pop("flows")
     assert wide == whole
+
+
+QUICK = ("--flow=farneback", "--ws=3", "--ps=3", "--metrics=psnr", "-q")
+
+
+def test_the_default_folder_below_the_input(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    """Pictures and heat maps of the first run are no clips of the second."""
+    for _ in range(2):
+        ended = cli("compare", ".", *QUICK)
+        assert ended.code == 0, ended.err
+        found = results(tmp_path / "comparison.stnls")
+        assert [clip["clip"] for clip in found["clips"]] == ["a", "b", "c"]
+    assert list((tmp_path / "comparison.stnls/pictures").glob("*/*.jpg"))
+    refused(cli("compare", "comparison.stnls", *QUICK), "is a comparison of stnls, not a clip")
+
+
+def test_cells_of_other_code_are_computed_again(
+    cli: Any, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+    real = stnls_cli.compare.job.run_pass
+
+    def counted(clip: Any, source: Any, sigma: float, cells: list[Any], context: Any) -> int:
+        computed.extend(cell.setting.name for cell in cells)
+        return real(clip, source, sigma, cells, context)
+
+    monkeypatch.setattr(stnls_cli.compare.job, "run_pass", counted)
+    versions = computed_by()
+    assert versions["library"] != versions["tool"]
+    assert versions["torch"]
+    for name, value in ((None, None), ("tool", "0123"), ("library", "4567"), ("torch", "9.9")):
+        monkeypatch.setattr(
+            stnls_cli.compare.job, "computed_by", lambda n=name, v=value: {**versions, n or "": v}
+        )
+        computed.clear()
+        assert cli("compare", clips[0], *QUICK, "-o", "out").code == 0
+        assert len(computed) == 4
+        computed.clear()
+        assert cli("compare", clips[0], *QUICK, "-o", "out").code == 0
+        assert computed == []
+
+
+def test_a_digest_changes_with_the_code(tmp_path: Path) -> None:
+    module = tmp_path / "a.py"
+    module.write_text("x = 1")
+    before = stnls_cli.code_digest._digest([module])
+    assert stnls_cli.code_digest._digest([module]) == before
+    module.write_text("x = 2")
+    assert stnls_cli.code_digest._digest([module]) != before
+    names = {path.name for path in stnls_cli.code_digest._modules(Path(stnls_cli.__file__).parent)}
+    assert {"matching.py", "clip_pass.py"} <= names
+
+
+def test_a_clip_with_another_name_finds_its_cells(
+    cli: Any, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("compare", clips[0], *QUICK, "-o", "out").code == 0
+    other = tmp_path / "more/a"
+    other.mkdir(parents=True)
+    for path in clips[1].iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    computed: list[str] = []
+    real = stnls_cli.compare.job.run_pass
+
+    def counted(clip: Any, source: Any, sigma: float, cells: list[Any], context: Any) -> int:
+        computed.append(context.name)
+        return real(clip, source, sigma, cells, context)
+
+    monkeypatch.setattr(stnls_cli.compare.job, "run_pass", counted)
+    assert cli("compare", clips[0], other, *QUICK, "-o", "out").code == 0
+    assert [clip["clip"] for clip in results(tmp_path / "out")["clips"]] == ["clips-a", "more-a"]
+    assert set(computed) == {"more-a"}
 
 
 def test_killed_in_the_middle_and_resumed(
