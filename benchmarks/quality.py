@@ -1,14 +1,16 @@
-"""Alignment quality on real footage: the table of the README.
+"""Alignment quality on real footage: the tables of the README.
 
 For every clip and flow method the flow is computed once, by `stnls align --save flow`, and kept;
 the searches are then run on the kept flow. Runs that are complete are not repeated.
 
     python benchmarks/quality.py --footage ../shared/data/davis480p --cache data-cache/quality
+    python benchmarks/quality.py --steps --flows dis,tvl1
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -23,7 +25,15 @@ from stnls_cli.report import Report, Row
 
 FLOWS = ("tvl1", "dis", "farneback", "zero", "tvl1-opencv")
 SLOW_FLOW = "tvl1-paper"
-SLOW_CLIPS, SLOW_FRAMES = 2, 3
+SLOW_CLIPS, SLOW_FRAMES = 4, 3
+"""That one is measured on few frames of the clips in the folder `test`, or of the first few."""
+STEPS_FRAMES = 2
+PAPER: dict[str, Any] = {
+    "ps": 7, "prior": 0.0, "subpixel": "none", "patch_weights": "uniform", "sampling": "bilinear",
+}  # fmt: skip
+"""The paper's form of the search."""
+STEPS = ("ps", "prior", "subpixel", "patch_weights", "sampling")
+"""What leads from there to the defaults, in the order of the README."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,14 @@ class Setting:
     def name(self) -> str:
         parts = [f"{key}={value}" for key, value in sorted(self.search.items())]
         return ",".join([f"sigma={self.sigma:g}", f"frames={self.frames}", *parts])
+
+
+def steps() -> list[dict[str, Any]]:
+    """The paper's form, then one more default at a time, up to all of them."""
+    return [
+        {name: value for name, value in PAPER.items() if name not in STEPS[:taken]}
+        for taken in range(len(STEPS) + 1)
+    ]
 
 
 def clips_of(footage: Path) -> list[Path]:
@@ -132,7 +150,7 @@ def main() -> None:
     parser.add_argument("--flows", default=",".join((*FLOWS, SLOW_FLOW)))
     parser.add_argument("--clips", help="names, comma-separated (default: all)")
     parser.add_argument("--frames", type=int, default=10)
-    parser.add_argument("--sigma", type=float, default=15.0)
+    parser.add_argument("--sigma", default="15,0", help="one or several, comma-separated")
     parser.add_argument("--device", default="auto")
     parser.add_argument(
         "--search",
@@ -140,6 +158,11 @@ def main() -> None:
         default=[],
         metavar="KEY=VALUE,...",
         help="options of the search; once for each setting to compare",
+    )
+    parser.add_argument(
+        "--steps",
+        action="store_true",
+        help="from the paper's form to the defaults, one step at a time, on a pair of each clip",
     )
     parser.add_argument("--flow-only", action="store_true", help="only compute the flows")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -151,27 +174,31 @@ def main() -> None:
         parser.error(f"no folders of frames in {arguments.footage}")
     flows = arguments.flows.split(",")
     results = []
-    for text in arguments.search or [""]:
-        search = {
-            key: _value(value)
-            for key, value in (part.split("=") for part in text.split(",") if part)
-        }
-        setting = Setting(arguments.sigma, arguments.frames, search)
-        if arguments.flow_only:
-            for flow in flows:
-                for clip in clips:
-                    kept_flow(clip, flow, setting, arguments.cache, arguments.device)
-            return
+    searches = [_search(text) for text in arguments.search or [""]]
+    frames = arguments.frames
+    if arguments.steps:
+        searches, frames = steps(), STEPS_FRAMES
+    slow_clips = [clip for clip in clips if "test" in clip.parts] or clips[:SLOW_CLIPS]
+    for sigma, search in itertools.product(map(float, arguments.sigma.split(",")), searches):
+        setting = Setting(sigma, frames, search)
+        short = Setting(sigma, min(SLOW_FRAMES, frames), search)
         quick = [flow for flow in flows if flow != SLOW_FLOW]
-        if quick:
-            results.append(table(clips, quick, setting, arguments.cache, arguments.device))
+        jobs = [(clips, quick, setting)] if quick else []
         if SLOW_FLOW in flows:
-            short = Setting(arguments.sigma, min(SLOW_FRAMES, arguments.frames), search)
-            results.append(
-                table(clips[:SLOW_CLIPS], [SLOW_FLOW], short, arguments.cache, arguments.device)
-            )
+            jobs.append((slow_clips, [SLOW_FLOW], short))
+        for chosen, names, each in jobs:
+            if arguments.flow_only:
+                for flow, clip in itertools.product(names, chosen):
+                    kept_flow(clip, flow, each, arguments.cache, arguments.device)
+            else:
+                results.append(table(chosen, names, each, arguments.cache, arguments.device))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _search(text: str) -> dict[str, Any]:
+    parts = (part.split("=") for part in text.split(",") if part)
+    return {key: _value(value) for key, value in parts}
 
 
 def _value(text: str) -> int | float | str:
