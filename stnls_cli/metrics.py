@@ -136,6 +136,8 @@ METRICS: dict[str, Metric] = {
     "epe": PairMetric("end-point error", "px", 2, falls=True),
     "at_edge": PairMetric("at the window's edge", "", 4, falls=True),
 }
+SHARES = frozenset({"out_of_frame", "visible", "at_edge"})
+"""Shares in 0..1, which tables for a person show in per cent."""
 ALIGN_METRICS = tuple(name for name, m in METRICS.items() if not isinstance(m, PairMetric))
 """Those of one aligned frame, or one flow."""
 
@@ -168,6 +170,20 @@ def measure_flow(names: Iterable[str], flow: Tensor) -> dict[str, float | None]:
     return {
         name: metric.function(flow) for name, metric in chosen if isinstance(metric, FlowMetric)
     }
+
+
+def table_label(name: str) -> str:
+    """A metric with the unit that `table_text` has."""
+    metric = METRICS[name]
+    unit = "%" if name in SHARES else metric.unit
+    return f"{metric.label} ({unit})" if unit else metric.label
+
+
+def table_text(name: str, value: float | None) -> str:
+    """A score for a table that a person reads; identical frames are `inf`, none is empty."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f}" if name in SHARES else f"{value:.{METRICS[name].decimals}f}"
 
 
 def mean_score(values: Sequence[float | None]) -> float | None:

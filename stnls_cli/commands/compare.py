@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from stnls_cli.compare.job import Comparison
     from stnls_cli.progress import Listener
 
-SHOWN = 5
-"""Clips that a failed gate names on standard error."""
-
 # Typer keeps line breaks within a paragraph, so each is one line.
 HELP = "\n\n".join(
     (
@@ -80,26 +77,37 @@ def run_compare(names: list[str], options: CompareOptions, command: CompareComma
         print_data(json.dumps(document.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
     if document.failed:
         print_error(f"{len(document.failed)} of {count} inputs failed")
-    missed = _gates(document, earlier, command)
+    missed = _gates(document, earlier, command, console)
     return EXIT_PARTIAL if missed or document.failed else 0
 
 
 def _gates(
-    document: ComparisonDocument, earlier: ComparisonDocument | None, command: CompareCommand
+    document: ComparisonDocument,
+    earlier: ComparisonDocument | None,
+    command: CompareCommand,
+    console: Console,
 ) -> bool:
-    """Whether a threshold was missed; names what is below it."""
+    """Whether a threshold was missed, or the baseline has cells that were not compared; names
+    both."""
     from stnls_cli.compare.gate import below, dropped
 
     misses: list[Miss] = []
     if command.fail_below is not None:
         misses += below(document, command.fail_method, command.fail_below)
+    missing: list[str] = []
     if earlier is not None:
-        misses += dropped(document, earlier, str(command.baseline), command.fail_drop or 0.0)
-    for miss in misses[:SHOWN]:
-        print_error(miss.text)
-    if len(misses) > SHOWN:
-        print_error(f"and {len(misses) - SHOWN} more below their threshold")
-    return bool(misses)
+        name = str(command.baseline)
+        found = dropped(document, earlier, name, command.fail_drop or 0.0)
+        misses += found.misses
+        missing = [f"{name}: not compared: {why}" for why in found.missing]
+        counted = f"{found.compared} of {found.total} cells of the baseline compared"
+        if missing or not found.total:
+            missing.append(f"{counted}; give all its clips and settings, or a baseline of these")
+        else:
+            console.print(counted, markup=False, highlight=False)
+    for text in (*(miss.text for miss in misses), *missing):
+        print_error(text)
+    return bool(misses or missing)
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -201,7 +209,10 @@ def _tell(document: ComparisonDocument, folder: Path, console: Console) -> None:
         )
     if document.protocol is not None:
         claim = PROTOCOLS[document.protocol].claim
-        console.print(f"{document.protocol}: {claim}", markup=False, soft_wrap=True)
+        other = "; ".join(f"{name} {value}" for name, value in document.overrides.items())
+        with_other = f" (here with {other})" if other else ""
+        told = f"{document.protocol}{with_other}: the paper: {claim}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 

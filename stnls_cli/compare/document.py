@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +14,7 @@ from stnls_cli.aggregates import Aggregate, aggregate
 from stnls_cli.compare.job import CellRows, Outcome
 from stnls_cli.compare.options import CompareOptions
 from stnls_cli.errors import UserError
-from stnls_cli.metrics import IDENTICAL_DB, METRICS
+from stnls_cli.metrics import table_label, table_text
 from stnls_cli.report import Row
 from stnls_cli.report.files import csv_text
 from stnls_cli.report.plain import from_plain, plain
@@ -31,11 +31,16 @@ BESIDE = ("flow", "sigma", "ws", "ps")
 
 @dataclass(frozen=True)
 class CellScores:
-    """One setting on one clip: scores by metric, in the order of `pairs` = (t, dt)."""
+    """One setting on one clip: scores by metric, in the order of `pairs` = (t, dt).
+
+    `digest`: of the clip's content; `source`: path of the earlier run that it is from, if any.
+    """
 
     clip: str
     pairs: tuple[tuple[int, int], ...]
     scores: dict[str, tuple[float | None, ...]]
+    digest: str = ""
+    source: str | None = None
 
     def summary(self, metric: str) -> Aggregate | None:
         """Over the pairs."""
@@ -47,11 +52,22 @@ class CellScores:
 
 @dataclass(frozen=True)
 class SettingScores:
-    """One setting on all clips."""
+    """One setting on all clips. `source`: where it is from, if not from this grid: the path of an
+    earlier run, or of the first of several."""
 
     parameters: dict[str, Any]
     source: str | None
     cells: tuple[CellScores, ...]
+
+    @property
+    def joined(self) -> bool:
+        """Whether it is from earlier runs."""
+        return self.source is not None
+
+    @property
+    def measured(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """By the content of each clip: the pairs."""
+        return {cell.digest or cell.clip: cell.pairs for cell in self.cells}
 
     @property
     def method(self) -> str:
@@ -68,9 +84,15 @@ class SettingScores:
             parts.append(f"from {self.source}")
         return ", ".join(parts)
 
-    def mean(self, metric: str) -> float | None:
-        """Over the pairs of each clip, then over the clips."""
-        means = [found.mean for cell in self.cells if (found := cell.summary(metric)) is not None]
+    def mean(self, metric: str, clips: Container[str] | None = None) -> float | None:
+        """Over the pairs of each clip, then over the clips; over some of them alone where `clips`
+        has the digests of these."""
+        means = [
+            found.mean
+            for cell in self.cells
+            if clips is None or (cell.digest or cell.clip) in clips
+            if (found := cell.summary(metric)) is not None
+        ]
         return math.fsum(means) / len(means) if means else None
 
     def over_pairs(self, metric: str) -> Aggregate | None:
@@ -93,6 +115,10 @@ class ComparisonDocument:
     parameters: dict[str, Any]
     clips: tuple[dict[str, Any], ...]
     settings: tuple[SettingScores, ...]
+    overrides: dict[str, str] = field(default_factory=dict)
+    """Options that were given beside a protocol in the place of its own: "dis, not farneback"."""
+    cells: dict[str, int] = field(default_factory=dict)
+    """`computed` by this run, and `kept` from earlier ones."""
     failed: dict[str, str] = field(default_factory=dict)
     flows: dict[str, dict[str, int]] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
@@ -110,13 +136,27 @@ class ComparisonDocument:
         """A search's mean over that of the warp by the same flow and noise, on the same clips."""
         if setting.method != "shifted-nls":
             return None
+        other = self.warped(setting)
+        if other is None:
+            return None
+        a, b = setting.mean(metric), other.mean(metric, setting.measured)
+        return None if a is None or b is None else a - b
+
+    def warped(self, setting: SettingScores) -> SettingScores | None:
+        """The warp by the same flow and noise, of the same pairs."""
         wanted = {n: setting.parameters.get(n) for n in ("flow", "sigma", "seed")}
         for other in self.settings:
-            same = other.method == "flow" and other.source == setting.source
-            if same and {n: other.parameters.get(n) for n in wanted} == wanted:
-                a, b = setting.mean(metric), other.mean(metric)
-                return None if a is None or b is None else a - b
+            if other.method == "flow" and other.joined == setting.joined:
+                alike = {n: other.parameters.get(n) for n in wanted} == wanted
+                if alike and setting.measured.items() <= other.measured.items():
+                    return other
         return None
+
+    @property
+    def own(self) -> list[SettingScores]:
+        """The settings of the grid; those of the earlier runs where there is none."""
+        grid = [setting for setting in self.settings if not setting.joined]
+        return grid or list(self.settings)
 
     def beside(self, shown: SettingScores) -> list[SettingScores]:
         """The setting itself, and those that differ from it by their method alone."""
@@ -125,8 +165,9 @@ class ComparisonDocument:
             for other in self.settings
             if other is shown
             or (
-                other.source == shown.source
+                other.joined == shown.joined
                 and other.method != shown.method
+                and shown.measured.items() <= other.measured.items()
                 and all(
                     shown.parameters[name] == value
                     for name, value in other.parameters.items()
@@ -145,10 +186,12 @@ class ComparisonDocument:
                 "tool": self.tool,
                 "device": self.device,
                 "protocol": self.protocol,
+                "overrides": self.overrides,
                 "parameters": self.parameters,
                 "metrics": self.metrics,
                 "clips": self.clips,
                 "failed": self.failed,
+                "cells": self.cells,
                 "flows": self.flows,
                 "timings": self.timings,
                 "seconds": self.seconds,
@@ -180,6 +223,8 @@ class ComparisonDocument:
             "cells": [
                 {
                     "clip": cell.clip,
+                    "digest": cell.digest,
+                    "source": cell.source,
                     "mean": {
                         name: found.mean if (found := cell.summary(name)) is not None else None
                         for name in self.metrics
@@ -200,13 +245,16 @@ class ComparisonDocument:
         if version != SCHEMA_VERSION:
             raise ValueError(f"schema version {version}, this stnls reads {SCHEMA_VERSION}")
         try:
-            settings = tuple(_setting_from(entry) for entry in document["settings"])
+            digests = {clip["clip"]: clip["digest"] for clip in document["clips"]}
+            settings = tuple(_setting_from(entry, digests) for entry in document["settings"])
             return cls(
                 metrics=tuple(document["metrics"]),
                 protocol=document["protocol"],
                 parameters=dict(document["parameters"]),
                 clips=tuple(dict(clip) for clip in document["clips"]),
                 settings=settings,
+                overrides=dict(document.get("overrides", {})),
+                cells=dict(document.get("cells", {})),
                 failed=dict(document["failed"]),
                 flows=dict(document["flows"]),
                 timings=dict(document["timings"]),
@@ -219,12 +267,14 @@ class ComparisonDocument:
             raise ValueError(f"incomplete: {error}") from error
 
 
-def _setting_from(entry: Mapping[str, Any]) -> SettingScores:
+def _setting_from(entry: Mapping[str, Any], digests: Mapping[str, str]) -> SettingScores:
     cells = tuple(
         CellScores(
             cell["clip"],
             tuple((int(t), int(dt)) for t, dt in cell["pairs"]),
             {name: tuple(map(from_plain, values)) for name, values in cell["scores"].items()},
+            cell.get("digest", digests.get(cell["clip"], "")),
+            cell.get("source", entry["source"]),
         )
         for cell in entry["cells"]
     )
@@ -234,20 +284,9 @@ def _setting_from(entry: Mapping[str, Any]) -> SettingScores:
 def document_of(outcome: Outcome, options: CompareOptions) -> ComparisonDocument:
     """From what the job answers."""
     metrics = options.metric_names()
-    grouped: dict[str, list[CellRows]] = {}
-    for cell in outcome.cells:
-        key = json.dumps(plain([cell.parameters, cell.source]), sort_keys=True)
-        grouped.setdefault(key, []).append(cell)
-    settings = [
-        SettingScores(
-            cells[0].parameters,
-            cells[0].source,
-            tuple(_scores(cell.clip, cell.rows, metrics) for cell in cells),
-        )
-        for cells in grouped.values()
-    ]
+    settings = [_grouped(cells, metrics) for cells in _by_setting(outcome.cells)]
     # An earlier run comes after the grid; a grid keeps its order.
-    settings.sort(key=lambda s: (s.source is not None, METHODS.index(s.method)))
+    settings.sort(key=lambda s: (s.joined, METHODS.index(s.method), *_order(s)))
     base = options.base.parameters()
     shared = ("start", "frames", "size", "stream", "allow_damaged", "wt", "seed")
     return ComparisonDocument(
@@ -262,6 +301,8 @@ def document_of(outcome: Outcome, options: CompareOptions) -> ComparisonDocument
         },
         clips=tuple(outcome.clips),
         settings=tuple(settings),
+        overrides=dict(options.overrides),
+        cells=outcome.counts,
         failed=outcome.failed,
         flows=outcome.flows,
         timings=outcome.timings,
@@ -270,9 +311,49 @@ def document_of(outcome: Outcome, options: CompareOptions) -> ComparisonDocument
     )
 
 
-def _scores(clip: str, rows: Sequence[Row], metrics: Iterable[str]) -> CellScores:
-    pairs = tuple((row.t, row.dt) for row in rows)
-    return CellScores(clip, pairs, {n: tuple(getattr(row, n) for row in rows) for n in metrics})
+def _by_setting(cells: Iterable[CellRows]) -> list[list[CellRows]]:
+    """Cells that differ by their clip alone. What two earlier runs measured alike counts once."""
+    groups: dict[str, list[CellRows]] = {}
+    for cell in cells:
+        known_by = [cell.parameters, cell.source is not None, cell.shared]
+        for number in range(len(groups) + 1):
+            key = json.dumps(plain([*known_by, number]), sort_keys=True)
+            same = next((c for c in groups.get(key, ()) if c.digest == cell.digest), None)
+            if same is None or cell.source is None:
+                groups.setdefault(key, []).append(cell)
+                break
+            if [_measured(row) for row in same.rows] == [_measured(row) for row in cell.rows]:
+                break
+    return list(groups.values())
+
+
+def _measured(row: Row) -> dict[str, Any]:
+    return {**row.to_json(), "clip": None}
+
+
+def _grouped(cells: Sequence[CellRows], metrics: Iterable[str]) -> SettingScores:
+    sources = list(dict.fromkeys(cell.source for cell in cells if cell.source is not None))
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+    return SettingScores(
+        cells[0].parameters,
+        f"{sources[0]}{more}" if sources else None,
+        tuple(_scores(cell, metrics) for cell in cells),
+    )
+
+
+def _order(setting: SettingScores) -> tuple[Any, ...]:
+    """Of earlier runs, which come in any order; a grid has one."""
+    if not setting.joined:
+        return ()
+    given = setting.parameters
+    numbers = (given.get(name) or 0 for name in ("sigma", "ws", "ps"))
+    return (given.get("flow", ""), *numbers)
+
+
+def _scores(cell: CellRows, metrics: Iterable[str]) -> CellScores:
+    pairs = tuple((row.t, row.dt) for row in cell.rows)
+    scores = {n: tuple(getattr(row, n) for row in cell.rows) for n in metrics}
+    return CellScores(cell.clip, pairs, scores, cell.digest, cell.source)
 
 
 def write_documents(folder: Path, document: ComparisonDocument, outcome: Outcome) -> None:
@@ -302,8 +383,6 @@ def read_comparison(path: Path) -> ComparisonDocument:
 
 def markdown(document: ComparisonDocument) -> str:
     """The table of the settings, for a page."""
-    header, rows = table_of(document)
-    numeric = len(BESIDE) + 1
     lines = [
         f"# Alignment errors: {len(document.clip_names)} "
         f"clip{'' if len(document.clip_names) == 1 else 's'}",
@@ -311,12 +390,73 @@ def markdown(document: ComparisonDocument) -> str:
         "Means over the pairs of each clip, then over the clips; median and worst 5 % over all "
         "pairs. Gain: over the warp by the same flow.",
         "",
-        "| " + " | ".join(header) + " |",
-        "|" + "|".join("---" if n < 2 else "---:" for n in range(len(header))) + "|",
+        *_markdown_table(*table_of(document), left=2),
     ]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    assert numeric <= len(header)
+    best = best_setting(document)
+    header, rows = ([], []) if best is None else clip_table(document, best)
+    if best is not None and rows:
+        lines += [
+            "",
+            f"## By clip: {best.label}",
+            "",
+            "PSNR (dB) of the methods with the same flow, noise and window; the worst frames of "
+            f"{best.method}.",
+            "",
+            *_markdown_table(header, rows, left=1),
+        ]
     return "\n".join([*lines, ""])
+
+
+def _markdown_table(header: list[str], rows: list[list[str]], *, left: int) -> list[str]:
+    aligned = ["---" if n < left or name == WORST else "---:" for n, name in enumerate(header)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(aligned) + "|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return lines
+
+
+def best_setting(document: ComparisonDocument) -> SettingScores | None:
+    """The search around a flow with the highest mean PSNR; where there is none, the search or the
+    flow that has it."""
+    known = [setting for setting in document.own if setting.mean("psnr") is not None]
+    known = known or document.own
+    own = [setting for setting in known if setting.method == "shifted-nls"]
+    if not own:
+        own = [setting for setting in known if setting.method in ("nls", "flow")]
+    return max(own, key=lambda setting: setting.mean("psnr") or 0.0, default=None)
+
+
+WORST = "worst frames"
+
+
+def clip_table(
+    document: ComparisonDocument, shown: SettingScores
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: PSNR of each clip by the setting shown and those that differ from it by
+    their method, its gain over the flow, and its worst frames; the lowest clip first."""
+    beside = document.beside(shown)
+    by_method = {s.method: {c.digest or c.clip: c for c in s.cells} for s in beside}
+    methods = [method for method in METHODS if method in by_method]
+    gains = shown.method == "shifted-nls" and "flow" in by_method
+    rows = []
+    for cell in shown.cells:
+        means = {}
+        for method in methods:
+            other = by_method[method].get(cell.digest or cell.clip)
+            found = None if other is None else other.summary("psnr")
+            means[method] = None if found is None else found.mean
+        own, flow = means[shown.method], means.get("flow")
+        if own is None:
+            continue
+        summary = cell.summary("psnr")
+        assert summary is not None
+        worst = "; ".join(f"{t}, dt {dt:+d}: {value:.2f}" for (t, dt), value in summary.worst)
+        row = [cell.clip, *(table_text("psnr", means[method]) for method in methods)]
+        if gains:
+            row.append("" if flow is None else f"{own - flow:+.2f}")
+        rows.append((own, [*row, worst]))
+    rows.sort(key=lambda entry: entry[0])
+    header = ["clip", *methods, *(["gain"] if gains else []), WORST]
+    return header, [row for _, row in rows]
 
 
 def table_of(document: ComparisonDocument) -> tuple[list[str], list[list[str]]]:
@@ -329,7 +469,7 @@ def table_of(document: ComparisonDocument) -> tuple[list[str], list[list[str]]]:
     header = ["method", *BESIDE]
     first = names[0] if names else None
     for name in names:
-        header.append(_label(name))
+        header.append(table_label(name))
         if name == first:
             header += ["median", "worst 5 %"]
         if name == "psnr":
@@ -343,13 +483,14 @@ def narrow_table(document: ComparisonDocument) -> tuple[list[str], list[list[str
     """Header and rows of the columns that fit a terminal."""
     header, rows = table_of(document)
     wide = {
-        _label(name) for name in ("mae", "out_of_frame", "ssim_visible", "mae_visible", "visible")
+        table_label(name)
+        for name in ("mae", "out_of_frame", "ssim_visible", "mae_visible", "visible")
     }
     wide |= {"median", "worst 5 %"}
     kept = [n for n, name in enumerate(header) if name not in wide]
     short = {
-        _label("psnr"): "PSNR", _label("psnr_visible"): "visible", _label("epe"): "EPE",
-        _label("at_edge"): "edge",
+        table_label("psnr"): "PSNR", table_label("psnr_visible"): "visible",
+        table_label("epe"): "EPE", table_label("at_edge"): "edge (%)",
     }  # fmt: skip
     names = [short.get(header[n], header[n]) for n in kept]
     return names, [[row[n] for n in kept] for row in rows]
@@ -366,29 +507,12 @@ def _table_row(
             "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
         )
     for name in names:
-        decimals = METRICS[name].decimals
-        row.append(shown(setting.mean(name), decimals))
+        row.append(table_text(name, setting.mean(name)))
         if name == "psnr":
             gain = document.gain(setting)
             row.append("" if gain is None else f"{gain:+.2f}")
         if name == first:
             found = setting.over_pairs(name)
-            row.append("" if found is None else shown(found.median, decimals))
-            row.append("" if found is None else shown(found.percentile_5, decimals))
+            row.append("" if found is None else table_text(name, found.median))
+            row.append("" if found is None else table_text(name, found.percentile_5))
     return row
-
-
-def shown(value: float | None, decimals: int) -> str:
-    """A score for a table; identical frames are `inf`."""
-    if value is None:
-        return ""
-    return (
-        "inf"
-        if value >= IDENTICAL_DB and decimals == 2 and value == math.inf
-        else f"{value:.{decimals}f}"
-    )
-
-
-def _label(name: str) -> str:
-    metric = METRICS[name]
-    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label

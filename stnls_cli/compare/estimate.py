@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stnls_cli.compare.masks import FLOW as MASK_FLOW
 from stnls_cli.compare.options import CompareOptions
+from stnls_cli.compare.protocol import slots
 from stnls_cli.compare.setting import Setting
 
 FLOW_SECONDS = {
@@ -68,8 +69,10 @@ class Estimate:
         return max((cell.megabytes for cell in self.cells), default=0.0)
 
 
-def pairs_of(frames: int, wt: int) -> int:
-    """Pairs (t, t + dt), 0 < |dt| <= wt, of a clip."""
+def pairs_of(frames: int, wt: int, *, by_slots: bool = False) -> int:
+    """Pairs (t, t + dt), 0 < |dt| <= wt, of a clip; or those of the library's temporal slots."""
+    if by_slots:
+        return sum(len(slots(t, wt, frames)) for t in range(frames))
     return sum(2 * max(frames - dt, 0) for dt in range(1, wt + 1))
 
 
@@ -100,7 +103,7 @@ def estimate(surveys: list[Survey], options: CompareOptions, threads: int) -> Es
     flows: dict[str, tuple[int, float]] = {}
     for survey in surveys:
         megapixels = survey.width * survey.height / 1e6
-        pairs = pairs_of(survey.frames, wt)
+        pairs = pairs_of(survey.frames, wt, by_slots=options.slots)
         open_passes = set()
         for setting, finished in survey.settings:
             seconds = 0.0 if finished else pairs * cell_seconds(setting, megapixels, metrics)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,16 @@ ListenerFor = Callable[[str], contextlib.AbstractContextManager[Listener]]
 
 @dataclass(frozen=True)
 class CellRows:
-    """A finished cell: `source` is the path of the earlier run that it is from, if any."""
+    """A finished cell. `digest`: of the clip; `source`: path of the earlier run that it is from, if
+    any, and `shared` what that run has for all its methods."""
 
     clip: str
     setting: Setting | None
     parameters: dict[str, Any]
     rows: tuple[Row, ...]
+    digest: str
     source: str | None = None
+    shared: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Outcome:
     clips: list[dict[str, Any]] = field(default_factory=list)
     cells: list[CellRows] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: {"computed": 0, "kept": 0})
     flows: dict[str, dict[str, int]] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -125,6 +129,7 @@ class Comparison:
         self._metrics = options.metric_names()
         self._store = CellStore(folder / "cells")
         self._flows: dict[str, dict[str, Any]] = {}
+        self._counts = {"computed": 0, "kept": 0}
         self._device = resolve_device(options.base.device)
         self._threads = options.base.threads or usable_cores()
         self._timings = Timings(self._device)
@@ -159,11 +164,14 @@ class Comparison:
                 outcome.cells += cells
         finally:
             torch.set_num_threads(before)
-        for run in self._inputs.runs:
-            told, cells = joined(run)
+        names = run_names(self._inputs.runs, outcome.clips)
+        for run, name in zip(self._inputs.runs, names, strict=True):
+            told, cells = joined(run, name)
             outcome.clips.append(told)
             outcome.cells += cells
-        outcome.flows = self._cache.counters()
+        outcome.counts = dict(self._counts)
+        used = {setting.flow for setting in self._settings} | {MASK_FLOW}
+        outcome.flows = {k: v for k, v in self._cache.counters().items() if k in used}
         outcome.timings = {k: round(v, 3) for k, v in self._timings.seconds.items()}
         outcome.seconds = round(time.perf_counter() - began, 3)
         return outcome
@@ -176,7 +184,8 @@ class Comparison:
         base, first = self.options.base, min(t, t + dt)
         settings = [setting]
         if setting.method == "shifted-nls":
-            settings.insert(0, replace(setting, method="flow"))
+            more = [m for m in ("flow", "nls") if m == "flow" or m in self.options.methods()]
+            settings = [*(replace(setting, method=method) for method in more), setting]
         with contextlib.ExitStack() as stack:
             opened = stack.enter_context(
                 open_clip(
@@ -307,11 +316,13 @@ class Comparison:
                     whole = StoredCell(rows, told)
                     self._store.finish(cell.path, cell.depends_on, whole, cell.journal)
                     stored[cell.setting.name] = whole
+        self._counts["computed"] += len(missing)
+        self._counts["kept"] += len(self._settings) - len(missing)
         for setting in self._settings:
             found = stored[setting.name]
             told = told or found.clip
             rows = tuple(_named(row, clip.name) for row in found.rows)
-            cells.append(CellRows(clip.name, setting, setting.parameters(), rows))
+            cells.append(CellRows(clip.name, setting, setting.parameters(), rows, digest))
         assert told is not None
         return {**told, "clip": clip.name, "path": str(clip.path), "digest": digest}, cells
 
@@ -482,11 +493,33 @@ def passes(cells: list[Cell]) -> list[tuple[str | None, float, list[Cell]]]:
     return [(flow, sigma, group) for (flow, sigma), group in groups.items()]
 
 
-def joined(run: EarlierRun) -> tuple[dict[str, Any], list[CellRows]]:
-    """The rows of an earlier run as cells, one for each method."""
+def run_names(runs: Sequence[EarlierRun], clips: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A name for the clip of each run: its own; where clips of other content have that name too,
+    its folder's is put before it, and a number behind it if need be."""
+    taken = {str(clip["clip"]): str(clip["digest"]) for clip in clips}
+    known = {name: {digest} for name, digest in taken.items()}
+    for run in runs:
+        known.setdefault(run.report.input.clip, set()).add(run.report.input.digest)
+    names = []
+    for run in runs:
+        clip, digest = run.report.input.clip, run.report.input.digest
+        name = clip
+        if len(known[clip]) > 1:
+            parent = Path(run.report.input.path).parent.name
+            name = f"{parent}-{clip}" if parent else clip
+        number, first = 1, name
+        while taken.setdefault(name, digest) != digest:
+            number += 1
+            name = f"{first}-{number}"
+        names.append(name)
+    return names
+
+
+def joined(run: EarlierRun, clip: str) -> tuple[dict[str, Any], list[CellRows]]:
+    """The rows of an earlier run as cells, one for each method; its clip is called `clip`."""
     report = run.report
     told = {
-        "clip": report.input.clip,
+        "clip": clip,
         "path": str(run.path),
         "digest": report.input.digest,
         "frames": report.input.frames,
@@ -497,8 +530,9 @@ def joined(run: EarlierRun) -> tuple[dict[str, Any], list[CellRows]]:
         "damage": list(report.input.damage),
     }
     cells = []
+    shared = tuple(report.parameters.get(name) for name in ("wt", "start", "frames", "size"))
     for method in report.methods:
-        rows = tuple(row for row in report.rows if row.method == method)
+        rows = tuple(_named(row, clip) for row in report.rows if row.method == method)
         first = rows[0].to_json()
         names = ("flow", "sigma", "seed", "ws", "ps", "stride1", "k", "dist", "grid", "aggregate")
         parameters = {"method": method}
@@ -506,7 +540,9 @@ def joined(run: EarlierRun) -> tuple[dict[str, Any], list[CellRows]]:
         if method in ("nls", "shifted-nls"):
             more = ("prior", "subpixel", "patch_weights", "sampling")
             parameters.update({n: report.parameters[n] for n in more if n in report.parameters})
-        cells.append(CellRows(report.input.clip, None, parameters, rows, str(run.path)))
+        cells.append(
+            CellRows(clip, None, parameters, rows, report.input.digest, str(run.path), shared)
+        )
     return told, cells
 
 

@@ -132,6 +132,8 @@ class CompareOptions:
     """What all cells share."""
     grey: str = "luma"
     full_ws: bool = True
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Of a protocol: options that were given in the place of its own, "dis, not farneback"."""
     slots: bool = False
     """Neighbours as in the library's temporal slots: at the ends of a clip farther ones."""
 
@@ -248,14 +250,16 @@ def compare_options(given: Mapping[str, Any]) -> CompareOptions:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"compare has no option {name!r}{hint}")
-    values = {**DEFAULTS, **_of_protocol(given.get("protocol")), **given}
+    protocol = _of_protocol(given.get("protocol"))
+    values = {**DEFAULTS, **protocol, **given}
+    overrides = _overrides(given, protocol) if protocol else {}
     base = AlignOptions(
         **{name: values.pop(name) for name in SHARED if name in values}, save="none"
     )
     for name in ("method", "flow", "ws", "ps", "sigma", "metrics"):
         if name in values:
             values[name] = _text(values[name])
-    return CompareOptions(**values, base=base)
+    return CompareOptions(**values, base=base, overrides=overrides)
 
 
 def _of_protocol(name: str | None) -> dict[str, Any]:
@@ -264,6 +268,22 @@ def _of_protocol(name: str | None) -> dict[str, Any]:
     if name not in PROTOCOLS:
         raise UserError(f"--protocol must be one of {', '.join(PROTOCOLS)}, not {name!r}")
     return dict(PROTOCOLS[name].given)
+
+
+def _overrides(given: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, str]:
+    """Options that make an experiment another one than the protocol's, with both values."""
+    usual = {entry.name: default_of(entry) for entry in (*own_fields(), *shared_fields())}
+    found = {}
+    for name in (set(usual) - NO_MATTER) & set(given):
+        ours, theirs = _text(given[name]), _text(protocol.get(name, usual[name]))
+        if ours != theirs and given[name] is not None:
+            unset = theirs in ("None", "")
+            found[name] = ours if unset else f"{ours}, not {theirs}"
+    return dict(sorted(found.items()))
+
+
+NO_MATTER = frozenset({"protocol", "flow_cache", "truth", "device", "threads"})
+"""Options that leave an experiment what it is."""
 
 
 def _text(value: Any) -> str:

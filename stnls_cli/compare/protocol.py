@@ -43,7 +43,7 @@ class Protocol:
     name: str
     summary: str
     given: Mapping[str, Any]
-    claim: str = "the paper: more than 3 dB over the flow"
+    claim: str = "more than 3 dB over the flow"
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stnls_cli.metrics import ALIGN_METRICS, IDENTICAL_DB, METRICS, mean_score
+from stnls_cli.metrics import (
+    ALIGN_METRICS,
+    IDENTICAL_DB,
+    METRICS,
+    mean_score,
+    table_label,
+    table_text,
+)
 from stnls_cli.page.gallery import FOLDER, read_pairs
 from stnls_cli.page.pictures import load_pair
 from stnls_cli.page.plots import COLOURS, Line, legend_of, line_panel
@@ -26,6 +33,7 @@ def align_page(report: Report, folder: Path) -> Page:
         verdict=_verdict(report),
         table=_table(report),
         table_caption=TABLE_WORDS,
+        words=words_for({*report.methods, *_used(report)}),
         time=over_time({"": scores_of(report.rows, metric)}, metric),
         windows=None,
         pairs={role: load_pair(path) for role, path in read_pairs(folder / FOLDER).items()},
@@ -40,6 +48,34 @@ TABLE_WORDS = (
     "higher is better; MAE (mean absolute error): lower is better. Out of frame: the share of "
     "pixels whose flow leads out of the neighbour."
 )
+
+
+WORDS = {
+    "none": "The neighbouring frame as it is, not aligned.",
+    "flow": "The neighbour warped by optical flow, an estimate of where every pixel went.",
+    "nls": "Every pixel from its best match in a window around the same place: a search without "
+    "flow.",
+    "shifted-nls": "The same search in a window around the place to which the flow leads.",
+    "sigma": "Noise that flow and search were given, its standard deviation on the 0-255 scale. "
+    "Scores compare the clean frames.",
+    "ws": "Window: how many positions along each side the search tries.",
+    "ps": "Patch: how many pixels along each side are compared at every position.",
+    "dt": "How many frames the neighbour is away: +1 is the next frame, -1 the one before.",
+    "gain": "PSNR of the search above that of the flow that it starts from, in dB.",
+}
+"""What a newcomer has to know."""
+
+
+def words_for(names: Iterable[str]) -> list[tuple[str, str]]:
+    """The meaning of those that occur."""
+    wanted = set(names)
+    return [(name, meaning) for name, meaning in WORDS.items() if name in wanted]
+
+
+def _used(report: Report) -> set[str]:
+    searches = {"ws", "ps"} if {"nls", "shifted-nls"} & set(report.methods) else set()
+    noise = {"sigma"} if report.parameters.get("sigma") else set()
+    return {"dt", *searches, *noise}
 
 
 @dataclass(frozen=True)
@@ -71,7 +107,7 @@ def _verdict(report: Report) -> str:
 def _table(report: Report) -> Table:
     header = ["dt", "method"]
     names = [name for name in ALIGN_METRICS if name in report.metrics]
-    header += [label_of(name) for name in names]
+    header += [table_label(name) for name in names]
     groups: list[tuple[str, list[Row]]] = [
         (f"{dt:+d}", [row for row in report.rows if row.dt == dt])
         for dt in sorted({row.dt for row in report.rows})
@@ -82,10 +118,7 @@ def _table(report: Report) -> Table:
         for method in report.methods:
             own = [row for row in chosen if row.method == method]
             means = (mean_score([getattr(row, name) for row in own]) for name in names)
-            cells = [
-                "" if value is None else f"{value:.{METRICS[name].decimals}f}"
-                for name, value in zip(names, means, strict=True)
-            ]
+            cells = [table_text(name, value) for name, value in zip(names, means, strict=True)]
             rows.append([label, method, *cells])
     return Table(header, rows, left=2)
 

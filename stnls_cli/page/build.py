@@ -50,11 +50,14 @@ def rebuild(folder: Path) -> Path:
 
 def write_comparison_page(folder: Path, document: ComparisonDocument, job: Comparison) -> None:
     """report.html of a comparison: its pictures are made now, from the inputs."""
-    from stnls_cli.page.compare_page import compare_page, shown_setting
+    from stnls_cli.compare.document import best_setting
+    from stnls_cli.page.compare_page import compare_page
 
-    shown = shown_setting(document)
-    if shown is not None:
+    shown = best_setting(document)
+    if shown is not None and not shown.joined:
         _draw_pairs(folder, document, shown, job)
+    else:  # those of another grid say nothing of this one
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
     write_text(folder / HTML_NAME, render(compare_page(document, folder)))
 
 

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from stnls_cli.compare.document import ComparisonDocument, SettingScores, table_of
+from stnls_cli.compare.document import (
+    ComparisonDocument,
+    SettingScores,
+    best_setting,
+    clip_table,
+    table_of,
+)
 from stnls_cli.compare.protocol import PROTOCOLS
-from stnls_cli.metrics import METRICS
-from stnls_cli.page.align_page import Score, flattened, label_of, over_time, versions_of
+from stnls_cli.metrics import METRICS, mean_score
+from stnls_cli.page.align_page import (
+    Score,
+    flattened,
+    label_of,
+    over_time,
+    versions_of,
+    words_for,
+)
 from stnls_cli.page.gallery import FOLDER, read_pairs
 from stnls_cli.page.pictures import load_pair
 from stnls_cli.page.plots import COLOURS, DASHES, MARKS, Line, legend_of, line_panel
 from stnls_cli.page.render import Page, Plot, Table
 
-FLOW_COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d")
+FLOW_COLOURS = ("#0072b2", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#56b4e9", "#000000")
+"""By flow: none of them is a method's."""
 MOST_CLIPS = 12
 """Panels of the plot over time; more would not be looked at."""
 
@@ -31,12 +46,13 @@ def compare_page(document: ComparisonDocument, folder: Path) -> Page:
     header, rows = table_of(document)
     count = len(document.clip_names)
     settings = len(document.settings)
-    shown = shown_setting(document)
+    shown = best_setting(document)
+    by_clip, clip_rows = ([], []) if shown is None else clip_table(document, shown)
     return Page(
         title="Alignment errors compared",
         subtitle=f"{count} clip{'' if count == 1 else 's'}, {settings} settings"
         + (f", protocol {document.protocol}" if document.protocol else ""),
-        verdict=_verdict(document) + _claim(document),
+        verdict=" ".join(filter(None, (_verdict(document), _claim(document)))),
         table=Table(header, rows, left=2),
         table_caption=TABLE_WORDS,
         time=_time(document, shown, metric),
@@ -45,39 +61,57 @@ def compare_page(document: ComparisonDocument, folder: Path) -> Page:
         facts=_facts(document),
         versions=versions_of(document.tool),
         notes=_notes(document),
+        words=_words(document),
+        clips=Table(by_clip, clip_rows) if clip_rows else None,
+        clips_caption="" if shown is None else _clips_caption(shown),
+        pairs_caption="" if shown is None else f"Here: {shown.label}.",
     )
 
 
-def shown_setting(document: ComparisonDocument) -> SettingScores | None:
-    """The search whose pictures are shown: the one that gains most over its flow."""
-    own = [s for s in document.settings if s.source is None and s.method == "shifted-nls"]
-    if not own:
-        own = [s for s in document.settings if s.source is None and s.method in ("nls", "flow")]
-    return max(own, key=lambda s: (document.gain(s) or 0.0, s.mean("psnr") or 0.0), default=None)
-
-
 def _verdict(document: ComparisonDocument) -> str:
-    gains = [(gain, s) for s in document.settings if (gain := document.gain(s)) is not None]
-    if not gains:
-        best = max(document.settings, key=lambda s: s.mean("psnr") or 0.0, default=None)
-        mean = None if best is None else best.mean("psnr")
-        return (
-            "PSNR was not asked for."
-            if best is None or mean is None
-            else f"The best mean PSNR is {mean:.2f} dB, of {best.label}."
-        )
-    most, setting = max(gains, key=lambda entry: entry[0])
-    least, other = min(gains, key=lambda entry: entry[0])
-    text = f"The search around the flow gains {most:+.2f} dB over the flow with {setting.label}"
-    return f"{text}." if len(gains) == 1 else f"{text}, and {least:+.2f} dB with {other.label}."
+    known = [(mean, s) for s in document.own if (mean := s.mean("psnr")) is not None]
+    if not known:
+        return "PSNR was not asked for."
+    mean, best = max(known, key=lambda entry: entry[0])
+    gain = document.gain(best)
+    over = "" if gain is None else f", {gain:+.2f} dB over its flow alone"
+    text = f"The best mean PSNR is {mean:.2f} dB, of {best.label}{over}."
+    gains = [(gain, s) for s in document.own if (gain := document.gain(s)) is not None]
+    if len(gains) < 2:
+        return text
+    most, first = max(gains, key=lambda entry: entry[0])
+    least, last = min(gains, key=lambda entry: entry[0])
+    return (
+        f"{text} The search around the flow gains most over the flow alone with {first.label} "
+        f"({most:+.2f} dB), and least with {last.label} ({least:+.2f} dB)."
+    )
 
 
 def _claim(document: ComparisonDocument) -> str:
-    """What a protocol's source says."""
+    """What a protocol's source says, and where this experiment is another one."""
     if document.protocol is None:
         return ""
     found = PROTOCOLS[document.protocol]
-    return f" {found.name} ({found.summary}): {found.claim}."
+    other = "; ".join(f"{name} {value}" for name, value in document.overrides.items())
+    changed = f" Here it was run with other settings: {other}." if other else ""
+    return (
+        f"This is the paper's experiment {found.summary}.{changed} The paper claims {found.claim}."
+    )
+
+
+def _words(document: ComparisonDocument) -> list[tuple[str, str]]:
+    names = {s.method for s in document.settings} | {"dt"}
+    names |= {name for s in document.settings for name in s.parameters}
+    if "psnr" in document.metrics and "shifted-nls" in names:
+        names.add("gain")
+    return words_for(names)
+
+
+def _clips_caption(shown: SettingScores) -> str:
+    return (
+        f"Mean PSNR (dB) of each clip, the lowest first: {shown.label}, and the methods that share "
+        "its settings. Worst frames: reference frame, distance of its neighbour, PSNR."
+    )
 
 
 def _notes(document: ComparisonDocument) -> list[str]:
@@ -100,22 +134,44 @@ def _time(document: ComparisonDocument, shown: SettingScores | None, metric: str
                     Score(t, dt, setting.method, value)
                     for (t, dt), value in zip(cell.pairs, cell.scores[metric], strict=True)
                 )
-    # Where there are many panels only the next frame is shown.
+    captions = [f"Here: {shown.label}."]
     if sum(len({score.dt for score in scores}) for scores in groups.values()) > 2 * MOST_CLIPS:
-        groups = {name: [s for s in scores if s.dt == 1] for name, scores in groups.items()}
+        groups = {
+            **_mean_clip(document.beside(shown), metric),
+            **{name: [s for s in scores if s.dt == 1] for name, scores in groups.items()},
+        }
+        captions.append(
+            "The first panels are means over all clips; of the clips only dt +1 is shown."
+        )
     plot = over_time(groups, metric)
     if plot is None:
         return None
     more = len(document.clip_names) - MOST_CLIPS
-    caption = f"{plot.caption} Here: {shown.label}." + (
-        f" {more} more clips are in comparison.csv." if more > 0 else ""
-    )
-    return Plot(plot.panels, plot.legend, caption)
+    if more > 0:
+        captions.append(f"{more} more clips are in comparison.csv.")
+    return Plot(plot.panels, plot.legend, " ".join([plot.caption, *captions]))
+
+
+def _mean_clip(settings: Sequence[SettingScores], metric: str) -> dict[str, list[Score]]:
+    """The mean over the clips at each (t, dt) that all clips have."""
+    found: list[Score] = []
+    for setting in settings:
+        cells = [
+            dict(zip(cell.pairs, cell.scores[metric], strict=True))
+            for cell in setting.cells
+            if metric in cell.scores
+        ]
+        if not cells:
+            continue
+        for t, dt in sorted(set.intersection(*(set(cell) for cell in cells))):
+            value = mean_score([cell[t, dt] for cell in cells])
+            found.append(Score(t, dt, setting.method, value))
+    return {f"mean of {len(settings[0].cells)} clips": found} if found else {}
 
 
 def _windows(document: ComparisonDocument, metric: str) -> Plot | None:
     """The score against ws, a panel for each noise, a line for each flow and patch."""
-    searches = [s for s in document.settings if s.source is None and "ws" in s.parameters]
+    searches = [s for s in document.own if "ws" in s.parameters]
     if len({s.parameters["ws"] for s in searches}) < 2:
         return None
     sigmas = sorted({s.parameters["sigma"] for s in searches})
@@ -144,9 +200,8 @@ def _windows(document: ComparisonDocument, metric: str) -> Plot | None:
                     lines.append(Line(name, x, y, colour, dash, mark))
             warped = [
                 s
-                for s in document.settings
-                if s.source is None
-                and s.method == "flow"
+                for s in document.own
+                if s.method == "flow"
                 and s.parameters["flow"] == flow
                 and s.parameters["sigma"] == sigma
             ]
@@ -197,8 +252,13 @@ def _facts(document: ComparisonDocument) -> list[tuple[str, str]]:
         facts.append(
             (
                 f"flows {name}",
-                f"{counts['computed']} computed, {counts['read']} read from the cache",
+                f"{counts['computed']} computed by this run, {counts['read']} read from the cache; "
+                f"ever computed into it: {counts['ever_computed']}, of which "
+                f"{counts['different']} differ",
             )
         )
-    facts.append(("seconds", f"{document.seconds:g}"))
+    if document.cells:
+        computed, kept = document.cells["computed"], document.cells["kept"]
+        facts.append(("cells", f"{computed} computed by this run, {kept} kept from earlier ones"))
+    facts.append(("seconds of this run", f"{document.seconds:g}"))
     return facts

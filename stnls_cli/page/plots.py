@@ -79,13 +79,13 @@ def bar_scale(longest: float, colours: str, label: str) -> str:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2, 0.7), layout="constrained")
+    figure = Figure(figsize=(3.4, 0.75), layout="constrained")
     FigureCanvasSVG(figure)
     axis = figure.subplots()
     mapped = ScalarMappable(Normalize(0, longest), colours)
     bar = figure.colorbar(mapped, cax=axis, orientation="horizontal", extend="max")
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=9)
     return _svg(figure, label)
 
 

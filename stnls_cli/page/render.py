@@ -18,6 +18,18 @@ ROLE_WORDS = {
     "median": "A pair in the middle",
     "best": "The best pair",
 }
+SLIDER_WORDS = {
+    "neighbour": "not aligned",
+    "flow": "flow",
+    "nls": "search",
+    "shifted-nls": "search around flow",
+}
+"""Short enough for a corner of the picture on a phone."""
+MOTION_WORDS = {
+    "flow": "The optical flow.",
+    "nls": "Offsets found by the search without flow.",
+    "shifted-nls": "Offsets found by the search around the flow.",
+}
 METHOD_WORDS = {
     "neighbour": "not aligned",
     "flow": "aligned by the flow",
@@ -60,6 +72,12 @@ class Page:
     facts: Sequence[tuple[str, str]]
     versions: Sequence[tuple[str, str]]
     notes: Sequence[str] = field(default_factory=tuple)
+    words: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    """Terms of the tables and what they mean."""
+    clips: Table | None = None
+    clips_caption: str = ""
+    pairs_caption: str = ""
+    """By which setting the pictures are."""
 
 
 def render(page: Page) -> str:
@@ -75,7 +93,7 @@ def render(page: Page) -> str:
         heat_scale=bar_scale(
             HEAT_RANGE,
             HEAT_COLOURS,
-            "mean absolute error of the three channels, grey levels (0-255)",
+            "mean absolute error (0-255)",
         )
         if page.pairs
         else "",
@@ -100,32 +118,30 @@ def _pair(role: str, pictures: PairPictures) -> dict[str, Any]:
         "heading": ROLE_WORDS[role],
         "where": f"{clip}frame {told['t'] + told['dt']} aligned to frame {told['t']}",
         "reference": images["reference"],
-        "strip": [
-            ("reference", "The reference frame: what the others should look like."),
-            ("neighbour", f"The neighbour as it is{_score(psnr, 'none')}."),
-            *(
-                (name, f"The neighbour {METHOD_WORDS[name]}{_score(psnr, name)}.")
-                for name in aligned
-            ),
-        ],
-        "slider": [(name, METHOD_WORDS[name]) for name in compared],
-        "errors": [
-            (f"error {name}", f"Error, {METHOD_WORDS[name]}.")
-            for name in ("neighbour", *aligned)
-            if f"error {name}" in images
-        ],
-        "motions": [
-            (f"motion {name}", words)
-            for name, words in (
-                ("flow", "The optical flow."),
-                ("nls", "Offsets found by the search without flow."),
-                ("shifted-nls", "Offsets found by the search around the flow."),
-            )
-            if f"motion {name}" in images
-        ],
-        "motion_scale": told["motion_scale"],
+        "strip": _strip(pictures, aligned, psnr),
+        "slider": [(name, SLIDER_WORDS[name], METHOD_WORDS[name]) for name in compared],
         "images": images,
     }
+
+
+def _strip(
+    pictures: PairPictures, aligned: Sequence[str], psnr: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Names and captions, three in a row: the frames as they are, then for each method the frame,
+    its error and the motion."""
+    scale = f"Rim of the wheel: {pictures.told['motion_scale']} pixels."
+    strip = [
+        ("reference", "The reference frame: what the others should look like."),
+        ("neighbour", f"The neighbour as it is{_score(psnr, 'none')}."),
+        ("error neighbour", f"Error, {METHOD_WORDS['neighbour']}."),
+    ]
+    for name in aligned:
+        strip += [
+            (name, f"The neighbour {METHOD_WORDS[name]}{_score(psnr, name)}."),
+            (f"error {name}", f"Error, {METHOD_WORDS[name]}."),
+            (f"motion {name}", f"{MOTION_WORDS[name]} {scale}"),
+        ]
+    return [(name, caption) for name, caption in strip if name in pictures.images]
 
 
 def _score(psnr: dict[str, Any], method: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from stnls_cli.compare.document import (
 )
 from stnls_cli.compare.estimate import pairs_of
 from stnls_cli.compare.flow_cache import FlowCache
-from stnls_cli.compare.gate import below, dropped
+from stnls_cli.compare.gate import Comparable, below, dropped
 from stnls_cli.compare.inputs import find_inputs
 from stnls_cli.compare.masks import Masks
 from stnls_cli.compare.options import CompareOptions, compare_options
@@ -365,16 +366,16 @@ def test_true_motion_from_files(tmp_path: Path) -> None:
         read_kitti(tmp_path / "grey.png")
 
 
-def document(psnr: list[float], **given: Any) -> ComparisonDocument:
+def document(psnr: list[float], digest: str = "sha256:1", **given: Any) -> ComparisonDocument:
     pairs = tuple((t, 1) for t in range(len(psnr)))
-    flow = CellScores("clip", pairs, {"psnr": tuple(value - 2 for value in psnr)})
-    search = CellScores("clip", pairs, {"psnr": tuple(psnr)})
+    flow = CellScores("clip", pairs, {"psnr": tuple(value - 2 for value in psnr)}, digest)
+    search = CellScores("clip", pairs, {"psnr": tuple(psnr)}, digest)
     common = {"flow": "dis", "sigma": 0.0, "seed": 0}
     return ComparisonDocument(
         metrics=("psnr",),
         protocol=None,
         parameters={"size": None},
-        clips=({"clip": "clip", "digest": "sha256:1"},),
+        clips=({"clip": "clip", "digest": digest},),
         settings=(
             SettingScores({"method": "flow", **common}, None, (flow,)),
             SettingScores({"method": "shifted-nls", "ws": 9, "ps": 5, **common}, None, (search,)),
@@ -398,15 +399,65 @@ def test_gates() -> None:
     found = document([30.0, 40.0, 35.0])
     assert below(found, "shifted-nls", 35.0) == []
     (miss,) = below(found, "shifted-nls", 35.5)
-    assert "clip: mean PSNR 35.00 dB" in miss.text
-    assert "worst frames 0+1 (30.00), 2+1 (35.00), 1+1 (40.00)" in miss.text
+    assert "clip: mean PSNR 35.00 dB of shifted-nls dis, sigma 0, ws 9, ps 5" in miss.text
+    assert "worst frames 0, dt +1 (30.00); 2, dt +1 (35.00); 1, dt +1 (40.00)" in miss.text
     with pytest.raises(UserError, match="no PSNR of nls"):
         below(found, "nls", 1.0)
     earlier = document([30.2, 40.2, 35.2])
-    assert dropped(found, earlier, "old.json", 0.25) == []
-    assert len(dropped(found, earlier, "old.json", 0.1)) == 2
-    with pytest.raises(UserError, match="no clip and setting in common"):
-        dropped(found, document([1.0]), "old.json", 0.1)
+    assert dropped(found, earlier, "old.json", 0.25) == Comparable([], 2, 2, [])
+    missed = dropped(found, earlier, "old.json", 0.1)
+    (miss,) = missed.misses  # one line for the clip's two settings
+    assert "0.20 dB below that of old.json" in miss.text
+    assert miss.text.endswith("; so is 1 more setting")
+
+
+def test_every_clip_below_is_named_once() -> None:
+    one = document([30.0]).settings
+    many = tuple(
+        SettingScores(
+            {**setting.parameters, "ws": ws},
+            None,
+            tuple(
+                CellScores(f"clip{n}", ((0, 1),), {"psnr": (30.0 - n - ws / 100,)}, f"sha256:{n}")
+                for n in range(9)
+            ),
+        )
+        for setting in one[1:]
+        for ws in (3, 5, 9)
+    )
+    found = replace(document([30.0]), settings=many)
+    misses = below(found, "shifted-nls", 40.0)
+    assert [miss.clip for miss in misses] == [f"clip{n}" for n in reversed(range(9))]
+    assert all("ws 9" in miss.text for miss in misses)
+    assert all(miss.text.endswith("; so are 2 more settings") for miss in misses)
+
+
+def test_cells_of_the_baseline_that_are_not_compared() -> None:
+    whole = document([30.0, 40.0])
+
+    def missing(found: ComparisonDocument, baseline: ComparisonDocument = whole) -> list[str]:
+        result = dropped(found, baseline, "old.json", 0.1)
+        assert result.compared < result.total == 2
+        return result.missing
+
+    flow, search = whole.settings
+    other = SettingScores({**search.parameters, "prior": 0.5}, None, search.cells)
+    with_prior = SettingScores({**search.parameters, "prior": 0.02}, None, search.cells)
+    assert missing(replace(whole, settings=(flow,))) == [
+        "shifted-nls dis, sigma 0, ws 9, ps 5 is not in the grid (1 cell)"
+    ]
+    assert missing(
+        replace(whole, settings=(flow, other)), replace(whole, settings=(flow, with_prior))
+    ) == ["shifted-nls dis, sigma 0, ws 9, ps 5 had prior 0.02, now 0.5 (1 cell)"]
+    assert missing(document([30.0])) == ["clip clip had 2 pairs of frames, now other 1 (2 cells)"]
+    assert missing(replace(whole, parameters={"size": "8x8"})) == [
+        "it was measured with size unset, now 8x8 (2 cells)"
+    ]
+    moved = document([30.0, 40.0], digest="sha256:2")
+    assert missing(moved) == ["clip clip has other content now (2 cells)"]
+    assert missing(replace(moved, clips=({"clip": "dog", "digest": "sha256:2"},))) == [
+        "clip clip is not among the clips (2 cells)"
+    ]
 
 
 def test_documents_come_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import json
 import re
@@ -18,6 +19,8 @@ from PIL import Image
 
 from stnls_cli import align
 from stnls_cli.colour_wheel import wheel_colours
+from stnls_cli.compare.document import CellScores, ComparisonDocument, SettingScores
+from stnls_cli.page.compare_page import _mean_clip, compare_page
 from stnls_cli.page.gallery import DRAWN, Gallery, read_pairs
 from stnls_cli.page.pictures import PairPictures, load_pair, save_pair
 
@@ -48,6 +51,10 @@ for (const slider of document.querySelectorAll(".slider")) {
 for (const section of document.querySelectorAll("section")) {
   if (section.getBoundingClientRect().height > 40) found.sections.push(section.id);
 }
+found.values = Math.min(...[...document.querySelectorAll("dd")].map(value => value.clientWidth));
+const tables = [...document.querySelectorAll(".wide")];
+found.tables = Math.max(...tables.map(table => table.scrollWidth - table.clientWidth));
+found.text = document.body.innerText;
 for (const image of document.images) if (!image.naturalWidth) found.broken.push(image.alt);
 document.body.dataset.found = JSON.stringify(found);
 </script></body>"""
@@ -59,25 +66,38 @@ console.error = (...words) => { faults.push(words.join(" ")); say(...words); };
 </script>"""
 
 
-def probe(page: Path, width: int) -> dict[str, Any]:
-    """What a browser of this width finds in the page."""
+# Chromium's own window is not narrower than 500 pixels.
+FRAME = """<!doctype html><body><script>
+addEventListener("load", () => {
+  document.body.dataset.found = document.querySelector("iframe").contentDocument.body.dataset.found;
+});
+</script><iframe style="border: 0; width: %dpx; height: 900px" srcdoc="%s"></iframe></body>"""
+
+
+def probe(page: Path, width: int, *, printed: bool = False) -> dict[str, Any]:
+    """What a browser of this width finds in the page; `printed`: with the style of paper."""
     assert BROWSER is not None
     text = page.read_text(encoding="utf-8")
+    if printed:
+        assert "@media print" in text
+        text = text.replace("@media print", "@media all")
+    text = text.replace("<head>", LISTEN, 1).replace("</body>", PROBE, 1)
+    if width < 500:
+        text = FRAME % (width, html.escape(text))
     probed = page.with_name("probed.html")
-    probed.write_text(
-        text.replace("<head>", LISTEN, 1).replace("</body>", PROBE, 1), encoding="utf-8"
-    )
+    probed.write_text(text, encoding="utf-8")
     ran = subprocess.run(
         [
-            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
-            "--virtual-time-budget=3000", "--dump-dom", probed.as_uri(),
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu",
+            f"--window-size={max(width, 500)},900", "--virtual-time-budget=3000", "--dump-dom",
+            probed.as_uri(),
         ],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert "CONSOLE" not in ran.stderr
-    found = re.search(r'data-found="([^"]*)"', ran.stdout)
+    found = re.search(r'<body[^>]*data-found="([^"]*)"', ran.stdout)
     assert found is not None
-    result: dict[str, Any] = json.loads(found[1].replace("&quot;", '"'))
+    result: dict[str, Any] = json.loads(html.unescape(found[1]))
     return result
 
 
@@ -105,8 +125,9 @@ def check_page(page: Path, sections: list[str]) -> None:
     assert len(ids) == len(set(ids))
     if BROWSER is None:
         pytest.skip("no Chromium here")
-    for width in (1200, 500):
+    for width in (1200, 500, 390):
         found = probe(page, width)
+        assert found["values"] > 150
         assert found["errors"] == []
         assert found["broken"] == []
         assert found["sections"] == sections
@@ -129,12 +150,95 @@ def test_page_of_a_comparison(tmp_path: Path, clip: Path, cli: Any) -> None:
     )  # fmt: skip
     assert ended.code == 0, ended.err
     page = tmp_path / "out/report.html"
-    check_page(page, ["summary", "time", "windows", "pairs", "parameters"])
+    check_page(page, ["summary", "clips", "time", "windows", "pairs", "parameters"])
     before = page.read_bytes()
     page.unlink()
     clip_gone = tmp_path / "out"
     assert cli("report", clip_gone).code == 0
     assert page.read_bytes() == before
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_long_names_of_parameters_on_a_phone(tmp_path: Path, clip: Path) -> None:
+    """dis has parameters with long names, and every measure makes a wide table."""
+    align(clip, tmp_path / "out", flow="dis", ws=3, ps=3, wt=1)
+    found = probe(tmp_path / "out/report.html", 390)
+    assert "flow.parameters." in found["text"]
+    assert found["values"] > 150
+    assert found["overflow"] <= 0
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_print_shows_the_whole_table(tmp_path: Path, clip: Path, cli: Any) -> None:
+    ended = cli("compare", clip, "--flow=dis", "--ws=3,5", "--ps=3", "-q", "-o", "out")
+    assert ended.code == 0, ended.err
+    page = tmp_path / "out/report.html"
+    screen = probe(page, 717)
+    assert screen["tables"] > 100  # there it scrolls
+    assert "Drag the line" in screen["text"]
+    printed = probe(page, 717, printed=True)  # A4 less the browser's margins
+    assert "at the window's edge" in printed["text"]
+    assert printed["tables"] <= 0
+    assert printed["overflow"] <= 0
+    assert "Drag the line" not in printed["text"]
+
+
+def many_clips(count: int) -> ComparisonDocument:
+    """A comparison of `count` clips of four frames, dis, two windows."""
+    pairs = tuple((t, dt) for t in range(4) for dt in (-1, 1) if 0 <= t + dt < 4)
+    base = {"flow": "dis", "sigma": 0.0, "seed": 0}
+
+    def setting(level: float, **parameters: Any) -> SettingScores:
+        cells = tuple(
+            CellScores(f"c{n}", pairs, {"psnr": tuple(level + n + t for t, _ in pairs)}, f"d{n}")
+            for n in range(count)
+        )
+        return SettingScores({**parameters, **base}, None, cells)
+
+    return ComparisonDocument(
+        metrics=("psnr",),
+        protocol="paper-script",
+        overrides={"flow": "dis, not farneback"},
+        parameters={},
+        clips=tuple(
+            {"clip": f"c{n}", "digest": f"d{n}", "path": f"c{n}", "frames": 4} for n in range(count)
+        ),
+        settings=(
+            setting(20, method="flow"),
+            setting(21, method="shifted-nls", ws=3, ps=5),
+            setting(23, method="shifted-nls", ws=9, ps=5),
+        ),
+    )
+
+
+def test_every_distance_is_drawn_over_time(tmp_path: Path) -> None:
+    """Also where the clips have too many panels: then as means over the clips."""
+    few = compare_page(many_clips(3), tmp_path).time
+    assert few is not None
+    assert len(few.panels) == 6
+    many = compare_page(many_clips(13), tmp_path).time
+    assert many is not None
+    titles = [re.findall(r"aria-label=\"[^:]*: ([^\"]*)", panel)[0] for panel in many.panels]
+    assert titles[:2] == ["mean of 13 clips, dt +1", "mean of 13 clips, dt -1"]
+    assert titles[2:] == [f"c{n}, dt +1" for n in range(12)]
+    assert "of the clips only dt +1 is shown" in many.caption
+    means = _mean_clip(many_clips(13).settings[:1], "psnr")["mean of 13 clips"]
+    assert [(s.t, s.dt, s.value) for s in means if s.t == 2] == [(2, -1, 28.0), (2, 1, 28.0)]
+
+
+def test_what_a_comparison_says(tmp_path: Path) -> None:
+    page = compare_page(many_clips(2), tmp_path)
+    best = "shifted-nls dis, sigma 0, ws 9, ps 5"
+    assert page.verdict.startswith(f"The best mean PSNR is 25.00 dB, of {best}, +3.00 dB over its")
+    assert "Here it was run with other settings: flow dis, not farneback." in page.verdict
+    assert page.verdict.endswith("The paper claims more than 3 dB over the flow.")
+    assert page.pairs_caption == f"Here: {best}."
+    assert page.clips is not None
+    assert list(page.clips.header) == ["clip", "flow", "shifted-nls", "gain", "worst frames"]
+    worst = "0, dt +1: 23.00; 1, dt -1: 24.00; 1, dt +1: 24.00"
+    assert list(page.clips.rows[0]) == ["c0", "21.50", "24.50", "+3.00", worst]
+    assert {"flow", "shifted-nls", "ws", "ps", "dt", "gain"} <= dict(page.words).keys()
+    assert "none" not in dict(page.words)
 
 
 def test_report_again(tmp_path: Path, clip: Path, cli: Any) -> None:
