@@ -490,7 +490,7 @@ def narrow_table(document: ComparisonDocument) -> tuple[list[str], list[list[str
     kept = [n for n, name in enumerate(header) if name not in wide]
     short = {
         table_label("psnr"): "PSNR", table_label("psnr_visible"): "visible",
-        table_label("epe"): "EPE", table_label("at_edge"): "edge (%)",
+        table_label("epe"): "EPE", table_label("at_edge"): "edge %",
     }  # fmt: skip
     names = [short.get(header[n], header[n]) for n in kept]
     return names, [[row[n] for n in kept] for row in rows]

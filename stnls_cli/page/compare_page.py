@@ -28,7 +28,7 @@ from stnls_cli.page.plots import COLOURS, DASHES, MARKS, Line, legend_of, line_p
 from stnls_cli.page.render import Page, Plot, Table
 
 FLOW_COLOURS = ("#0072b2", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#56b4e9", "#000000")
-"""By flow: none of them is a method's."""
+"""By flow: none of them is a method's, see `plots.COLOURS`."""
 MOST_CLIPS = 12
 """Panels of the plot over time; more would not be looked at."""
 
@@ -181,7 +181,7 @@ def _windows(document: ComparisonDocument, metric: str) -> Plot | None:
     for sigma in sigmas:
         lines = []
         for flow in flows:
-            colour = COLOURS["none"] if flow is None else FLOW_COLOURS[flows.index(flow) % 7]
+            colour = COLOURS["nls"] if flow is None else FLOW_COLOURS[flows.index(flow) % 7]
             for number, ps in enumerate(sizes):
                 own = [
                     s

@@ -185,7 +185,7 @@ def test_print_shows_the_whole_table(tmp_path: Path, clip: Path, cli: Any) -> No
 
 def many_clips(count: int) -> ComparisonDocument:
     """A comparison of `count` clips of four frames, dis, two windows."""
-    pairs = tuple((t, dt) for t in range(4) for dt in (-1, 1) if 0 <= t + dt < 4)
+    pairs = tuple((t, dt) for t in range(4) for dt in (-2, -1, 1, 2) if 0 <= t + dt < 4)
     base = {"flow": "dis", "sigma": 0.0, "seed": 0}
 
     def setting(level: float, **parameters: Any) -> SettingScores:
@@ -215,15 +215,17 @@ def test_every_distance_is_drawn_over_time(tmp_path: Path) -> None:
     """Also where the clips have too many panels: then as means over the clips."""
     few = compare_page(many_clips(3), tmp_path).time
     assert few is not None
-    assert len(few.panels) == 6
+    assert len(few.panels) == 12
     many = compare_page(many_clips(13), tmp_path).time
     assert many is not None
     titles = [re.findall(r"aria-label=\"[^:]*: ([^\"]*)", panel)[0] for panel in many.panels]
-    assert titles[:2] == ["mean of 13 clips, dt +1", "mean of 13 clips, dt -1"]
-    assert titles[2:] == [f"c{n}, dt +1" for n in range(12)]
+    assert titles[:4] == [f"mean of 13 clips, dt {dt:+d}" for dt in (1, -1, 2, -2)]
+    assert titles[4:] == [f"c{n}, dt +1" for n in range(12)]
     assert "of the clips only dt +1 is shown" in many.caption
     means = _mean_clip(many_clips(13).settings[:1], "psnr")["mean of 13 clips"]
-    assert [(s.t, s.dt, s.value) for s in means if s.t == 2] == [(2, -1, 28.0), (2, 1, 28.0)]
+    assert [(s.t, s.dt, s.value) for s in means if s.t == 2] == [
+        (2, dt, 28.0) for dt in (-2, -1, 1)
+    ]
 
 
 def test_what_a_comparison_says(tmp_path: Path) -> None:
@@ -235,7 +237,7 @@ def test_what_a_comparison_says(tmp_path: Path) -> None:
     assert page.pairs_caption == f"Here: {best}."
     assert page.clips is not None
     assert list(page.clips.header) == ["clip", "flow", "shifted-nls", "gain", "worst frames"]
-    worst = "0, dt +1: 23.00; 1, dt -1: 24.00; 1, dt +1: 24.00"
+    worst = "0, dt +1: 23.00; 0, dt +2: 23.00; 1, dt -1: 24.00"
     assert list(page.clips.rows[0]) == ["c0", "21.50", "24.50", "+3.00", worst]
     assert {"flow", "shifted-nls", "ws", "ps", "dt", "gain"} <= dict(page.words).keys()
     assert "none" not in dict(page.words)
