@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stnls_cli.errors import UserError
+from stnls_cli.metrics import IDENTICAL_DB
 from stnls_cli.page.gallery import FOLDER, ROLES, pair_name, read_pairs, write_pairs
-from stnls_cli.page.pictures import PairPictures, draw_pair, save_pair
+from stnls_cli.page.pictures import PairPictures, draw_pair, load_pair, save_pair
 from stnls_cli.page.render import render
+from stnls_cli.report.plain import from_plain
 from stnls_cli.storage import write_text
 
 if TYPE_CHECKING:
@@ -56,8 +58,11 @@ def write_comparison_page(folder: Path, document: ComparisonDocument, job: Compa
     shown = best_setting(document)
     if shown is not None and not shown.joined:
         _draw_pairs(folder, document, shown, job)
-    else:  # those of another grid say nothing of this one
+    else:
+        # Those of another grid say nothing of this one.
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        if shown is not None:
+            _borrow_pairs(folder / FOLDER, shown)
     write_text(folder / HTML_NAME, render(compare_page(document, folder)))
 
 
@@ -83,6 +88,31 @@ def _draw_pairs(
     for entry in pictures.iterdir():
         if entry.is_dir() and entry.name not in kept:
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def _borrow_pairs(pictures: Path, shown: SettingScores) -> None:
+    """Of the pairs that earlier runs have pictures of, the worst, the best, and of their medians
+    the one nearest to the median of all."""
+    found: dict[str, list[tuple[float, str, PairPictures]]] = {}
+    for cell in shown.cells:
+        for role, path in read_pairs(Path(cell.source or "") / FOLDER).items():
+            pair = load_pair(path)
+            score = from_plain(pair.told["psnr"].get(shown.method))
+            if score is not None:
+                found.setdefault(role, []).append((min(score, IDENTICAL_DB), cell.clip, pair))
+    overall = shown.over_pairs("psnr")
+    if overall is None or found.keys() != set(ROLES):
+        return
+    chosen = {
+        "worst": min(found["worst"], key=lambda entry: entry[0]),
+        "median": min(found["median"], key=lambda entry: abs(entry[0] - overall.median)),
+        "best": max(found["best"], key=lambda entry: entry[0]),
+    }
+    names = {}
+    for role, (_, clip, pair) in chosen.items():
+        names[role] = pair_name(pair.told["t"], pair.told["dt"], clip)
+        save_pair(pictures / names[role], PairPictures(pair.images, {**pair.told, "clip": clip}))
+    write_pairs(pictures, names)
 
 
 def _pair(

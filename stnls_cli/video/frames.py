@@ -69,7 +69,7 @@ class FrameMaker:
         orientation = self._orient(first)
         rule: ColourRule = rule_of(first, self.codec)
         notes = [orientation.note] if orientation.note else []
-        if self.resize:
+        if self.resize and self.shown != (self.width, self.height):
             notes.append(
                 f"resized from {self.shown[0]}x{self.shown[1]} to {self.width}x{self.height} "
                 "(swscale, bicubic)"

@@ -210,6 +210,14 @@ def test_joined_runs(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     page = (tmp_path / "out/report.html").read_text()
     assert 'id="windows"' in page
     assert 'id="time"' in page
+    worst = json.loads((tmp_path / "out/pictures/pairs.json").read_text())["worst"]
+    told = json.loads((tmp_path / f"out/pictures/{worst}/pair.json").read_text())
+    searches = [s for (method, _), s in settings.items() if method == "shifted-nls"]
+    best = max(searches, key=lambda setting: setting["summary"]["psnr"]["mean"])
+    lowest = min(value for cell in best["cells"] for value in cell["scores"]["psnr"])
+    assert told["psnr"]["shifted-nls"] == pytest.approx(lowest)
+    assert told["clip"] in ("0-x", "1-x")
+    assert 'id="worst"' in page
     (tmp_path / "base.json").write_text((tmp_path / "out/comparison.json").read_text())
     assert cli("compare", "runs", "--metrics=psnr", "-q", *gate, "-o", "out").code == 0
 
@@ -244,6 +252,19 @@ def test_a_clip_with_another_name_finds_its_cells(
     assert cli("compare", clips[0], other, *QUICK, "-o", "out").code == 0
     assert [clip["clip"] for clip in results(tmp_path / "out")["clips"]] == ["clips-a", "more-a"]
     assert set(computed) == {"more-a"}
+
+
+def test_pairs_of_a_protocol_are_estimated(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    """At the ends of a clip its neighbours are farther ones, and as many as elsewhere."""
+    protocol = ("--protocol=paper-script", "--ws=1", "--frames=4", "-o", "out")
+    plan = json.loads(cli("compare", clips[0], *protocol, "--dry-run", "--json").out)
+    assert cli("compare", clips[0], *protocol, "-q").code == 0
+    (pairs,) = {
+        len(cell["pairs"])
+        for setting in results(tmp_path / "out")["settings"]
+        for cell in setting["cells"]
+    }
+    assert {cell["pairs"] for cell in plan["cells"]} == {pairs} == {8}
 
 
 def test_killed_in_the_middle_and_resumed(

@@ -119,7 +119,8 @@ def test_clips_that_are_not_alike(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--metrics=out_of_frame"], "--metrics out_of_frame measures a flow; choose from psnr"),
+        (["--metrics=out_of_frame"], "unknown metric 'out_of_frame'"),
+        (["--metrics=epe"], "in --metrics epe; choose from psnr, ssim, mae"),
         (["--metrics=ssim", "--fail-below=30"], "--fail-below needs psnr among --metrics"),
         (["--fail-below=nan"], "--fail-below must be a number"),
         (["--csv=no/rows.csv"], "cannot write no/rows.csv"),

@@ -103,6 +103,8 @@ def test_size(tmp_path: Path, encode: Any, textured: Any) -> None:
         frames = list(clip)
     assert (info.width, info.height, info.source_width, info.source_height) == (48, 32, 96, 64)
     assert "resized from 96x64 to 48x32 (swscale, bicubic)" in info.notes
+    with open_clip(path, size=(96, 64)) as clip:
+        assert not any("resized" in note for note in clip.info.notes)
     averaged = read(path)[0].rgb.astype(float).reshape(32, 2, 48, 2, 3).mean((1, 3))
     assert frames[0].rgb.shape == (32, 48, 3)
     assert np.abs(frames[0].rgb - averaged).mean() < 6
