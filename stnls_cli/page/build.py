@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from stnls_cli.errors import UserError
 from stnls_cli.metrics import IDENTICAL_DB
 from stnls_cli.page.gallery import FOLDER, ROLES, pair_name, read_pairs, write_pairs
-from stnls_cli.page.pictures import PairPictures, draw_pair, load_pair, save_pair
+from stnls_cli.page.pictures import PairPictures, draw_pair, save_pair
 from stnls_cli.page.render import render
-from stnls_cli.report.plain import from_plain
 from stnls_cli.storage import write_text
 
 if TYPE_CHECKING:
@@ -93,6 +92,9 @@ def _draw_pairs(
 def _borrow_pairs(pictures: Path, shown: SettingScores) -> None:
     """Of the pairs that earlier runs have pictures of, the worst, the best, and of their medians
     the one nearest to the median of all."""
+    from stnls_cli.page.pictures import load_pair
+    from stnls_cli.report.plain import from_plain
+
     found: dict[str, list[tuple[float, str, PairPictures]]] = {}
     for cell in shown.cells:
         for role, path in read_pairs(Path(cell.source or "") / FOLDER).items():
