@@ -61,7 +61,7 @@ gpu-bench: ## after gpu-check: time the operators on the GPU (benchmarks/results
 	    $(PYTHON) -m stnls_cli.bench --device cuda --sweep --json >build/bench-cuda.json
 	@mv build/bench-cuda.json benchmarks/results/bench-cuda.json
 
-quality: $(READY) ## the README's table on real footage (flows are cached; needs the shared data)
+quality: $(READY) ## the README's tables on real footage (flows are cached; needs the shared data)
 	$(PY) benchmarks/quality.py
 
 gpu-check: ## on a machine with a GPU and its own torch: build there, offline, and test (WHEELS=folder)
