@@ -1,7 +1,7 @@
 """The picture of the paper's experiment, for docs/compare.md.
 
 stnls compare --protocol paper-script --flow dis,farneback DAVIS -o script
-stnls compare --protocol paper-text --flow dis,farneback DAVIS -o text
+stnls compare --protocol paper-text --flow tvl1,dis,farneback DAVIS -o text
 python benchmarks/protocol.py script text docs/pictures/paper_experiment.svg
 """
 
