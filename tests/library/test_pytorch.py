@@ -111,6 +111,49 @@ def check_compiled(backend: str, dynamic: bool, device: str) -> None:
         torch.testing.assert_close(found, expected, **tolerance)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [True, None])
+def test_compiled_model_takes_other_sizes(dynamic: bool | None) -> None:
+    check_sizes(dynamic, "cpu")
+
+
+@pytest.mark.gpu
+def test_compiled_model_takes_other_sizes_on_the_gpu() -> None:
+    check_sizes(True, "cuda")
+
+
+class Strided(nn.Module):
+    """Queries on every second pixel, composed flow, and a patch sum back onto the frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Conv3d(4, 4, 1)
+        self.search = stnls.search.NonLocalSearch(3, 1, 3, 4, stride0=2)
+        self.sum = stnls.agg.WeightedPatchSum(3, 2)
+
+    def forward(self, video: Tensor, fflow: Tensor, bflow: Tensor) -> Tensor:
+        q = self.project(video.transpose(1, 2)).transpose(1, 2)
+        flows = stnls.nn.search_flow(fflow, bflow, 1, 2)
+        dists, inds = self.search(q, q, flows)
+        out: Tensor = self.sum(video, torch.softmax(-dists, -1), inds)
+        return out
+
+
+def check_sizes(dynamic: bool | None, device: str) -> None:
+    torch.manual_seed(0)
+    model = Strided().double().to(device)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic)
+    for b, t, h, w in ((2, 4, 12, 14), (1, 3, 9, 14), (3, 5, 16, 9)):
+        video, fflow, bflow = noise(b, t, 4, h, w), noise(b, t, 2, h, w), noise(b, t, 2, h, w)
+        inputs = tuple(x.double().to(device).requires_grad_() for x in (video, fflow, bflow))
+        out, eager = compiled(*inputs), model(*inputs)
+        torch.testing.assert_close(out, eager, rtol=1e-9, atol=1e-9)
+        pairs = gradients(model, inputs, out), gradients(model, inputs, eager)
+        for found, expected in zip(*pairs, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_functional_forms_compile_without_breaks() -> None:
     video, flow = noise(1, 3, 2, 6, 7), noise(3, 2, 6, 7)
     inds = torch.zeros(1, 1, 3, 6, 7, 2, 3)

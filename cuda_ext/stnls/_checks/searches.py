@@ -45,10 +45,10 @@ def few_candidates(windows: int, ws: int, what: str) -> None:
         )
 
 
-def configured(missing: Sequence[str]) -> None:
+def configured(what: str, missing: Sequence[str]) -> None:
     """A configuration lacks no option."""
     if missing:
-        raise StnlsValueError(f"the configuration of a search lacks {' and '.join(missing)}")
+        raise StnlsValueError(f"the configuration of {what} lacks {' and '.join(missing)}")
 
 
 def flow_by_name(

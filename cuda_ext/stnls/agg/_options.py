@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stnls import _checks, _heads, _ops, _precision
 from stnls._ops import PatchSettings
 from stnls._positions import grid_shape
+from stnls._read_only import ReadOnly
 from stnls.search._options import integer_offsets
 
 
@@ -89,12 +90,25 @@ class PatchModule(nn.Module):
     """An aggregation with options; it has neither parameters nor buffers."""
 
     options: PatchOptions
+    ps = ReadOnly[int]()
+    stride0 = ReadOnly[int]()
+    dilation = ReadOnly[int]()
+    reflect_bounds = ReadOnly[bool]()
+    use_adj = ReadOnly[bool]()
+    itype = ReadOnly[str]()
 
     def flops(self, B: int, HD: int, T: int, C: int, H: int, W: int, K: int) -> int:
         """Floating-point operations by the definition, for a video (B, T, C, H, W) with HD heads
         and K entries for each query: 2 for each tap and channel of every entry, and 7 more for an
-        interpolated pixel."""
+        interpolated pixel.
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for sizes that no call has.
+
+        """
         o = self.options
+        B, HD, T, C, H, W, K = _checks.sizes(B=B, HD=HD, T=T, C=C, H=H, W=W, K=K)
+        _checks.equal_channels("the video", C, HD, f"HD={HD} does not")
         settings = o.settings(stacked=False, normalize=True, heads_last=False)
         video = (B, HD, T, C // HD, H, W)
         return _ops.patch_flops(video, (B, HD, T, *grid_shape((H, W), o.stride0), K), settings)
@@ -107,6 +121,9 @@ class PatchModule(nn.Module):
 
 class SumModule(PatchModule):
     """An aggregation with the original's parameters of a sum over the entries."""
+
+    strideIn = ReadOnly[int]("stride0")  # noqa: N815 - the original's names
+    strideOut = ReadOnly[int]("stride0")  # noqa: N815
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stnls import _checks
 from stnls._positions import grid_shape
+from stnls._read_only import ReadOnly
 from stnls.nn.search_flow import search_flow
 from stnls.search._base import SearchModule, bytes_computed_in
 from stnls.search._options import SearchOptions, only_defaults, search_videos
@@ -70,6 +71,11 @@ class NonLocalSearch(SearchModule):
 
     """
 
+    ws = ReadOnly[int]()
+    wt = ReadOnly[int]()
+    topk_mode = ReadOnly[str]()
+    strideQ = ReadOnly["int | None"]()  # noqa: N815 - the original's name
+
     def __init__(
         self,
         ws: int,
@@ -118,7 +124,6 @@ class NonLocalSearch(SearchModule):
             itype=itype,
             k_agg=k_agg,
         )
-        self.strideQ = self.options.strideQ
 
     def forward(
         self,

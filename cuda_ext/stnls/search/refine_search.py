@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from stnls import _checks
+from stnls._read_only import ReadOnly
 from stnls.search._base import RefinementModule
 from stnls.search._options import SearchOptions, anchored, only_defaults, take_videos
 
@@ -39,6 +40,7 @@ class RefineSearch(RefinementModule):
     """
 
     _not_shown = ("wt",)
+    strideQ = ReadOnly["int | None"]()  # noqa: N815 - the original's name
 
     def __init__(
         self,
@@ -94,7 +96,6 @@ class RefineSearch(RefinementModule):
             itype=itype,
             k_agg=k_agg,
         )
-        self.strideQ = self.options.strideQ
 
     def forward(self, vid0: Tensor, vid1: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
         """Refines `flows`, the offsets that a search of `vid0` in `vid1` returned.
