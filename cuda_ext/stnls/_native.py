@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -347,9 +348,19 @@ def cuda_patch_packed_scratch(problem: PackedPatchProblem, copies: int) -> int:
     return int(cuda_library().stnls_cuda_patch_packed_scratch(ctypes.byref(problem), copies))
 
 
+class _Message(threading.local):
+    """Room for what the CUDA library says about an error, for each thread."""
+
+    def __init__(self) -> None:
+        self.text = ctypes.create_string_buffer(256)
+
+
+_message = _Message()
+
+
 def call_cuda(function: str, problem: ctypes.Structure, device: int, stream: int) -> None:
     """Launches a CUDA kernel on a device and stream; StnlsRuntimeError if the launch fails."""
-    message = ctypes.create_string_buffer(256)
+    message = _message.text
     status = getattr(cuda_library(), function)(
         ctypes.byref(problem), device, stream, message, len(message)
     )

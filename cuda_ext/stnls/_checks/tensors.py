@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -108,9 +108,10 @@ def shape(
     value: Tensor,
     expected: Sequence[int | tuple[int, ...]],
     layout: str,
-    note: str = "",
+    note: Callable[[], str] = str,
 ) -> None:
-    """Every dimension is the expected one (a tuple lists those that are allowed)."""
+    """Every dimension is the expected one (a tuple lists those that are allowed); `note` makes the
+    end of the message."""
     for found, wanted in zip(value.shape, expected, strict=True):
         if found not in (wanted if isinstance(wanted, tuple) else (wanted,)):
             text = ", ".join(
@@ -118,7 +119,7 @@ def shape(
                 for wanted in expected
             )
             raise StnlsValueError(
-                f"{name} must have shape {layout} = ({text}), not {tuple(value.shape)}{note}"
+                f"{name} must have shape {layout} = ({text}), not {tuple(value.shape)}{note()}"
             )
 
 

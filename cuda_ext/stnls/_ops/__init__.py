@@ -4,6 +4,7 @@ gradients and operation counts. Arguments are taken as checked (see `_checks`)."
 from __future__ import annotations
 
 from stnls._ops._blend import patch_blend
+from stnls._ops._eager import signature
 from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
@@ -24,5 +25,6 @@ __all__ = [
     "search",
     "search_flops",
     "search_scratch",
+    "signature",
     "tvl1_scale",
 ]

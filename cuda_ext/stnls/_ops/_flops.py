@@ -31,9 +31,11 @@ def search_flops(
 
 
 def patch_flops(video: Sequence[int], weights: Sequence[int], s: PatchSettings) -> int:
-    """Of a weighted patch sum of a (B, HD, T, C, H, W) video; every entry counts."""
+    """Of a weighted patch sum of a (B, HD, T, C/HD, H, W) or (B, T, C, H, W) video; every entry
+    counts."""
     term = 2 + (BILINEAR if s.float_grid else 0)
-    return math.prod(weights) * s.ps**2 * video[3] * term
+    channels = video[3] if len(video) == 6 else video[2] // weights[1]
+    return math.prod(weights) * s.ps**2 * channels * term
 
 
 @register_flop_formula(torch.ops.stnls.search)

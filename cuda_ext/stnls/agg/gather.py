@@ -54,4 +54,4 @@ class NonLocalGather(PatchModule):
         i = take_inputs(self.options, vid, weights, inds)
         settings = self.options.settings(stacked=True, normalize=True, heads_last=False)
         out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        return out.to(i.dtype)
+        return out if out.dtype == i.dtype else out.to(i.dtype)

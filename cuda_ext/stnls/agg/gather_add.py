@@ -40,4 +40,4 @@ class NonLocalGatherAdd(SumModule):
         i = self._take_inputs(vid, weights, flows)
         settings = self.options.settings(stacked=False, normalize=True, heads_last=False)
         out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        return out.to(i.dtype)
+        return out if out.dtype == i.dtype else out.to(i.dtype)

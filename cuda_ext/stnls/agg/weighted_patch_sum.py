@@ -69,9 +69,6 @@ class WeightedPatchSum(PatchModule):
 
         """
         i = take_inputs(self.options, vid, weights, inds)
-        merged = vid.ndim == 5
-        settings = self.options.settings(stacked=False, normalize=True, heads_last=merged)
+        settings = self.options.settings(stacked=False, normalize=True, heads_last=vid.ndim == 5)
         out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        if out.dtype != i.dtype:
-            out = out.to(i.dtype)
-        return out.transpose(1, 2).flatten(2, 3) if merged else out
+        return out if out.dtype == i.dtype else out.to(i.dtype)

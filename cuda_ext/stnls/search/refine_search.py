@@ -127,8 +127,13 @@ class RefineSearch(RefinementModule):
         if flows.ndim == 5:
             rows, columns = o.grid(key)
             flat = (b, heads, frames * rows * columns, flows.shape[3], 3)
-            note = _checks.grid_note(key.shape[-2:], o.stride0)
-            _checks.shape("flows", flows, flat, "(B, HD, T nH nW, Ks, 3)", note)
+            _checks.shape(
+                "flows",
+                flows,
+                flat,
+                "(B, HD, T nH nW, Ks, 3)",
+                lambda: _checks.grid_note(key.shape[-2:], o.stride0),
+            )
             flows = flows.unflatten(2, (frames, rows, columns))
         before, after = (b, heads, frames), (flows.shape[5], 3)
         layout = "(B, HD, T, nH, nW, Ks, 3)"
