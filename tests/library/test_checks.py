@@ -41,12 +41,9 @@ def patch_sum(*arguments: Any, **options: Any) -> Call:
 
 
 def nested() -> Tensor:
-    return torch._nested_view_from_buffer(  # without the warning of torch.nested
-        torch.zeros(24),
-        torch.tensor([[3, 4], [3, 4]]),
-        torch.tensor([[4, 1], [4, 1]]),
-        torch.tensor([0, 12]),
-    )
+    sizes, strides = torch.tensor([[3, 4], [3, 4]]), torch.tensor([[4, 1], [4, 1]])
+    # torch.nested would warn.
+    return torch._nested_view_from_buffer(torch.zeros(24), sizes, strides, torch.tensor([0, 12]))
 
 
 def narrow() -> Tensor:

@@ -113,7 +113,8 @@ def shape(
     """Every dimension is the expected one (a tuple lists those that are allowed); `note` makes the
     end of the message."""
     for found, wanted in zip(value.shape, expected, strict=True):
-        if found not in (wanted if isinstance(wanted, tuple) else (wanted,)):
+        # Not `in`: traced, a size that changes is never found in a tuple with a number.
+        if all(found != size for size in (wanted if isinstance(wanted, tuple) else (wanted,))):
             text = ", ".join(
                 " or ".join(str(w) for w in wanted) if isinstance(wanted, tuple) else str(wanted)
                 for wanted in expected
