@@ -410,20 +410,18 @@ def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _sum_backward(ctx: Any, grad: Tensor) -> Any:
     video, weights, inds = ctx.saved_tensors
     s = PatchSettings(*ctx.settings)
-    of_video, of_weights, of_inds = ctx.needs_input_grad[:3]
+    of_video, of_weights, of_inds, *_ = ctx.needs_input_grad
     of_inds = of_inds and s.float_grid
     deterministic = _reproducible.wanted(grad.device)
     to_video = to_weights = to_inds = None
     if not torch.is_grad_enabled():
         found = patch_gradient(
-            *(video, grad, weights, inds, of_video, of_weights, of_inds, deterministic),
-            *ctx.settings,
+            *(video, grad, weights, inds, of_video, of_weights, of_inds, deterministic), *s
         )
-        to_video, to_weights, to_inds = (
-            gradient if wanted else None
-            for gradient, wanted in zip(found, (of_video, of_weights, of_inds), strict=True)
-        )
-        return to_video, to_weights, to_inds, *(None,) * len(ctx.settings)
+        to_video = found[0] if of_video else None
+        to_weights = found[1] if of_weights else None
+        to_inds = found[2] if of_inds else None
+        return to_video, to_weights, to_inds, *(None,) * len(s)
     # The gradient of the video can be differentiated again.
     if s.normalize:
         grad = _divided(grad, weights, s)

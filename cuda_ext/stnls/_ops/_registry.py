@@ -39,7 +39,8 @@ def define(
     setup_context: Callable[..., None] | None = None,
 ) -> Any:
     """Defines `torch.ops.stnls.<name>` and returns it as a function; without `backward`, going
-    backward raises an error. Tensors are the first of the arguments."""
+    backward raises an error. Tensors are the first of the arguments. `known_eager`: the caller
+    has asked `eager` about them."""
     _library.define(f"{name}({arguments}) -> {result}")
     kernel = _without_tangents(kernel)
     for device in ("CPU", "CUDA"):
@@ -55,9 +56,9 @@ def define(
     tensors = sum(argument.lstrip().startswith("Tensor") for argument in arguments.split(","))
     differentiable = _differentiable(name, kernel, backward, setup_context, tensors)
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, known_eager: bool = False) -> Any:
         given = args[:tensors]
-        if not eager(given):
+        if not (known_eager or eager(given)):
             return operator(*args)
         if differentiates(given):
             return differentiable.apply(*given, args[tensors:])

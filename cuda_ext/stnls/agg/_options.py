@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +35,7 @@ class PatchOptions:
     def settings(self, *, stacked: bool, normalize: bool, heads_last: bool) -> PatchSettings:
         """Arguments of the operators."""
         return PatchSettings(
-            ps=self.ps,
-            stride0=self.stride0,
-            dilation=self.dilation,
-            reflect_bounds=self.reflect_bounds,
-            use_adj=self.use_adj,
+            *(self.ps, self.stride0, self.dilation, self.reflect_bounds, self.use_adj),
             float_grid=self.itype == "float",
             stacked=stacked,
             normalize=normalize,
@@ -46,14 +43,14 @@ class PatchOptions:
         )
 
 
-@dataclass(frozen=True)
-class PatchInputs:
+class PatchInputs(NamedTuple):
     """Checked inputs in the dtype to compute in."""
 
     video: Tensor  # (B, HD, T, C/HD, H, W) or (B, T, C, H, W), as given
     weights: Tensor  # (B, HD, T, nH, nW, K)
     inds: Tensor  # (B, HD, T, nH, nW, K, 3)
     dtype: torch.dtype  # that of the result
+    eager: bool = False  # see _ops/_eager.py
 
 
 _MOST_SIGNATURES = 1024
@@ -68,7 +65,7 @@ def take_inputs(o: PatchOptions, vid: Tensor, weights: Tensor, inds: Tensor) -> 
     if signature is None:
         return _checked(o, vid, weights, inds)
     if (o, signature) in _passed:
-        return PatchInputs(vid, weights, inds, vid.dtype)
+        return PatchInputs(vid, weights, inds, vid.dtype, True)
     inputs = _checked(o, vid, weights, inds)
     found = inputs.video, inputs.weights, inputs.inds
     if all(a is b for a, b in zip(found, tensors, strict=True)):
@@ -108,6 +105,13 @@ class PatchModule(nn.Module):
     """An aggregation with options; it has neither parameters nor buffers."""
 
     options: PatchOptions
+
+    def _sum(self, i: PatchInputs, *, stacked: bool, merged: bool) -> Tensor:
+        """The patch sum, for each entry by itself if stacked; merged: a video without heads of its
+        own becomes one."""
+        settings = self.options.settings(stacked=stacked, normalize=True, heads_last=merged)
+        out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings, known_eager=i.eager)
+        return out if out.dtype == i.dtype else out.to(i.dtype)
 
     def flops(self, B: int, HD: int, T: int, C: int, H: int, W: int, K: int) -> int:
         """Floating-point operations by the definition, for a video (B, T, C, H, W) with HD heads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks
 from stnls.agg._options import PatchModule, PatchOptions, take_inputs
 
 
@@ -69,6 +69,4 @@ class WeightedPatchSum(PatchModule):
 
         """
         i = take_inputs(self.options, vid, weights, inds)
-        settings = self.options.settings(stacked=False, normalize=True, heads_last=vid.ndim == 5)
-        out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        return out if out.dtype == i.dtype else out.to(i.dtype)
+        return self._sum(i, stacked=False, merged=vid.ndim == 5)
