@@ -60,12 +60,14 @@ def eager(tensors: Sequence[Tensor | None]) -> bool:
 def signature(tensors: Sequence[Any]) -> tuple[object, ...] | None:
     """What the checks of an eager call's tensors depend on: sizes, dtypes and devices. None for
     what is no plain tensor, and while anything but such calls is under way."""
+    found: list[object] = []
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
             return None
+        found += (tensor.shape, tensor.dtype, tensor.device)
     if tangents_possible() or not eager(tensors):
         return None
-    return tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
+    return tuple(found)
 
 
 def differentiates(tensors: Sequence[Tensor | None]) -> bool:

@@ -44,10 +44,13 @@ class PatchSettings(NamedTuple):
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def _by_head(video: Tensor, heads: int) -> Layout:
-    """Of a video (B, T, C, H, W) as (B, HD, T, C/HD, H, W); of what has its heads already, its
-    own."""
-    shape, stride = video.shape, video.stride()
+def _layout(video: Tensor, heads: int) -> Layout:
+    return _by_head(video.shape, video.stride(), heads)
+
+
+def _by_head(shape: tuple[int, ...], stride: tuple[int, ...], heads: int) -> Layout:
+    """The layout of a video (B, T, C, H, W) as (B, HD, T, C/HD, H, W); of what has its heads
+    already, its own."""
     if len(shape) != 5:
         return shape, stride
     b, t, channels, h, w = shape
@@ -156,22 +159,41 @@ def _own_output(video: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
     return video.new_empty((b, heads, t, c, h, w))
 
 
+class _SumPlan(NamedTuple):
+    """What a patch sum needs to know of its tensors, and does not have to find out again."""
+
+    settings: PatchSettings
+    like_video: bool  # the result has the sizes of the video
+    prepared: _Prepared | None  # None: an empty result
+
+
 @functools.lru_cache(maxsize=256)
-def _check_covered(height: int, width: int, s: PatchSettings) -> None:
-    _checks.covered(height, width, s.ps, s.stride0, s.dilation, s.use_adj)
+def _sum_plan(
+    args: tuple[Any, ...], dtype: torch.dtype, video: Layout, entries: tuple[int, ...], copies: int
+) -> _SumPlan:
+    s = PatchSettings(*args)
+    shape, stride = video
+    if s.normalize:
+        _checks.covered(shape[-2], shape[-1], s.ps, s.stride0, s.dilation, s.use_adj)
+    like_video = len(shape) == 5 and s.heads_last and not s.stacked
+    out = _own_output(torch.empty(shape, device="meta"), torch.empty(entries, device="meta"), s)
+    if out.numel() == 0:
+        return _SumPlan(s, like_video, None)
+    heads = entries[1]
+    layouts = _by_head(shape, stride, heads), _by_head(out.shape, out.stride(), heads)
+    return _SumPlan(s, like_video, _prepared(s, dtype, *layouts, entries, None, copies))
 
 
 def _sum(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
-    s = PatchSettings(*args)
-    if s.normalize:
-        _check_covered(video.shape[-2], video.shape[-1], s)
     video, weights, inds = rows_contiguous(video), weights.contiguous(), inds.contiguous()
-    out = _own_output(video, weights, s)
-    if out.numel() > 0:
-        heads = weights.shape[1]
-        layouts = _by_head(video, heads), _by_head(out, heads)
-        prepared = _prepared(s, video.dtype, *layouts, weights.shape, None, int(video.is_cuda))
-        call = _Call(prepared, video.data_ptr(), out, weights, inds)
+    layout = video.shape, video.stride()
+    plan = _sum_plan(args, video.dtype, layout, weights.shape, int(video.is_cuda))
+    if plan.like_video:
+        out = video.new_empty(layout[0])
+    else:
+        out = _own_output(video, weights, plan.settings)
+    if plan.prepared is not None:
+        call = _Call(plan.prepared, video.data_ptr(), out, weights, inds)
         call.run("patch_sum", "patch_packed_sum", out.device)
     return out
 
@@ -241,7 +263,7 @@ def _dot(
     to_inds = torch.zeros_like(inds) if of_inds else None
     if weights.numel() > 0 and video.numel() > 0:
         heads = weights.shape[1]
-        layouts = _by_head(video, heads), _by_head(own, heads)
+        layouts = _layout(video, heads), _layout(own, heads)
         prepared = _prepared(s, video.dtype, *layouts, weights.shape, None, int(video.is_cuda))
         call = _Call(prepared, video.data_ptr(), own, weights, inds)
         call.patch.grad_weights, call.patch.grad_inds = pointer(to_weights), pointer(to_inds)
@@ -335,9 +357,9 @@ def _gradient_at_once(
             to_video = video.new_empty(video.shape)
         else:
             to_video = _video_like(own, s, torch.empty)
-        to_stride = _by_head(to_video, heads)[1]
+        to_stride = _layout(to_video, heads)[1]
     prepared = _prepared(
-        *(s, video.dtype, _by_head(video, heads), _by_head(own, heads), weights.shape, to_stride),
+        *(s, video.dtype, _layout(video, heads), _layout(own, heads), weights.shape, to_stride),
         int(of_video) + int(of_weights or of_inds),
     )
     if prepared.floats == 0:
