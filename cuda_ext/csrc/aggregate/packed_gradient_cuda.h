@@ -620,22 +620,25 @@ cudaError_t launch_gradient(const PackedPatchProblem& p, const Packing& packing,
   const bool neighbours = p.stride0 == 1 && (p.dilation == 1 || p.ps == 1);
   const SortTile tile = sort_tile_of(p, packing);
   // Between the last pixel and the zeros beyond nothing may be interpolated.
-  const bool sorts = sums != nullptr && neighbours && (p.ps > 1 || kFloatGrid) &&
-                     p.frames <= kSortFrames && tile.bytes <= kMostSortBytes &&
-                     (!kFloatGrid || p.reflect_bounds != 0);
+  bool sorts = sums != nullptr && neighbours && (p.ps > 1 || kFloatGrid) &&
+               p.frames <= kSortFrames && tile.bytes <= kMostSortBytes &&
+               (!kFloatGrid || p.reflect_bounds != 0);
   if (sorts) {
     const auto kernel = p.ps == 1   ? sort_scatter_kernel<1, kFloatGrid>
                         : p.ps == 3 ? sort_scatter_kernel<3, kFloatGrid>
                                     : sort_scatter_kernel<0, kFloatGrid>;
-    const cudaError_t error = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kMostSortBytes});
-    if (error != cudaSuccess) return error;
-    const int64_t columns = (p.width + kSortSide - 1) / kSortSide;
-    const int64_t lines = (p.height + kSortSide - 1) / kSortSide;
-    kernel<<<plane_grid(p, packing, columns, lines), kSortThreads, static_cast<size_t>(tile.bytes),
-             stream>>>(p, packing, tile, sums);
-    if (packed == nullptr) return cudaSuccess;
-    sums = nullptr;
+    sorts = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 int{kMostSortBytes}) == cudaSuccess;
+    if (sorts) {
+      const int64_t columns = (p.width + kSortSide - 1) / kSortSide;
+      const int64_t lines = (p.height + kSortSide - 1) / kSortSide;
+      kernel<<<plane_grid(p, packing, columns, lines), kSortThreads,
+               static_cast<size_t>(tile.bytes), stream>>>(p, packing, tile, sums);
+      if (packed == nullptr) return cudaSuccess;
+      sums = nullptr;
+    } else {
+      cudaGetLastError();  // older devices have less shared memory: each entry for itself
+    }
   }
   if (sums == nullptr && takes_strip_dots(p)) {
     p.ps == 1 ? launch_strip_dots<1, kFloatGrid>(p, packing, packed, stream)

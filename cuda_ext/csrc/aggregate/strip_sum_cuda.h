@@ -51,8 +51,12 @@ constexpr int kPixelThreads = 512;
 constexpr int kPixelColumns = 16;
 constexpr int kMostPixelSteps = 4;
 
-// Blocks on a multiprocessor, as far as registers go.
+// Blocks on a multiprocessor, as far as registers go, and threads: the oldest hold 1024.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int pixel_blocks(bool) { return 2; }
+#else
 constexpr int pixel_blocks(bool float_grid) { return float_grid ? 2 : 3; }
+#endif
 
 template <int kLanes, bool kFloatGrid>
 __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
