@@ -109,7 +109,7 @@ def test_checks_that_were_passed_before_do_not_hide_errors() -> None:
             total(video, weights.double(), inds)
         with pytest.raises(ValueError, match="inds must have shape"):
             total(video, weights, inds[..., :2])
-        with pytest.raises(ValueError, match="itself|3 channels|do not"):
+        with pytest.raises(ValueError, match="vid has 3 channels"):
             total(video[:, :, :3], weights, inds)
         with pytest.raises(TypeError, match="weights must be a tensor"):
             total(video, None, inds)
