@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, ClassVar
 
 import pytest
 import stnls
@@ -10,6 +11,7 @@ import torch
 from compare import noise
 from stnls._ops import PatchSettings, SearchSettings
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 SEARCH = SearchSettings(
@@ -170,6 +172,52 @@ def test_counted_operations() -> None:
     assert counts[torch.ops.stnls.search] == by_hand == search.flops(1, 3, 4, 6, 7)
     by_hand = 2 * 3 * 6 * 7 * 5 * (3 * 3) * 2 * (2 + 7)
     assert counts[torch.ops.stnls.patch_sum] == by_hand == total.flops(1, 2, 3, 4, 6, 7, 5)
+
+
+def test_the_profiler_and_modes_see_the_operators() -> None:
+    """Where nobody looks, their kernels are called without a way through the dispatcher."""
+    video = noise(1, 3, 4, 6, 7)
+    search = stnls.search.NonLocalSearch(3, 1, 3, 5)
+    expected = search(video, video)
+    with torch.profiler.profile() as profile:
+        found = search(video, video)
+    assert "stnls::search" in {event.key for event in profile.key_averages()}
+    with Calls() as calls:
+        also = search(video, video)
+    assert torch.ops.stnls.search.default in calls.seen
+    for a, b, c in zip(expected, found, also, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
+class Calls(TorchDispatchMode):
+    """Notes which operators are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[object] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        self.seen.add(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_subclasses_of_tensors_keep_their_say() -> None:
+    class Noted(Tensor):
+        calls: ClassVar[list[object]] = []
+
+        @classmethod
+        def __torch_function__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> object:
+            cls.calls.append(func)
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    video = noise(1, 3, 4, 6, 7)
+    stnls.search.NonLocalSearch(3, 1, 3, 5)(video.as_subclass(Noted), video)
+    assert torch.ops.stnls.search.default in Noted.calls
 
 
 def test_shapes_alone_on_the_meta_device() -> None:

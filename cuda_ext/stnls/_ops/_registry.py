@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from stnls import _checks, _native
 from stnls._errors import StnlsRuntimeError
@@ -37,7 +38,8 @@ def define(
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., None] | None = None,
 ) -> Any:
-    """Defines `torch.ops.stnls.<name>`; without `backward`, going backward raises an error."""
+    """Defines `torch.ops.stnls.<name>` and returns what calls it; without `backward`, going back
+    raises an error."""
     _library.define(f"{name}({arguments}) -> {result}")
     for device in ("CPU", "CUDA"):
         _library.impl(name, _without_tangents(kernel), device)
@@ -49,7 +51,42 @@ def define(
         setup_context=setup_context,
         lib=_library,
     )
-    return getattr(torch.ops.stnls, name).default
+    return _quick(getattr(torch.ops.stnls, name).default, kernel)
+
+
+def _quick(operator: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The operator, or its kernel alone where nothing else would come of it: the way through the
+    dispatcher takes as long as a small problem on a GPU."""
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling() or _is_watched(args):
+            return operator(*args)
+        return kernel(*args)
+
+    return call
+
+
+def _is_watched(args: Sequence[Any]) -> bool:
+    """Whether others than the kernel must see a call: gradients, transforms, modes, tracers,
+    subclasses of tensors, the profiler."""
+    if (
+        _checks.tangents_possible()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+        or torch._C._autograd._profiler_enabled()
+    ):
+        return True
+    gradients = torch.is_grad_enabled()
+    for x in args:
+        if isinstance(x, Tensor) and (
+            type(x) not in (Tensor, Parameter)
+            or (gradients and x.requires_grad)
+            or not (x.is_cuda or x.is_cpu)
+            or x.is_neg()
+        ):
+            return True
+    return False
 
 
 def _no_gradient(name: str) -> Callable[..., NoReturn]:
