@@ -56,8 +56,8 @@ class SearchModule(nn.Module):
             B, T, C, H, W: sizes of the videos.
             dtype: of the videos.
             device: "cuda" adds the scratch memory of a call on the GPU: on the real grid with
-                "l2" three numbers for each pixel of the key and each head, otherwise next to
-                nothing.
+                "l2" three numbers for each pixel of the key and each head (none for most searches
+                with ps = 1), otherwise next to nothing.
 
         Raises:
             StnlsError: (also TypeError or RuntimeError) for a dtype that videos cannot have, and
