@@ -180,6 +180,7 @@ class Tvl1Problem(ctypes.Structure):
             for name in ("batch", "height", "width", "warps", "outer", "inner", "median")
         ),
         *((name, ctypes.c_double) for name in ("tau", "lambda_", "theta", "epsilon")),
+        ("scratch", _PTR),
     )
 
 
@@ -192,7 +193,7 @@ _STRUCTURES = (
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
     *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
-    "patch_blend",
+    *("patch_blend", "tvl1"),
 )
 
 
@@ -272,7 +273,6 @@ def cpu_library() -> ctypes.CDLL:
     for function in _FUNCTIONS:
         getattr(library, f"stnls_cpu_{function}").argtypes = (_PTR, _I64)
     library.stnls_cpu_search.argtypes = (_PTR, _I64, ctypes.c_int)
-    library.stnls_cpu_tvl1.argtypes = (_PTR, _I64)
     return library
 
 
@@ -288,7 +288,7 @@ def cuda_library() -> ctypes.CDLL:
     for function in (*_FUNCTIONS, "patch_packed_sum", "patch_packed_gradient"):
         arguments = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
         getattr(library, f"stnls_cuda_{function}").argtypes = arguments
-    for function in ("search_scratch", "search_gradient_scratch"):
+    for function in ("search_scratch", "search_gradient_scratch", "tvl1_scratch"):
         getattr(library, f"stnls_cuda_{function}").argtypes = (_PTR,)
         getattr(library, f"stnls_cuda_{function}").restype = _I64
     library.stnls_cuda_patch_packed_scratch.argtypes = (_PTR, _I64)
@@ -340,6 +340,11 @@ def cuda_search_scratch(problem: SearchProblem) -> int:
 def cuda_search_gradient_scratch(problem: SearchGradProblem) -> int:
     """Floats of scratch memory for the gradient of a search on the GPU; 0: none is needed."""
     return int(cuda_library().stnls_cuda_search_gradient_scratch(ctypes.byref(problem)))
+
+
+def cuda_tvl1_scratch(problem: Tvl1Problem) -> int:
+    """Floats of scratch memory that a scale of TV-L1 on the GPU takes."""
+    return int(cuda_library().stnls_cuda_tvl1_scratch(ctypes.byref(problem)))
 
 
 def cuda_patch_packed_scratch(problem: PackedPatchProblem, copies: int) -> int:
