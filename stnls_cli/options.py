@@ -170,8 +170,8 @@ class AlignOptions:
 
     flow: str = option(
         "tvl1",
-        "Optical flow: tvl1, tvl1-opencv, tvl1-paper, dis, dis-medium, deepflow, farneback, zero, "
-        "an .npz file or a folder of .flo files.",
+        "Optical flow: tvl1, tvl1-fast, tvl1-opencv, tvl1-paper, dis, dis-medium, deepflow, "
+        "farneback, zero, an .npz file or a folder of .flo files.",
         "Flow and noise",
         metavar="NAME|PATH",
     )

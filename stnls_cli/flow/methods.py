@@ -132,6 +132,14 @@ _TVL1: dict[str, Parameter] = {
     "medianFiltering": 5,
 }
 
+_TVL1_FAST: dict[str, Parameter] = {
+    **_TVL1,
+    "warps": 3,
+    "epsilon": 0.0,
+    "innerIterations": 15,
+    "outerIterations": 1,
+}
+
 
 def _tvl1_opencv() -> Any:
     flow = require_tvl1()()
@@ -191,6 +199,13 @@ FLOW_METHODS: Mapping[str, FlowMethod] = MappingProxyType(
         for method in (
             FlowMethod(
                 "tvl1", "TV-L1, 6 scales x 0.5", None, MappingProxyType(_TVL1), native=_tvl1
+            ),
+            FlowMethod(
+                "tvl1-fast",
+                "TV-L1, few iterations",
+                None,
+                MappingProxyType(_TVL1_FAST),
+                native=_tvl1,
             ),
             FlowMethod("tvl1-opencv", "OpenCV's TV-L1, 6 scales x 0.5", _tvl1_opencv),
             FlowMethod("tvl1-paper", "OpenCV's TV-L1, its defaults (5 scales x 0.8)", _tvl1_paper),
