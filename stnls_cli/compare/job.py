@@ -192,19 +192,21 @@ class Comparison:
             source = None
             if setting.flow is not None:
                 source = stack.enter_context(self._cache.source(setting.flow, self._threads))
-            window = TemporalWindow(
-                opened,
-                source,
-                wt=abs(dt),
-                sigma=setting.sigma or 0.0,
-                seed=base.seed,
-                device=self._device,
-                ahead=0,
-                done=(),
-                timings=self._timings,
-                on_frame=lambda: None,
-                on_flow=lambda: None,
-                grey=GREYS[self.options.grey],
+            window = stack.enter_context(
+                TemporalWindow(
+                    opened,
+                    source,
+                    wt=abs(dt),
+                    sigma=setting.sigma or 0.0,
+                    seed=base.seed,
+                    device=self._device,
+                    ahead=0,
+                    done=(),
+                    timings=self._timings,
+                    on_frame=lambda: None,
+                    on_flow=lambda: None,
+                    grey=GREYS[self.options.grey],
+                )
             )
             for reference in window:
                 if reference == t:

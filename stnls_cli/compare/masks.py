@@ -83,14 +83,15 @@ def make_masks(
         on_flow=listener.flow_done,
         both_ways=True,
     )
-    for t in window:
-        for dt in pairs(t, window.neighbours(t)):
-            if masks.get(t, dt) is None:
-                there = flow_along(window, t, dt)
-                back = flow_along(window, t + dt, -dt)
-                with timings.stage("masks"):
-                    masks.put(t, dt, visible(there, back))
-        listener.frames_aligned(1)
+    with window:
+        for t in window:
+            for dt in pairs(t, window.neighbours(t)):
+                if masks.get(t, dt) is None:
+                    there = flow_along(window, t, dt)
+                    back = flow_along(window, t + dt, -dt)
+                    with timings.stage("masks"):
+                        masks.put(t, dt, visible(there, back))
+            listener.frames_aligned(1)
 
 
 def flow_along(window: TemporalWindow, t: int, dt: int) -> Tensor:

@@ -68,7 +68,7 @@ def test_paraboloid() -> None:
     b = np.roll(a, (1, -1), (1, 2)) * 0.6 + 0.4 * rng.uniform(0, 255, a.shape)
     frames = [torch.from_numpy(v).float() for v in (a, b)]
     offset = torch.from_numpy(rng.integers(-2, 3, (16, 18, 2))).float()
-    moved = Paraboloid(3, 1.0)(*frames, offset).numpy()
+    moved = Paraboloid(3, 1.0)(*(frame[None] for frame in frames), offset[None])[0].numpy()
     distance = patch_distances(a, b, 3)
     kinds = set()
     for y, x in itertools.product(range(5, 11), range(5, 13)):

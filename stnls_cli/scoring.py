@@ -1,0 +1,81 @@
+"""The metrics of `metrics.py` for many aligned frames at once, left on the device until they are
+asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from stnls_cli.metrics import (
+    METRICS,
+    SSIM_WINDOW,
+    FlowMetric,
+    FrameMetric,
+    decibels,
+    out_of_frame_shares,
+    ssim,
+)
+
+MOST_VALUES = 2**25
+"""Numbers in float64 at a time."""
+NO_SCORE = math.nan
+
+
+def score_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of one frame, and those of one flow."""
+    kinds = (FrameMetric, FlowMetric)
+    of_frame, of_flow = (
+        tuple(name for name in names if isinstance(METRICS[name], kind)) for kind in kinds
+    )
+    return of_frame, of_flow
+
+
+def frame_scores(names: Sequence[str], reference: Tensor, frames: Tensor) -> Tensor:
+    """(M, len(names)) float64 of frame metrics: PSNR as the mean squared error, NaN where a frame
+    is too small for SSIM.
+
+    `reference` is (C, H, W), `frames` (M, C, H, W), float32 on the 0-255 scale.
+    """
+    measures: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "psnr": lambda a, b: _means(a, b, torch.square),
+        "mae": lambda a, b: _means(a, b, torch.abs),
+        "ssim": _similarities,
+    }
+    columns = [measures[name](reference, frames) for name in names]
+    if not columns:
+        return frames.new_empty((frames.shape[0], 0), dtype=torch.float64)
+    return torch.stack(columns, dim=1)
+
+
+def flow_scores(names: Sequence[str], flows: Tensor) -> Tensor:
+    """(N, len(names)) float64 of flow metrics, for flows (N, 2, H, W)."""
+    measures = {"out_of_frame": out_of_frame_shares}
+    return torch.stack([measures[name](flows) for name in names], dim=1)
+
+
+def score(name: str, value: float) -> float | None:
+    """What a number of the two above says."""
+    if math.isnan(value) and name != "mae" and name != "psnr":
+        return None
+    return decibels(value) if name == "psnr" else value
+
+
+def _means(reference: Tensor, frames: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean of a function of the difference, for each frame."""
+    count = max(1, MOST_VALUES // max(1, reference.numel()))
+    parts = [of((part - reference).double()).mean(dim=(1, 2, 3)) for part in frames.split(count)]
+    return torch.cat(parts)
+
+
+def _similarities(reference: Tensor, frames: Tensor) -> Tensor:
+    if min(frames.shape[2:]) < SSIM_WINDOW:
+        return frames.new_full((frames.shape[0],), NO_SCORE, dtype=torch.float64)
+    if frames.device.type == "cpu":
+        values = [ssim(reference, frame) for frame in frames]
+        return torch.tensor(values, dtype=torch.float64)
+    from stnls_cli.similarity import similarities
+
+    return similarities(reference, frames)
