@@ -20,6 +20,11 @@ TRUSTED = 20.0
 """Mean squared difference beyond the noise that halves a patch's weight, in grey levels squared."""
 
 
+def charge(sigma: float, prior: float) -> float:
+    """What a match costs for each squared pixel from the flow, as a mean squared difference."""
+    return prior * max(sigma, LEAST_SIGMA) ** 2
+
+
 def charged(
     distance: Tensor, offset: Tensor, centre: Tensor, *, values: int, sigma: float, prior: float
 ) -> Tensor:
@@ -35,7 +40,7 @@ def charged(
     """
     centre = torch.where(torch.isfinite(centre), centre, 0.0)
     away = (offset - centre[:, :, None]).square().sum(-1)
-    return distance / values + (prior * max(sigma, LEAST_SIGMA) ** 2) * away
+    return distance / values + charge(sigma, prior) * away
 
 
 def is_among(offset: Tensor, others: Tensor, tolerance: float) -> Tensor:

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 import torch
 from stnls.agg import WeightedPatchSum, blend_patches
 from stnls.nn import compose_flow
-from stnls.search import PairedSearch
+from stnls.search import PairedSearch, choose_match
 from torch import Tensor
 
-from stnls_cli.choice import NEAR, SHORTLIST, Paraboloid, charged, confidence, in_strips, is_among
+from stnls_cli.choice import (
+    NEAR,
+    SHORTLIST,
+    Paraboloid,
+    charge,
+    charged,
+    confidence,
+    in_strips,
+    is_among,
+)
 from stnls_cli.options import AlignOptions
 
 
@@ -50,10 +59,21 @@ class Matcher:
         least = SHORTLIST if options.ws > NEAR else NEAR**2
         shortlist = max(options.k, least) if self._prior else options.k
         self._search = self._searching(options.ws, min(shortlist, options.ws**2))
-        near = self._prior and options.ws > NEAR
-        self._near = self._searching(NEAR, NEAR**2) if near else None
+        near = bool(self._prior) and options.ws > NEAR
         between = options.subpixel_used() == "parabola"
-        self._between = Paraboloid(options.ps, options.stride1) if between else None
+        # One match on the float grid is chosen and placed by a kernel of the library.
+        self._by_kernel = options.k == 1 and options.grid == "float" and options.dist == "l2"
+        self._kernel = {
+            "ps": options.ps,
+            "stride1": options.stride1,
+            "charge": charge(options.sigma, self._prior),
+            "full_ws": full_ws,
+            "near": near,
+            "between": between,
+        }
+        slow = not self._by_kernel
+        self._near = self._searching(NEAR, NEAR**2) if near and slow else None
+        self._between = Paraboloid(options.ps, options.stride1) if between and slow else None
         self._taps = options.ps if options.aggregate == "patch" else 1
         self._sum = WeightedPatchSum(self._taps, 1, itype=options.grid)
 
@@ -78,6 +98,9 @@ class Matcher:
         """The same for N pairs at once, each with a leading N."""
         pairs = references, neighbours, flows
         distance, offset = (found[:, 0] for found in self._search(*pairs))
+        if self._by_kernel:
+            best, position, offset = choose_match(*pairs, distance, offset, **self._kernel)
+            return Matches(offset[..., None, :], best[..., None], position)
         if self._prior:
             near = [found[:, 0] for found in self._near(*pairs)] if self._near is not None else []
             centre = flows.flip(1).permute(0, 2, 3, 1)

@@ -183,16 +183,38 @@ class Tvl1Problem(ctypes.Structure):
     )
 
 
+class ChooseProblem(ctypes.Structure):
+    """Mirror of csrc/search/choose.h."""
+
+    _fields_ = (
+        *(
+            (name, _PTR)
+            for name in (
+                *("query", "key", "flow", "dists", "offsets"),
+                *("distance", "position", "offset"),
+            )
+        ),
+        *(
+            (name, _I64)
+            for name in (
+                *("query_stride", "batch", "channels", "height", "width", "entries"),
+                *("ps", "full_window", "near", "between", "dtype"),
+            )
+        ),
+        *((name, ctypes.c_double) for name in ("stride1", "charge")),
+    )
+
+
 # In the order of stnls_*_struct_size.
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
     *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
-    Tvl1Problem,
+    *(Tvl1Problem, ChooseProblem),
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
     *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
-    "patch_blend",
+    *("patch_blend", "choose_match"),
 )
 
 

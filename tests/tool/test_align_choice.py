@@ -79,7 +79,8 @@ def test_paraboloid() -> None:
         kinds.add(tuple(np.sign(expected)))
     assert len(kinds) > 4
     # Matches whose neighbours lie outside the frame stay on that axis.
-    still = Paraboloid(3, 1.0)(*frames, torch.zeros(16, 18, 2)).numpy()
+    pairs = [frame[None] for frame in frames]
+    still = Paraboloid(3, 1.0)(*pairs, torch.zeros(1, 16, 18, 2))[0].numpy()
     assert (still[0, :, 0] == 0).all()
     assert (still[-1, :, 0] == 0).all()
     assert (still[:, 0, 1] == 0).all()

@@ -68,6 +68,14 @@ def _(video: Any, offset: Any, weight: Any, ps: int, **_: Any) -> int:
     return int(math.prod(video) * ps**2 * (2 * 16 + 2))
 
 
+@register_flop_formula(torch.ops.stnls.choose_match)
+def _(
+    query: Any, key: Any, flow: Any, dists: Any, offsets: Any, ps: int, *_: Any, **__: Any
+) -> int:
+    # Nine distances, which share their samples.
+    return int(math.prod(key) * (6 * (ps + 2) ** 2 + 3 * 9 * ps**2))
+
+
 @register_flop_formula(torch.ops.stnls.patch_scatter)
 def _(own: Any, weights: Any, inds: Any, deterministic: bool, *args: Any, **_: Any) -> int:
     s = PatchSettings(*args)
