@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     import torch
 
 
+def resolve_devices(name: str) -> list[torch.device]:
+    """All the devices that `--device` names: every GPU for "cuda", and for "auto" where it takes
+    CUDA."""
+    import torch
+
+    first = resolve_device(name)
+    if first.type != "cuda" or ":" in name:
+        return [first]
+    others = (n for n in range(torch.cuda.device_count()) if n != first.index)
+    return [first, *(resolve_device(f"cuda:{n}") for n in others)]
+
+
 def resolve_device(name: str) -> torch.device:
     """The device that `--device` names; "auto" takes CUDA where a GPU and the kernels are there."""
     import torch
@@ -22,7 +34,7 @@ def resolve_device(name: str) -> torch.device:
             return torch.device("cpu")
         build = _native.cuda_build()
         usable = build and serves(build.architectures, torch.cuda.get_device_capability())
-        return torch.device("cuda" if usable else "cpu")
+        return torch.device("cuda", torch.cuda.current_device()) if usable else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, separator, index = name.partition(":")

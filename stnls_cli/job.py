@@ -23,6 +23,7 @@ from stnls_cli.page.pictures import SmallPair, shrink_pair
 from stnls_cli.plan import plan_for
 from stnls_cli.report import Row, RowSettings
 from stnls_cli.scoring import NO_SCORE, flow_scores, frame_scores, score, score_names
+from stnls_cli.speed import Speed, Stopwatch
 from stnls_cli.timings import Timings
 from stnls_cli.transfer import Downloads, Leaving
 from stnls_cli.video.images import IMAGE_KINDS
@@ -97,7 +98,9 @@ class Job:
         self._of_frame, self._of_flow = score_names(options.metric_names())
         self._settings = _row_settings(options, source)
         self._matcher = Matcher(options)
+        self._device = device
         self._timings = Timings(device)
+        self._stopwatch = Stopwatch()
         self._downloads = Downloads(device)
         self._flow_seconds = 0.0
         self._threads = threads
@@ -173,6 +176,12 @@ class Job:
             payload = {"rows": [row.to_json() for row in rows], "seconds": self.stage_seconds()}
             self._run.record(frame.t, payload)
             self._listener.frames_aligned(1)
+            self._stopwatch.frame_done()
+
+    def speed(self) -> Speed:
+        """Of this run, without those that it resumes."""
+        on_gpu = torch.cuda.max_memory_allocated(self._device) if self._on_gpu else None
+        return self._stopwatch.read(on_gpu)
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, added up over all threads and over the runs that this one resumes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from stnls.agg import WeightedPatchSum, blend_patches
@@ -63,7 +64,7 @@ class Matcher:
         between = options.subpixel_used() == "parabola"
         # One match on the float grid is chosen and placed by a kernel of the library.
         self._by_kernel = options.k == 1 and options.grid == "float" and options.dist == "l2"
-        self._kernel = {
+        self._kernel: dict[str, Any] = {
             "ps": options.ps,
             "stride1": options.stride1,
             "charge": charge(options.sigma, self._prior),

@@ -20,6 +20,7 @@ from stnls_cli.page.build import write_align_page
 from stnls_cli.progress import Listener
 from stnls_cli.report import InputRecord, Report, read_report, write_reports
 from stnls_cli.rundir import Finished, RunDirectory
+from stnls_cli.speed import Speed
 from stnls_cli.storage import storage_errors
 from stnls_cli.video import Clip, ClipInfo, clip_digest, open_clip
 
@@ -31,6 +32,8 @@ class Aligned:
     folder: Path
     report: Report
     already_done: bool
+    speed: Speed | None = None
+    """Of this run; None where nothing was left to do."""
 
 
 def check_machine(options: AlignOptions) -> None:
@@ -69,6 +72,7 @@ def align_clip(
         job = stack.enter_context(Job(clip, source, run, options, device, threads, listener))
         try:
             rows = job.work()
+            speed = job.speed()
         except StorageError:
             raise
         except UserError:
@@ -86,7 +90,7 @@ def align_clip(
         with storage_errors(run.path):
             write_align_page(run.path, report)
             write_reports(run.path, report)
-        return Aligned(run.finish(), report, already_done=False)
+        return Aligned(run.finish(), report, already_done=False, speed=speed)
 
 
 def _open_clip(path: Path, options: AlignOptions) -> Clip:

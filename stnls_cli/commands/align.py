@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -19,6 +20,7 @@ from stnls_cli.console import (
     print_data,
     print_error,
 )
+from stnls_cli.errors import UserError
 from stnls_cli.options import AlignOptions, CommandOptions, option_flags
 
 if TYPE_CHECKING:
@@ -50,28 +52,84 @@ def run_align(names: list[str], options: AlignOptions, command: CommandOptions) 
     check_pictures(inputs)
     folders = output_folders(inputs, [given_path(name, "-o") for name in command.output or []])
     check_machine(options)
-    documents: list[Any] = []
-    failed = 0
-    for path, folder in zip(inputs, folders, strict=True):
-        try:
-            aligned = _run_one(path, folder, options, console, quiet=command.quiet)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            if len(inputs) == 1:
-                raise
-            print_error(described(error))
-            failed += 1
-            continue
-        _tell(aligned, console, verbose=command.verbose)
-        documents.append(aligned.report.to_json())
+    jobs = list(zip(inputs, folders, strict=True))
+    documents: dict[int, Any] = {}
+    with _traced(command.trace, jobs):
+        for number, aligned in _run_all(jobs, options, console, quiet=command.quiet):
+            if isinstance(aligned, Exception):
+                if len(inputs) == 1:
+                    raise aligned
+                print_error(described(aligned))
+            else:
+                _tell(aligned, console, verbose=command.verbose)
+                documents[number] = aligned.report.to_json()
     if command.as_json and documents:
-        document = documents[0] if len(inputs) == 1 else documents
-        print_data(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        document = [documents[number] for number in sorted(documents)]
+        one = document[0] if len(inputs) == 1 else document
+        print_data(json.dumps(one, indent=2, allow_nan=False) + "\n")
+    failed = len(inputs) - len(documents)
     if failed == 0:
         return 0
     print_error(f"{failed} of {len(inputs)} inputs failed")
     return EXIT_USAGE if failed == len(inputs) else EXIT_PARTIAL
+
+
+Jobs = list[tuple[Path, Path]]
+
+
+def _run_all(
+    jobs: Jobs, options: AlignOptions, console: Console, *, quiet: bool
+) -> Iterator[tuple[int, Aligned | Exception]]:
+    """What became of each input, by its number; as they are there where several processes work."""
+    from stnls_cli.workers import worker_options
+
+    each = worker_options(options, len(jobs))
+    if each:
+        yield from _run_side_by_side(jobs, each, console, quiet=quiet)
+        return
+    for number, (path, folder) in enumerate(jobs):
+        try:
+            yield number, _run_one(path, folder, options, console, quiet=quiet)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            yield number, error
+
+
+def _run_side_by_side(
+    jobs: Jobs, each: list[AlignOptions], console: Console, *, quiet: bool
+) -> Iterator[tuple[int, Aligned | Exception]]:
+    from stnls_cli.progress import SharedProgress
+    from stnls_cli.workers import align_side_by_side
+
+    with SharedProgress(console, notes=not quiet) as progress:
+        listener = lambda path: progress.listener(path.name or str(path))  # noqa: E731
+        for outcome in align_side_by_side(jobs, each, listener):
+            yield outcome.number, outcome.error or outcome.aligned()
+
+
+@contextlib.contextmanager
+def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
+    """Writes a trace of the block to the file `name`, if there is one."""
+    if name is None:
+        yield
+        return
+    if len(jobs) > 1:
+        raise UserError(f"--trace {name} takes one input, not {len(jobs)}")
+    from stnls_cli.storage import check_writable, storage_errors
+
+    path = Path(name)
+    check_writable(path)
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as trace:
+        yield
+    with storage_errors(path):
+        trace.export_chrome_trace(str(path))
 
 
 def _run_one(
@@ -85,7 +143,7 @@ def _run_one(
 
 
 def _tell(aligned: Aligned, console: Console, *, verbose: bool) -> None:
-    from stnls_cli.report import summary_table
+    from stnls_cli.report import summary_table, timings_table
 
     if aligned.already_done:
         console.print(
@@ -96,8 +154,9 @@ def _tell(aligned: Aligned, console: Console, *, verbose: bool) -> None:
         return
     console.print(summary_table(aligned.report))
     if verbose:
-        for name, seconds in sorted(aligned.report.timings.items(), key=lambda item: -item[1]):
-            console.print(f"{name:>18} {seconds:8.2f} s", highlight=False)
+        console.print(timings_table(aligned.report.timings))
+        if aligned.speed is not None:
+            console.print(aligned.speed.told(), highlight=False, soft_wrap=True)
     for line in aligned.report.input.damage:
         console.print(f"damage: {line}", markup=False, soft_wrap=True)
     # A name with a line break stays on its line.

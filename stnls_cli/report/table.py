@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from stnls_cli.metrics import METRICS, mean_score
@@ -51,6 +51,21 @@ def summary_table(report: Report) -> Table:
         table.add_row(_label(name), "all", *_cells(report, report.rows, name), style=style)
         if position == 0:
             table.add_section()
+    return table
+
+
+def timings_table(timings: Mapping[str, float]) -> Table:
+    """Where the time went: seconds by stage, the longest first, and their shares of the sum."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("share", justify="right")
+    total = sum(timings.values()) or 1.0
+    for name, seconds in sorted(timings.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{seconds:.2f}", f"{100 * seconds / total:.1f} %")
     return table
 
 

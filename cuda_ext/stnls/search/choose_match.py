@@ -1,4 +1,4 @@
-"""One match for each pixel: evidence against staying at the flow, and the place between positions."""
+"""One match for each pixel: evidence against staying at the flow, the place between positions."""
 
 from __future__ import annotations
 
