@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from stnls_cli.errors import UserError
 from stnls_cli.flow import MethodSource
+from stnls_cli.reader import AHEAD
 
 if TYPE_CHECKING:
     import torch
@@ -14,12 +16,22 @@ if TYPE_CHECKING:
     from stnls_cli.options import AlignOptions
     from stnls_cli.video import ClipInfo
 
-GPU_PIXELS = 2**22
+PAIR_PIXELS = 2**22
 """Pixels that fill a GPU: as many pairs of frames are aligned together, at most."""
 FLOW_PIXELS = 2**23
 """The same for flow, whose coarse scales are small."""
 FRAMES_ON_GPU = 6
 """Reference frames that may wait for their scores, pictures and files."""
+
+# Bytes for each pixel on a GPU, measured as the most that PyTorch allocates.
+FRAME = 12
+FLOW = 8
+PAIR = 330
+MATCH = 24
+"""Of one of the k matches in a pair."""
+FLOW_PAIR = 200
+FIXED = 700 * 2**20
+"""Bytes whatever the size: scores of a band of rows, and CUDA itself."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +53,11 @@ def plan_for(
     threads: int,
     source: FlowSource | None,
 ) -> Plan:
-    """What suits the frames and the device."""
+    """What suits the frames and the device. UserError where a GPU's memory does not do."""
     if device.type == "cuda":
-        return gpu_plan(options, info.height, info.width, source)
+        native = isinstance(source, MethodSource) and source.method.native is not None
+        plan = gpu_plan(options, info, native=native)
+        return fitted(plan, options, info, str(device), free_bytes(device))
     computed = source is not None and source.needs_frames
     return Plan(
         # Each frame brings two flows for the threads; many cores shall not cost much memory.
@@ -54,14 +68,59 @@ def plan_for(
     )
 
 
-def gpu_plan(options: AlignOptions, height: int, width: int, source: FlowSource | None) -> Plan:
-    """Batches that fill the GPU."""
-    pixels = height * width
-    native = isinstance(source, MethodSource) and source.method.native is not None
+def gpu_plan(options: AlignOptions, info: ClipInfo, *, native: bool) -> Plan:
+    """Batches that fill a GPU. `native`: the flows are computed there."""
+    pixels = info.height * info.width
     flow_pairs = max(2, min(FLOW_PIXELS // pixels, 16)) if native else 0
     return Plan(
         ahead=max(1, flow_pairs // 2) if native else 4,
-        pairs=max(1, min(GPU_PIXELS // pixels, 2 * options.wt)),
+        pairs=max(1, min(PAIR_PIXELS // pixels, 2 * options.wt)),
         flow_pairs=flow_pairs,
         under_way=FRAMES_ON_GPU,
     )
+
+
+def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
+    """Memory that a run needs on a GPU, at most."""
+    frames = 2 * options.wt + 1 + plan.ahead
+    of_frames = FRAME * (2 if options.sigma > 0 else 1) * frames
+    of_frames += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
+    flows = 2 * (options.wt + plan.ahead) + 2 * options.wt
+    of_pairs = plan.pairs * (PAIR + MATCH * options.k)
+    of_flows = plan.flow_pairs * FLOW_PAIR
+    # Flows and pairs take turns.
+    a_pixel = of_frames + FLOW * flows + max(of_pairs, of_flows)
+    return info.height * info.width * a_pixel + FIXED
+
+
+def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free: int) -> Plan:
+    """The plan, or a smaller one where `free` bytes are too few for it; UserError where even the
+    smallest does not fit."""
+    smallest = replace(
+        plan,
+        ahead=1,
+        pairs=1,
+        flow_pairs=min(plan.flow_pairs, 1),
+        under_way=2,
+    )
+    for candidate in (plan, smallest):
+        if gpu_bytes(candidate, options, info) <= free:
+            return candidate
+    needed = gpu_bytes(smallest, options, info)
+    raise UserError(
+        f"{info.path}: frames of {info.width}x{info.height} with --wt {options.wt} need about "
+        f"{_told(needed)} of memory on {device}, of which {_told(free)} are free; "
+        "use a smaller --size or --wt, or --device cpu"
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory on a GPU that is free, or that this process holds without using it."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _told(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_devices
-from stnls_cli.errors import UserError
+from stnls_cli.errors import UserError, WorkerError
 from stnls_cli.pipeline import Aligned
 from stnls_cli.progress import Listener
 from stnls_cli.report import read_report
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that an interrupted process has to leave its folder in order."""
-
-
-class WorkerError(Exception):
-    """What went wrong in another process, in words for a person."""
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,9 @@ def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as trace:
+    # PyTorch has no public name yet for a look at every thread.
+    config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=activities, experimental_config=config) as trace:
         yield
     with storage_errors(path):
         trace.export_chrome_trace(str(path))

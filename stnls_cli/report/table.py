@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+WAITS = ("wait", "decode_wait", "flow_wait", "write")
+"""Stages in which one thread waits for others."""
+
+
 def summary_table(report: Report) -> Table:
     """Means by dt and over all of them; methods side by side.
 
@@ -55,7 +59,8 @@ def summary_table(report: Report) -> Table:
 
 
 def timings_table(timings: Mapping[str, float]) -> Table:
-    """Where the time went: seconds by stage, the longest first, and their shares of the sum."""
+    """Where the time went: seconds by stage, the longest first, and their shares of all work. Those
+    of waiting have none: something else is at work meanwhile."""
     from rich import box
     from rich.table import Table
 
@@ -63,9 +68,10 @@ def timings_table(timings: Mapping[str, float]) -> Table:
     table.add_column("stage")
     table.add_column("seconds", justify="right")
     table.add_column("share", justify="right")
-    total = sum(timings.values()) or 1.0
+    total = sum(seconds for name, seconds in timings.items() if name not in WAITS) or 1.0
     for name, seconds in sorted(timings.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{seconds:.2f}", f"{100 * seconds / total:.1f} %")
+        share = "" if name in WAITS else f"{100 * seconds / total:.1f} %"
+        table.add_row(name, f"{seconds:.2f}", share)
     return table
 
 
