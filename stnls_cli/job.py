@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from stnls_cli.video import Clip
 
 
+MOST_EXPECTED = 100_000
+"""Pairs of which those to be shown are drawn before they are there."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some neighbours of reference frame t, which are aligned together, and the flows to them."""
@@ -135,7 +139,7 @@ class Job:
     def work(self) -> list[Row]:
         """Aligns every reference frame; the rows of all, in order."""
         done = self._resume()
-        self._gallery = Gallery(self._run.path, self._shown_scores(done))
+        self._gallery = Gallery(self._run.path, self._shown_scores(done), self._expected_pairs())
         self._begin(len(done))
         under_way: deque[UnderWay] = deque()
         with Outputs(
@@ -347,6 +351,14 @@ class Job:
                     self._gallery.consider((batch.t, dt), ranked, measured.small[n])
             rows += of_pair
         return rows
+
+    def _expected_pairs(self) -> list[tuple[int, int]] | None:
+        """Those that the headers promise; None where they do not say, or are many."""
+        count, wt, start = self._clip.info.frames_expected, self._options.wt, self._options.start
+        if count is None or 2 * wt * count > MOST_EXPECTED:
+            return None
+        run = range(start, start + count)
+        return [(t, dt) for t in run for dt in range(-wt, wt + 1) if dt != 0 and t + dt in run]
 
     def _shown_scores(
         self, done: dict[int, list[Row]]

@@ -9,9 +9,10 @@ Pictures are painted at the end: a page has three pairs of the hundreds that a c
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +43,22 @@ Scores = Mapping[str, float | None]
 
 class Gallery:
     """The pictures of a run under way, in `folder`/pictures; `done` holds the scores so far: PSNR
-    by method, the last one ranking the pairs."""
+    by method, the last one ranking the pairs. `expected`: all pairs that the run will have, where
+    that is known; then no more than these are drawn from."""
 
-    def __init__(self, folder: Path, done: Iterable[tuple[Pair, Scores]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        done: Iterable[tuple[Pair, Scores]],
+        expected: Collection[Pair] | None = None,
+    ) -> None:
         self._folder = folder / FOLDER
         self._scores: dict[Pair, Scores] = {}
         self._ranks: dict[Pair, float] = {}
         self._drawn: list[Pair] = []
+        self._fixed = expected is not None
+        if expected is not None:
+            self._drawn = heapq.nsmallest(DRAWN, expected, key=_drawn)
         self._ends: tuple[Pair, Pair] | None = None
         self._lock = threading.Lock()
         for pair, scores in done:
@@ -65,7 +75,7 @@ class Gallery:
 
     def finish(self) -> None:
         """Chooses, paints the pictures, and writes down which pair is which."""
-        kept = [pair for pair in self._kept() if self._kept_at(pair).is_file()]
+        kept = [p for p in self._kept() if p in self._ranks and self._kept_at(p).is_file()]
         if not kept:
             return
         order = sorted(kept, key=self._rank)
@@ -87,7 +97,8 @@ class Gallery:
             return False
         self._scores[pair] = scores
         self._ranks[pair] = min(rank, IDENTICAL_DB)
-        self._drawn = sorted({*self._drawn, pair}, key=_drawn)[:DRAWN]
+        if not self._fixed:
+            self._drawn = sorted({*self._drawn, pair}, key=_drawn)[:DRAWN]
         first, last = self._ends or (pair, pair)
         self._ends = min(first, pair, key=self._rank), max(last, pair, key=self._rank)
         return pair in self._kept()

@@ -214,6 +214,40 @@ def test_gallery_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert one == other
 
 
+def test_gallery_that_knows_what_will_come(tmp_path: Path) -> None:
+    """Shows the same, and is asked for less."""
+    scores = np.random.default_rng(0).uniform(20, 40, 60)
+    expected = [(t, 1) for t in range(60)]
+    asked = []
+    for known in (None, expected):
+        gallery = Gallery(tmp_path / str(known is None), [], known)
+        count = 0
+
+        def counted(t: int) -> SmallPair:
+            nonlocal count
+            count += 1
+            return small(t)
+
+        for t, score in enumerate(scores):
+            gallery.consider((t, 1), {"flow": score}, lambda t=t: counted(t))  # type: ignore[misc]
+        gallery.finish()
+        asked.append(count)
+    assert asked[1] < asked[0]
+    one, other = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.json")}
+        for name in ("True", "False")
+    )
+    assert one == other
+    # A clip that ends early has fewer to draw from.
+    gallery = Gallery(tmp_path / "early", [], expected)
+    for t in range(12):
+        gallery.consider((t, 1), {"flow": scores[t]}, lambda t=t: small(t))  # type: ignore[misc]
+    gallery.finish()
+    found = read_pairs(tmp_path / "early/pictures")
+    assert load_pair(found["worst"]).told["t"] == int(scores[:12].argmin())
+    assert set(found) == {"worst", "median", "best"}
+
+
 def test_pairs_without_a_score_are_passed_over(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path, [])
     gallery.consider((0, 1), {}, lambda: small(0))
