@@ -314,8 +314,8 @@ class Job:
         if self._methods != ("none",):
             make = partial(_shrunk, batch.reference.clean, clean, frames, motions)
             small = [partial(make, n) for n in range(len(batch.dts))]
-        if self._on_gpu:
-            # At once: the frames would take too much memory until their scores are known.
+        if self._plan.shrink_at_once:
+            # The frames would take too much memory until their scores are known.
             with self._timings.stage("pictures"):
                 small = [partial(_same, shrink()) for shrink in small]
         return Measured(batch, scores, small)

@@ -50,7 +50,9 @@ def align_clip(
     listener = listener or Listener()
     device = resolve_device(options.device)
     threads = options.threads or usable_cores()
-    with _torch_threads(threads), contextlib.ExitStack() as stack:
+    # Beside a GPU, threads inside operators would only get in the way of those that encode.
+    of_torch = 1 if device.type == "cuda" else threads
+    with _torch_threads(of_torch), contextlib.ExitStack() as stack:
         clip = stack.enter_context(_open_clip(path, options))
         source = None
         if options.needs_flow():

@@ -23,6 +23,10 @@ FLOW_PIXELS = 2**23
 FRAMES_ON_GPU = 6
 """Reference frames that may wait for their scores, pictures and files."""
 
+KEPT = 72
+"""Bytes for each pixel of a pair that waits for its scores, whole."""
+MOST_KEPT = 2**30
+
 # Bytes for each pixel on a GPU, measured as the most that PyTorch allocates.
 FRAME = 12
 FLOW = 8
@@ -38,12 +42,14 @@ FIXED = 700 * 2**20
 class Plan:
     """`ahead`: frames read beyond the temporal window; `pairs`: neighbours aligned together;
     `flow_pairs`: flows computed together on the device, 0 where threads compute them;
-    `under_way`: reference frames that wait to be recorded."""
+    `under_way`: reference frames that wait to be recorded; `shrink_at_once`: what the pictures of
+    a pair would be made of is shrunk before it is known whether they are wanted."""
 
     ahead: int
     pairs: int
     flow_pairs: int
     under_way: int
+    shrink_at_once: bool = False
 
 
 def plan_for(
@@ -72,11 +78,13 @@ def gpu_plan(options: AlignOptions, info: ClipInfo, *, native: bool) -> Plan:
     """Batches that fill a GPU. `native`: the flows are computed there."""
     pixels = info.height * info.width
     flow_pairs = max(2, min(FLOW_PIXELS // pixels, 16)) if native else 0
+    kept = pixels * 2 * options.wt * KEPT * FRAMES_ON_GPU <= MOST_KEPT
     return Plan(
         ahead=max(1, flow_pairs // 2) if native else 4,
         pairs=max(1, min(PAIR_PIXELS // pixels, 2 * options.wt)),
         flow_pairs=flow_pairs,
-        under_way=FRAMES_ON_GPU,
+        under_way=FRAMES_ON_GPU if kept else 2,
+        shrink_at_once=not kept,
     )
 
 
@@ -101,7 +109,8 @@ def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free:
         ahead=1,
         pairs=1,
         flow_pairs=min(plan.flow_pairs, 1),
-        under_way=2,
+        under_way=1,
+        shrink_at_once=True,
     )
     for candidate in (plan, smallest):
         if gpu_bytes(candidate, options, info) <= free:
