@@ -81,8 +81,12 @@ def ssim(a: Tensor, b: Tensor) -> float | None:
     Gaussian window of 11 x 11 and sigma 1.5, K1 0.01, K2 0.03, range 255; only windows that lie
     wholly inside the frame count. `None` for frames under 11 pixels in height or width.
     """
-    scores = ssim_of_windows(a, b)
-    return None if scores is None else float(scores.double().mean())
+    _check_pair(a, b)
+    if min(a.shape[1:]) < SSIM_WINDOW:
+        return None
+    from stnls.metrics import ssim as mean_similarity
+
+    return float(mean_similarity(b, a[None], PEAK)[0])
 
 
 def ssim_of_windows(a: Tensor, b: Tensor) -> Tensor | None:

@@ -7,16 +7,17 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+from stnls.metrics import ssim
 from torch import Tensor
 
 from stnls_cli.metrics import (
     METRICS,
+    PEAK,
     SSIM_WINDOW,
     FlowMetric,
     FrameMetric,
     decibels,
     out_of_frame_shares,
-    ssim,
 )
 
 MOST_VALUES = 2**25
@@ -73,9 +74,4 @@ def _means(reference: Tensor, frames: Tensor, of: Callable[[Tensor], Tensor]) ->
 def _similarities(reference: Tensor, frames: Tensor) -> Tensor:
     if min(frames.shape[2:]) < SSIM_WINDOW:
         return frames.new_full((frames.shape[0],), NO_SCORE, dtype=torch.float64)
-    if frames.device.type == "cpu":
-        values = [ssim(reference, frame) for frame in frames]
-        return torch.tensor(values, dtype=torch.float64)
-    from stnls_cli.similarity import similarities
-
-    return similarities(reference, frames)
+    return ssim(reference, frames, PEAK)

@@ -1,13 +1,8 @@
-"""Structural similarity of many frames with one reference, for a GPU.
-
-Wang et al. 2004 with a Gaussian window of 11 x 11 and sigma 1.5, applied along columns, then rows,
-to all planes at once; in float32, with the middle grey taken off before squares are summed.
-"""
+"""Structural similarity window by window, for a GPU: `stnls.metrics.ssim` has the means alone."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
 import torch
 from kornia.filters import get_gaussian_kernel1d
@@ -18,23 +13,6 @@ WINDOW = 11
 SIGMA = 1.5
 PEAK = 255.0
 MIDDLE = 128.0
-MOST_VALUES = 2**25
-"""Numbers of an intermediate result: of large frames some rows are worked on at a time."""
-
-
-def similarities(reference: Tensor, frames: Tensor, most: int = MOST_VALUES) -> Tensor:
-    """Mean over the windows inside the frame and the channels: (M,) float64.
-
-    `reference` (C, H, W), `frames` (M, C, H, W), float32 on the 0-255 scale, 11 pixels and more.
-    """
-    count, channels, height, width = frames.shape
-    rows, columns = height - WINDOW + 1, width - WINDOW + 1
-    total = frames.new_zeros(count, dtype=torch.float64)
-    for top, bottom in _bands(rows, max(1, most // ((3 * count + 2) * channels * width))):
-        lines = slice(top, bottom + WINDOW - 1)
-        windows = similarity_of_windows(reference[:, lines], frames[:, :, lines])
-        total += windows.double().sum(dim=(1, 2, 3))
-    return total / (channels * rows * columns)
 
 
 def similarity_of_windows(reference: Tensor, frames: Tensor) -> Tensor:
@@ -57,12 +35,6 @@ def similarity_of_windows(reference: Tensor, frames: Tensor) -> Tensor:
     above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     scores: Tensor = above / ((mean_x * mean_x + mean_y * mean_y + c1) * (variance + c2))
     return scores
-
-
-def _bands(rows: int, height: int) -> Iterator[tuple[int, int]]:
-    """First row and last + 1 of bands of `height` rows."""
-    for top in range(0, rows, height):
-        yield top, min(top + height, rows)
 
 
 @functools.cache

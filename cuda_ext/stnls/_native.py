@@ -205,16 +205,27 @@ class ChooseProblem(ctypes.Structure):
     )
 
 
+class SsimProblem(ctypes.Structure):
+    """Mirror of csrc/metrics/ssim.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("reference", "frames", "out")),
+        *((name, _I64) for name in ("count", "channels", "height", "width", "bands")),
+        ("taps", ctypes.c_float * 12),
+        *((name, ctypes.c_float) for name in ("middle", "c1", "c2")),
+    )
+
+
 # In the order of stnls_*_struct_size.
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
     *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
-    *(Tvl1Problem, ChooseProblem),
+    *(Tvl1Problem, ChooseProblem, SsimProblem),
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
     *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
-    *("patch_blend", "choose_match"),
+    *("patch_blend", "choose_match", "ssim"),
 )
 
 

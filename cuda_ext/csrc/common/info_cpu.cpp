@@ -5,6 +5,7 @@
 #include "../aggregate/problem.h"
 #include "../flow/problem.h"
 #include "../flow/tvl1.h"
+#include "../metrics/ssim.h"
 #include "../search/choose.h"
 #include "../search/problem.h"
 #include "macros.h"
@@ -40,6 +41,8 @@ STNLS_API int64_t stnls_cpu_struct_size(int which) {
       return sizeof(stnls::Tvl1Problem);
     case 9:
       return sizeof(stnls::ChooseProblem);
+    case 10:
+      return sizeof(stnls::SsimProblem);
     default:
       return -1;
   }

@@ -160,6 +160,17 @@ STNLS_HD void choose(const ChooseProblem& p, const Distances& distances, int64_t
   offset[1] = dw;
 }
 
+// reflect() for places within some patches of a frame: in 32 bits, where a GPU divides faster.
+STNLS_HD int64_t reflect_small(int64_t place, int32_t length) {
+  int32_t x = static_cast<int32_t>(place);
+  const int32_t last = length - 1;
+  if (x >= 0 && x <= last) return x;
+  if (last == 0) return 0;
+  if (x < 0) x = -x;
+  x %= 2 * last;
+  return x <= last ? x : 2 * last - x;
+}
+
 // Patch distances tap by tap. kPs is the patch's size, or 0 for any.
 template <class Real, int kPs>
 struct PatchDistances {
@@ -232,43 +243,51 @@ struct PatchDistances {
     const Real share_h = places.top - floor_h, share_w = places.left - floor_w;
     const int64_t top = static_cast<int64_t>(floor_h) + kFirst;
     const int64_t left = static_cast<int64_t>(floor_w) + kFirst;
+    STNLS_UNROLL
+    for (int n = 0; n < 9; ++n) d[n] = Real(0);
     const bool whole = top >= 0 && top + kWide < p.height && left >= 0 && left + kWide < p.width &&
                        i + kFirst >= 0 && i + kFirst + kSize <= p.height && j + kFirst >= 0 &&
                        j + kFirst + kSize <= p.width;
-    STNLS_UNROLL
-    for (int n = 0; n < 9; ++n) d[n] = Real(0);
+    if (whole)
+      sum<true>(b, i, j, top, left, share_h, share_w, d);
+    else
+      sum<false>(b, i, j, top, left, share_h, share_w, d);
+  }
+
+  // kWhole: all pixels lie inside the frames.
+  template <bool kWhole>
+  STNLS_HD void sum(int64_t b, int64_t i, int64_t j, int64_t top, int64_t left, Real share_h,
+                    Real share_w, Real* d) const {
+    constexpr int kSize = kPs > 0 ? kPs : 1, kWide = kSize + 2, kFirst = -(kSize / 2);
+    const int32_t height = static_cast<int32_t>(p.height), width = static_cast<int32_t>(p.width);
+    const auto row_at = [&](int64_t row) { return kWhole ? row : reflect_small(row, height); };
+    const auto column_at = [&](int64_t column) {
+      return kWhole ? column : reflect_small(column, width);
+    };
     const int64_t plane = p.height * p.width;
-    int64_t key_columns[kWide + 1], query_columns[kSize];
-    STNLS_UNROLL
-    for (int x = 0; x <= kWide; ++x) key_columns[x] = whole ? left + x : reflect(left + x, p.width);
-    STNLS_UNROLL
-    for (int x = 0; x < kSize; ++x)
-      query_columns[x] = whole ? j + kFirst + x : reflect(j + kFirst + x, p.width);
     for (int64_t c = 0; c < p.channels; ++c) {
       const Real* q = query(b) + c * plane;
       const Real* k = key(b) + c * plane;
       Real before[kWide] = {}, sample[kWide] = {};
       for (int r = 0; r <= kWide; ++r) {
-        const Real* row = k + (whole ? top + r : reflect(top + r, p.height)) * p.width;
-        Real low = row[key_columns[0]];
+        const Real* row = k + row_at(top + r) * p.width;
+        Real low = row[column_at(left)];
         STNLS_UNROLL
         for (int x = 0; x < kWide; ++x) {
-          const Real high = row[key_columns[x + 1]];
+          const Real high = row[column_at(left + x + 1)];
           const Real line = multiply_add(share_w, high - low, low);
-          if (r > 0) sample[x] = multiply_add(share_h, line - before[x], before[x]);
+          sample[x] = multiply_add(share_h, line - before[x], before[x]);
           before[x] = line;
           low = high;
         }
-        if (r == 0) continue;
         STNLS_UNROLL
         for (int dy = 0; dy < 3; ++dy) {
           const int y = r - 1 - dy;
           if (y < 0 || y >= kSize) continue;
-          const int64_t query_row = i + kFirst + y;
-          const Real* line = q + (whole ? query_row : reflect(query_row, p.height)) * p.width;
+          const Real* line = q + row_at(i + kFirst + y) * p.width;
           STNLS_UNROLL
           for (int x = 0; x < kSize; ++x) {
-            const Real value = line[query_columns[x]];
+            const Real value = line[column_at(j + kFirst + x)];
             STNLS_UNROLL
             for (int dx = 0; dx < 3; ++dx) {
               const Real difference = value - sample[x + dx];

@@ -7,8 +7,15 @@ namespace {
 
 constexpr int kColumns = 32, kRows = 4;
 
+// Blocks of a multiprocessor: large patches want many registers for the loads under way.
 template <class Real, int kPs>
-__global__ void choose_kernel(const __grid_constant__ ChooseProblem p) {
+constexpr int kBlocks = sizeof(Real) > sizeof(float) ? 2
+                        : kPs > 5                    ? 3
+                                                     : 4;
+
+template <class Real, int kPs>
+__global__ void __launch_bounds__(kColumns* kRows, kBlocks<Real, kPs>)
+    choose_kernel(const __grid_constant__ ChooseProblem p) {
   const int64_t x = static_cast<int64_t>(blockIdx.x) * kColumns + threadIdx.x;
   const int64_t tiles = (p.height + kRows - 1) / kRows;
   if (x >= p.width) return;

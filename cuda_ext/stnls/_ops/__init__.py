@@ -9,6 +9,7 @@ from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
 from stnls._ops._search import SearchSettings, entry_count, refine, search, search_scratch
+from stnls._ops._ssim import ssim_sums
 from stnls._ops._tvl1 import tvl1_scale
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "search",
     "search_flops",
     "search_scratch",
+    "ssim_sums",
     "tvl1_scale",
 ]
