@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from stnls_cli.video import Clip
 
 
+SEARCHES = ("nls", "shifted-nls")
 MOST_EXPECTED = 100_000
 """Pairs of which those to be shown are drawn before they are there."""
 
@@ -298,16 +299,18 @@ class Job:
             noisy = torch.stack([picture.noisy for picture in batch.neighbours])
         frames: dict[str, Tensor] = {}
         motions: dict[str, Tensor] = {} if flows is None else {"flow": flows}
-        for method in self._methods:
-            frames[method], matches = self._align(method, batch.reference, clean, noisy, flows)
-            if matches is None:
-                continue
-            motions[method] = matches.motion()
-            if method == "shifted-nls":
-                with self._timings.host("write"):
-                    for n, dt in enumerate(batch.dts):
-                        outputs.aligned(batch.t, dt, frames[method][n])
-                        outputs.matches(batch.t, dt, matches.pair(n))
+        for methods in self._together():
+            found = self._align(methods, batch.reference, clean, noisy, flows)
+            for method, (aligned, matches) in zip(methods, found, strict=True):
+                frames[method] = aligned
+                if matches is None:
+                    continue
+                motions[method] = matches.motion()
+                if method == "shifted-nls":
+                    with self._timings.host("write"):
+                        for n, dt in enumerate(batch.dts):
+                            outputs.aligned(batch.t, dt, aligned[n])
+                            outputs.matches(batch.t, dt, matches.pair(n))
         with self._timings.stage("metrics"):
             scores = self._downloads.get(self._scores(batch.reference.clean, frames, flows))
         small: list[Callable[[], SmallPair]] = []
@@ -322,9 +325,10 @@ class Job:
 
     def _scores(self, reference: Tensor, frames: dict[str, Tensor], flows: Tensor | None) -> Tensor:
         """(neighbours, methods, metrics) as numbers of `scoring.py`."""
-        count = next(iter(frames.values())).shape[0]
+        of_methods = [frames[method] for method in self._methods]
+        count = of_methods[0].shape[0]
         # All methods together, but for large frames, whose pairs come one by one.
-        parts = [torch.cat(list(frames.values()))] if count > 1 else frames.values()
+        parts = [torch.cat(of_methods)] if count > 1 else of_methods
         table: Tensor = torch.cat([frame_scores(self._of_frame, reference, part) for part in parts])
         table = table.unflatten(0, (len(frames), count)).transpose(0, 1)
         if not self._of_flow:
@@ -370,29 +374,47 @@ class Job:
             for dt in {row.dt for row in rows}:
                 yield (t, dt), {row.method: row.psnr for row in rows if row.dt == dt}
 
+    def _together(self) -> list[tuple[str, ...]]:
+        """Methods that are worked on at a time: both searches, where that fills a GPU better."""
+        searches = tuple(method for method in self._methods if method in SEARCHES)
+        if len(searches) < 2 or not self._plan.together:
+            return [(method,) for method in self._methods]
+        return [*((m,) for m in self._methods if m not in SEARCHES), searches]
+
     def _align(
         self,
-        method: str,
+        methods: tuple[str, ...],
         reference: Picture,
         clean: Tensor,
         noisy: Tensor,
         flows: Tensor | None,
-    ) -> tuple[Tensor, Matches | None]:
-        """The clean neighbours (N, 3, H, W) aligned by one method, and the matches where it
-        searches."""
-        if method == "none":
-            return clean, None
-        if method == "nls":
-            flows = clean.new_zeros((clean.shape[0], 2, *clean.shape[2:]))
-        assert flows is not None
-        if method == "flow":
+    ) -> list[tuple[Tensor, Matches | None]]:
+        """The clean neighbours (N, 3, H, W) aligned by each of the methods, and the matches where
+        they search."""
+        if methods == ("none",):
+            return [(clean, None)]
+        if methods == ("flow",):
+            assert flows is not None
             with self._timings.stage("warp"):
-                return warp_frames(clean, flows), None
+                return [(warp_frames(clean, flows), None)]
+        around = []
+        for method in methods:
+            if method == "nls":
+                around.append(clean.new_zeros((clean.shape[0], 2, *clean.shape[2:])))
+            elif flows is not None:
+                around.append(flows)
+        count, times = clean.shape[0], len(around)
+        same = noisy is clean
+        if times > 1:
+            clean = clean.repeat(times, 1, 1, 1)
+            noisy = clean if same else noisy.repeat(times, 1, 1, 1)
         with self._timings.stage("search"):
-            references = reference.noisy.expand_as(noisy)
-            matches = self._matcher.search_pairs(references, noisy, flows)
+            led = torch.cat(around) if times > 1 else around[0]
+            matches = self._matcher.search_pairs(reference.noisy.expand_as(noisy), noisy, led)
         with self._timings.stage("aggregate"):
-            return self._matcher.align_pairs(clean, matches), matches
+            aligned = self._matcher.align_pairs(clean, matches)
+        parts = [slice(n * count, (n + 1) * count) for n in range(times)]
+        return [(aligned[part], matches.pairs(part)) for part in parts]
 
 
 def _shrunk(

@@ -45,6 +45,10 @@ class Matches:
         """Those of one of N pairs."""
         return Matches(self.offset[n], self.distance[n], self.position[n])
 
+    def pairs(self, some: slice) -> Matches:
+        """Those of some of N pairs."""
+        return Matches(self.offset[some], self.distance[some], self.position[some])
+
 
 class Matcher:
     """The search and the aggregation that the options ask for.

@@ -27,15 +27,17 @@ KEPT = 72
 """Bytes for each pixel of a pair that waits for its scores, whole."""
 MOST_KEPT = 2**30
 
-# Bytes for each pixel on a GPU, measured as the most that PyTorch allocates.
+# Bytes for each pixel on a GPU: what is held, and the most that is in use beside it for a moment.
 FRAME = 12
 FLOW = 8
-PAIR = 330
-MATCH = 24
-"""Of one of the k matches in a pair."""
-FLOW_PAIR = 200
-FIXED = 700 * 2**20
-"""Bytes whatever the size: scores of a band of rows, and CUDA itself."""
+PAIR = 250
+SEARCH = 130
+"""Of a pair more, where both searches run together."""
+MATCH = 100
+"""Of a pair more, for each of the k matches but the first."""
+FLOW_PAIR = 110
+FIXED = 256 * 2**20
+"""Bytes whatever the size."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,15 @@ class Plan:
     """`ahead`: frames read beyond the temporal window; `pairs`: neighbours aligned together;
     `flow_pairs`: flows computed together on the device, 0 where threads compute them;
     `under_way`: reference frames that wait to be recorded; `shrink_at_once`: what the pictures of
-    a pair would be made of is shrunk before it is known whether they are wanted."""
+    a pair would be made of is shrunk before it is known whether they are wanted; `together`: both
+    searches of a pair run at once."""
 
     ahead: int
     pairs: int
     flow_pairs: int
     under_way: int
     shrink_at_once: bool = False
+    together: bool = False
 
 
 def plan_for(
@@ -79,26 +83,29 @@ def gpu_plan(options: AlignOptions, info: ClipInfo, *, native: bool) -> Plan:
     pixels = info.height * info.width
     flow_pairs = max(2, min(FLOW_PIXELS // pixels, 16)) if native else 0
     kept = pixels * 2 * options.wt * KEPT * FRAMES_ON_GPU <= MOST_KEPT
+    pairs = max(1, min(PAIR_PIXELS // pixels, 2 * options.wt))
     return Plan(
         ahead=max(1, flow_pairs // 2) if native else 4,
-        pairs=max(1, min(PAIR_PIXELS // pixels, 2 * options.wt)),
+        pairs=pairs,
         flow_pairs=flow_pairs,
         under_way=FRAMES_ON_GPU if kept else 2,
         shrink_at_once=not kept,
+        together=pairs > 1,
     )
 
 
 def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     """Memory that a run needs on a GPU, at most."""
     frames = 2 * options.wt + 1 + plan.ahead
-    of_frames = FRAME * (2 if options.sigma > 0 else 1) * frames
-    of_frames += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
-    flows = 2 * (options.wt + plan.ahead) + 2 * options.wt
-    of_pairs = plan.pairs * (PAIR + MATCH * options.k)
-    of_flows = plan.flow_pairs * FLOW_PAIR
+    held = FRAME * (2 if options.sigma > 0 else 1) * frames
+    held += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
+    held += FLOW * (2 * (options.wt + plan.ahead) + 2 * options.wt)
+    if not plan.shrink_at_once:
+        held += KEPT * 2 * options.wt * plan.under_way
+    of_pairs = PAIR + MATCH * (options.k - 1) + (SEARCH if plan.together else 0)
     # Flows and pairs take turns.
-    a_pixel = of_frames + FLOW * flows + max(of_pairs, of_flows)
-    return info.height * info.width * a_pixel + FIXED
+    moment = max(plan.pairs * of_pairs, plan.flow_pairs * FLOW_PAIR)
+    return info.height * info.width * (held + moment) + FIXED
 
 
 def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free: int) -> Plan:
@@ -111,6 +118,7 @@ def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free:
         flow_pairs=min(plan.flow_pairs, 1),
         under_way=1,
         shrink_at_once=True,
+        together=False,
     )
     for candidate in (plan, smallest):
         if gpu_bytes(candidate, options, info) <= free:

@@ -20,7 +20,7 @@ from stnls_cli.metrics import (
     out_of_frame_shares,
 )
 
-MOST_VALUES = 2**25
+MOST_VALUES = 2**23
 """Numbers in float64 at a time."""
 NO_SCORE = math.nan
 
