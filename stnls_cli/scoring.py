@@ -23,6 +23,8 @@ from stnls_cli.metrics import (
 MOST_VALUES = 2**23
 """Numbers in float64 at a time."""
 NO_SCORE = math.nan
+OF_DIFFERENCE: dict[str, Callable[[Tensor], Tensor]] = {"psnr": torch.square, "mae": torch.abs}
+"""Of which the mean is taken."""
 
 
 def score_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -40,15 +42,12 @@ def frame_scores(names: Sequence[str], reference: Tensor, frames: Tensor) -> Ten
 
     `reference` is (C, H, W), `frames` (M, C, H, W), float32 on the 0-255 scale.
     """
-    measures: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "psnr": lambda a, b: _means(a, b, torch.square),
-        "mae": lambda a, b: _means(a, b, torch.abs),
-        "ssim": _similarities,
-    }
-    columns = [measures[name](reference, frames) for name in names]
+    columns = _means(reference, frames, [name for name in names if name in OF_DIFFERENCE])
+    if "ssim" in names:
+        columns["ssim"] = _similarities(reference, frames)
     if not columns:
         return frames.new_empty((frames.shape[0], 0), dtype=torch.float64)
-    return torch.stack(columns, dim=1)
+    return torch.stack([columns[name] for name in names], dim=1)
 
 
 def flow_scores(names: Sequence[str], flows: Tensor) -> Tensor:
@@ -64,11 +63,17 @@ def score(name: str, value: float) -> float | None:
     return decibels(value) if name == "psnr" else value
 
 
-def _means(reference: Tensor, frames: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean of a function of the difference, for each frame."""
+def _means(reference: Tensor, frames: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Means of functions of the difference, for each frame."""
+    if not names:
+        return {}
     count = max(1, MOST_VALUES // max(1, reference.numel()))
-    parts = [of((part - reference).double()).mean(dim=(1, 2, 3)) for part in frames.split(count)]
-    return torch.cat(parts)
+    means: dict[str, list[Tensor]] = {name: [] for name in names}
+    for part in frames.split(count):
+        difference = (part - reference).double()
+        for name in names:
+            means[name].append(OF_DIFFERENCE[name](difference).mean(dim=(1, 2, 3)))
+    return {name: torch.cat(parts) for name, parts in means.items()}
 
 
 def _similarities(reference: Tensor, frames: Tensor) -> Tensor:
