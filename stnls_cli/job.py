@@ -70,10 +70,6 @@ class UnderWay:
     t: int
     rows: list[Future[list[Row]]]
 
-    def done(self) -> bool:
-        """Whether all rows are there, or failed."""
-        return all(rows.done() for rows in self.rows)
-
 
 class Job:
     """Aligns the reference frames that an earlier run has not, and records each in `run`.
@@ -112,6 +108,8 @@ class Job:
         self._pool = ThreadPoolExecutor(
             threads, thread_name_prefix="align", initializer=torch.set_num_threads, initargs=(1,)
         )
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._stopped = False
         self.notes: list[str] = []
         """What the report says beside the clip's own notes."""
         batched = None
@@ -142,7 +140,7 @@ class Job:
         done = self._resume()
         self._gallery = Gallery(self._run.path, self._shown_scores(done), self._expected_pairs())
         self._begin(len(done))
-        under_way: deque[UnderWay] = deque()
+        recorded: deque[Future[None]] = deque()
         with Outputs(
             self._run.path,
             self._options.saved(),
@@ -152,9 +150,16 @@ class Job:
             self._timings,
         ) as outputs:
             for t in self._window:
-                under_way.append(self._reference(t, outputs))
-                self._record(under_way, self._plan.under_way, outputs, done)
-            self._record(under_way, 0, outputs, done)
+                frame = self._reference(t, outputs)
+                recorded.append(self._recorder.submit(self._record, frame, outputs, done))
+                while len(recorded) > self._plan.under_way or recorded[0].done():
+                    with self._timings.host("wait"):
+                        recorded.popleft().result()
+                    if not recorded:
+                        break
+            for future in recorded:
+                with self._timings.host("wait"):
+                    future.result()
             with self._timings.host("write"):
                 outputs.finish(self._window.runs, self._options.wt)
         self._timings.finish()
@@ -164,24 +169,23 @@ class Job:
             self._gallery.finish()
         return rows
 
-    def _record(
-        self, under_way: deque[UnderWay], most: int, outputs: Outputs, done: dict[int, list[Row]]
-    ) -> None:
-        """Records the oldest frames: those that are finished, and all but `most` in any case."""
-        while under_way:
-            frame = under_way[0]
-            if len(under_way) <= most and not (frame.done() and outputs.written(frame.t)):
-                return
-            under_way.popleft()
-            with self._timings.host("wait"):
-                rows = [row for task in frame.rows for row in task.result()]
+    def _record(self, frame: UnderWay, outputs: Outputs, done: dict[int, list[Row]]) -> None:
+        """Waits for a frame and records it, on a thread of its own, one after the other. None is
+        recorded behind one that failed."""
+        if self._stopped:
+            return
+        try:
+            rows = [row for task in frame.rows for row in task.result()]
             with self._timings.host("write"):
                 outputs.flush(frame.t)
-            done[frame.t] = rows
             payload = {"rows": [row.to_json() for row in rows], "seconds": self.stage_seconds()}
             self._run.record(frame.t, payload)
-            self._listener.frames_aligned(1)
-            self._stopwatch.frame_done()
+        except BaseException:
+            self._stopped = True
+            raise
+        done[frame.t] = rows
+        self._listener.frames_aligned(1)
+        self._stopwatch.frame_done()
 
     def speed(self) -> Speed:
         """Of this run, without those that it resumes."""
@@ -205,7 +209,9 @@ class Job:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stopped = self._stopped or kind is not None
         self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
+        self._recorder.shutdown(wait=True, cancel_futures=True)
         self._window.close()
 
     def _resume(self) -> dict[int, list[Row]]:

@@ -102,11 +102,6 @@ class Outputs:
             write = self._write_flo
             self._submit(t, self._folder / "flow", lambda: write(kind, t, values.numpy()))
 
-    def written(self, t: int) -> bool:
-        """Whether `flush` would not have to wait."""
-        with self._lock:
-            return all(future.done() for future in self._waiting.get(t, []))
-
     def flush(self, t: int) -> None:
         """Waits for the files of reference frame t, all of which were handed over."""
         with self._lock:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +26,7 @@ class SendingListener(Listener):
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lock = threading.Lock()  # frames are finished on another thread
 
     def note(self, text: str) -> None:
         """A note."""
@@ -39,7 +41,8 @@ class SendingListener(Listener):
         self._tell("frames_aligned", count)
 
     def _tell(self, name: str, *values: Any) -> None:
-        self._connection.send(("step", name, values))
+        with self._lock:
+            self._connection.send(("step", name, values))
 
 
 def serve(connection: Connection) -> None:
