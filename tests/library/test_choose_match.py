@@ -109,10 +109,16 @@ def _lowest_place(values: Array) -> tuple[float, float]:
 
 
 def drawn(
-    seed: int, height: int, width: int, ps: int, stride1: float = 1.0, charge: float = 60.0
+    seed: int,
+    height: int,
+    width: int,
+    ps: int,
+    stride1: float = 1.0,
+    charge: float = 60.0,
+    channels: int = 3,
 ) -> Case:
     rng = np.random.default_rng(seed)
-    query = rng.uniform(0, 255, (3, height, width))
+    query = rng.uniform(0, 255, (channels, height, width))
     key = 0.7 * np.roll(query, (1, -1), (1, 2)) + 0.3 * rng.uniform(0, 255, query.shape)
     flow = rng.normal(0, 1.5, (2, height, width))
     search = PairedSearch(7, ps, 4, stride0=1, stride1=stride1, itype="float", full_ws=True)
@@ -199,7 +205,9 @@ def test_forms_agree(data: st.DataObject) -> None:
     """The vectors of single precision and the plain form of double, on frames of any size."""
     ps = data.draw(st.sampled_from([3, 5, 7, 9]))
     sizes = st.integers(1, 26)
-    case = drawn(data.draw(st.integers(0, 99)), data.draw(sizes), data.draw(sizes), ps)
+    channels = data.draw(st.sampled_from([1, 3, 5]))  # vectors serve up to four
+    seed = data.draw(st.integers(0, 99))
+    case = drawn(seed, data.draw(sizes), data.draw(sizes), ps, channels=channels)
     _, position, offset = chosen(case, torch.float64, "cpu")
     _, single, between = chosen(case, torch.float32, "cpu")
     same = np.abs(single - position).max(-1) < 1e-4

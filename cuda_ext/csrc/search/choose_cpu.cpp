@@ -1,28 +1,12 @@
 #include <algorithm>
 
+#include "../common/columns_cpu.h"
 #include "../common/parallel.h"
-#include "../common/simd.h"
 #include "../common/status.h"
 #include "choose.h"
 
 namespace stnls {
 namespace {
-
-// Columns of a patch at a time: few patches fill the vectors of AVX-512.
-#if defined(__AVX__) && defined(__FMA__)
-constexpr int kColumns = 8;
-using Columns = float __attribute__((vector_size(4 * kColumns)));
-inline Columns multiply_add(Columns a, Columns b, Columns c) { return _mm256_fmadd_ps(a, b, c); }
-#else
-constexpr int kColumns = kLanes;
-using Columns = FloatV;
-#endif
-
-inline Columns load_columns(const float* from) {
-  Columns v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
 
 // The nine distances of PatchDistances::together, a vector of columns at a time; patches at the
 // border are copied to a block of their own first.
@@ -89,7 +73,7 @@ struct VectorDistances {
       const int lanes = from + kColumns < kPs ? kColumns : kLast;
       for (int n = 0; n < 9; ++n) {
         float values[kColumns];
-        std::memcpy(values, &total[n], sizeof values);
+        store_columns(values, total[n]);
         for (int lane = 0; lane < lanes; ++lane) d[n] += values[lane];
       }
     }
@@ -105,8 +89,8 @@ struct VectorDistances {
       Columns sample[3], low = load_columns(key);
       for (int dx = 0; dx < 3; ++dx) {
         const Columns high = load_columns(key + dx + 1);
-        const Columns line = multiply_add(right, high - low, low);
-        sample[dx] = multiply_add(down, line - before[dx], before[dx]);
+        const Columns line = fused(right, high - low, low);
+        sample[dx] = fused(down, line - before[dx], before[dx]);
         before[dx] = line;
         low = high;
       }
@@ -117,7 +101,7 @@ struct VectorDistances {
         const Columns value = load_columns(query + y * pitch);
         for (int dx = 0; dx < 3; ++dx) {
           const Columns difference = value - sample[dx];
-          total[3 * dy + dx] = multiply_add(difference, difference, total[3 * dy + dx]);
+          total[3 * dy + dx] = fused(difference, difference, total[3 * dy + dx]);
         }
       }
     }
