@@ -103,6 +103,8 @@ class Job:
         self._timings = Timings(device)
         self._stopwatch = Stopwatch()
         self._downloads = Downloads(device)
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
         self._flow_seconds = 0.0
         self._threads = threads
         self._pool = ThreadPoolExecutor(
@@ -179,6 +181,8 @@ class Job:
             with self._timings.host("write"):
                 outputs.flush(frame.t)
             payload = {"rows": [row.to_json() for row in rows], "seconds": self.stage_seconds()}
+            if self._stopped:
+                return
             self._run.record(frame.t, payload)
         except BaseException:
             self._stopped = True
@@ -211,7 +215,7 @@ class Job:
     ) -> None:
         self._stopped = self._stopped or kind is not None
         self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
-        self._recorder.shutdown(wait=True, cancel_futures=True)
+        self._recorder.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
         self._window.close()
 
     def _resume(self) -> dict[int, list[Row]]:

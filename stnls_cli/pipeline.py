@@ -53,6 +53,8 @@ def align_clip(
     # Beside a GPU, threads inside operators would only get in the way of those that encode.
     of_torch = 1 if device.type == "cuda" else threads
     with _torch_threads(of_torch), contextlib.ExitStack() as stack:
+        if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))
         clip = stack.enter_context(_open_clip(path, options))
         source = None
         if options.needs_flow():

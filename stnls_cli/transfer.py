@@ -39,10 +39,11 @@ class Uploads:
         values = torch.from_numpy(np.ascontiguousarray(array))
         if self._stream is None:
             return Arriving(values, None)
-        # PyTorch gives pinned memory back only when the copies that use it are done.
-        pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        pinned.copy_(values)
+        # Pinned on behalf of this device: another one would be woken for it. PyTorch gives pinned
+        # memory back only when the copies that use it are done.
         with torch.cuda.stream(self._stream):
+            pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            pinned.copy_(values)
             tensor = pinned.to(self._device, non_blocking=True)
             copied = self._stream.record_event()
         return Arriving(tensor, copied)

@@ -165,6 +165,7 @@ class Comparison:
             outcome.clips.append(told)
             outcome.cells += cells
         outcome.flows = self._cache.counters()
+        self._timings.finish()
         outcome.timings = {k: round(v, 3) for k, v in self._timings.seconds.items()}
         outcome.seconds = round(time.perf_counter() - began, 3)
         return outcome
