@@ -50,9 +50,8 @@ def align_clip(
     listener = listener or Listener()
     device = resolve_device(options.device)
     threads = options.threads or usable_cores()
-    # Beside a GPU, threads inside operators would only get in the way of those that encode.
-    of_torch = 1 if device.type == "cuda" else threads
-    with _torch_threads(of_torch), contextlib.ExitStack() as stack:
+    # Threads inside operators would only get in the way of those that have whole tasks.
+    with _torch_threads(1), contextlib.ExitStack() as stack:
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
         clip = stack.enter_context(_open_clip(path, options))
