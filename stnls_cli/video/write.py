@@ -47,6 +47,7 @@ def write_image(path: Path | str, rgb: Pixels, format: str = "png") -> None:
 
 def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     """An 8- or 16-bit RGB PNG file."""
+    import av
     from av.codec.context import CodecContext
 
     hush()
@@ -57,7 +58,14 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     context.pix_fmt = "rgb48be" if deep else "rgb24"
     context.time_base = Fraction(1, 25)
     context.options = dict(PNG_OPTIONS)
-    frame = packed_frame(pixels.astype(">u2") if deep else pixels, context.pix_fmt)
+    frame: Any
+    if deep:
+        frame = packed_frame(pixels.astype(">u2"), context.pix_fmt)
+    else:
+        # Without a copy, which would keep other threads waiting.
+        frame = av.VideoFrame.from_numpy_buffer(
+            np.ascontiguousarray(to_uint8(pixels)), context.pix_fmt
+        )
     return b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)])
 
 

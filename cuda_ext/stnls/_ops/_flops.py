@@ -76,6 +76,12 @@ def _(
     return int(math.prod(key) * (6 * (ps + 2) ** 2 + 3 * 9 * ps**2))
 
 
+@register_flop_formula(torch.ops.stnls.ssim_sums)
+def _(reference: Any, frames: Any, *_: Any, **__: Any) -> int:
+    # Five means along both axes of a window of eleven.
+    return int(math.prod(frames) * (11 * (2 + 2 + 3 * 2) + 11 * 5 * 2 + 20))
+
+
 @register_flop_formula(torch.ops.stnls.patch_scatter)
 def _(own: Any, weights: Any, inds: Any, deterministic: bool, *args: Any, **_: Any) -> int:
     s = PatchSettings(*args)

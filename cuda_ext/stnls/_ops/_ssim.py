@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from stnls import _native
@@ -31,8 +32,6 @@ def _ssim(reference: Tensor, frames: Tensor, peak: float) -> Tensor:
 
 
 def _fake(reference: Tensor, frames: Tensor, peak: float) -> Tensor:
-    import torch
-
     count, channels, height, _ = frames.shape
     bands = (height - WINDOW + BAND) // BAND
     return frames.new_empty((count, channels, bands), dtype=torch.float64)
