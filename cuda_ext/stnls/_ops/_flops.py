@@ -10,7 +10,13 @@ from typing import Any, cast
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from stnls._ops import _blend, _patches, _search  # noqa: F401  they define the operators
+from stnls._ops import (  # noqa: F401  they define the operators
+    _blend,
+    _choose,
+    _patches,
+    _search,
+    _ssim,
+)
 from stnls._ops._patches import PatchSettings
 from stnls._ops._search import SearchGradient, SearchSettings
 from stnls._positions import grid_shape
