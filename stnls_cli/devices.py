@@ -19,8 +19,9 @@ def resolve_devices(name: str) -> list[torch.device]:
     first = resolve_device(name)
     if first.type != "cuda" or ":" in name:
         return [first]
-    others = (n for n in range(torch.cuda.device_count()) if n != first.index)
-    return [first, *(resolve_device(f"cuda:{n}") for n in others)]
+    number = torch.cuda.current_device() if first.index is None else first.index
+    others = (n for n in range(torch.cuda.device_count()) if n != number)
+    return [torch.device("cuda", number), *(resolve_device(f"cuda:{n}") for n in others)]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -34,7 +35,7 @@ def resolve_device(name: str) -> torch.device:
             return torch.device("cpu")
         build = _native.cuda_build()
         usable = build and serves(build.architectures, torch.cuda.get_device_capability())
-        return torch.device("cuda", torch.cuda.current_device()) if usable else torch.device("cpu")
+        return torch.device("cuda" if usable else "cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, separator, index = name.partition(":")

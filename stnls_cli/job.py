@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -151,17 +151,16 @@ class Job:
             self._threads,
             self._timings,
         ) as outputs:
-            for t in self._window:
-                frame = self._reference(t, outputs)
-                recorded.append(self._recorder.submit(self._record, frame, outputs, done))
-                while len(recorded) > self._plan.under_way or recorded[0].done():
-                    with self._timings.host("wait"):
-                        recorded.popleft().result()
-                    if not recorded:
-                        break
-            for future in recorded:
-                with self._timings.host("wait"):
-                    future.result()
+            try:
+                for t in self._window:
+                    frame = self._reference(t, outputs)
+                    recorded.append(self._recorder.submit(self._record, frame, outputs, done))
+                    self._take(recorded, self._plan.under_way)
+            except Exception:
+                # What is under way is kept for the next time.
+                wait(recorded)
+                raise
+            self._take(recorded, 0)
             with self._timings.host("write"):
                 outputs.finish(self._window.runs, self._options.wt)
         self._timings.finish()
@@ -170,6 +169,12 @@ class Job:
         with self._timings.host("pictures"):
             self._gallery.finish()
         return rows
+
+    def _take(self, recorded: deque[Future[None]], most: int) -> None:
+        """Takes note of frames that are recorded, and waits for all but `most`."""
+        while recorded and (len(recorded) > most or recorded[0].done()):
+            with self._timings.host("wait"):
+                recorded.popleft().result()
 
     def _record(self, frame: UnderWay, outputs: Outputs, done: dict[int, list[Row]]) -> None:
         """Waits for a frame and records it, on a thread of its own, one after the other. None is

@@ -89,7 +89,7 @@ def test_names_with_dashes_spaces_and_markup(cli: Any, clip: Path, tmp_path: Pat
 
 def test_verbose(cli: Any, clip: Path) -> None:
     ended = cli("align", clip, *QUICK, "--verbose")
-    assert re.search(r"^ +search +\d+\.\d\d s$", ended.err, re.M)
+    assert re.search(r"^ +search +\d+\.\d\d +\d+\.\d % *$", ended.err, re.M)
 
 
 @pytest.mark.parametrize("colour", [True, False])
