@@ -137,3 +137,49 @@ def test_memory_is_what_was_reckoned(
     settings = AlignOptions(**options)
     plan = gpu_plan(settings, info(width, height), native=True)
     assert used <= gpu_bytes(plan, settings, info(width, height))
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("sigma", [0.0, 10.0])
+def test_all_on_the_gpu_is_as_on_the_cpu(
+    tmp_path: Path, textured: Any, encode: Any, sigma: float
+) -> None:
+    """With the flow that is computed there, what is saved, and the pictures."""
+    path = encode(tmp_path / "in.mkv", textured(7, 96, 144), codec="ffv1", pixel_format="bgr0")
+    options: dict[str, Any] = {"ws": 5, "wt": 2, "sigma": sigma, "save": "aligned,flow,offsets"}
+    cpu = align(path, tmp_path / "cpu", device="cpu", **options)
+    gpu = align(path, tmp_path / "cuda", device="cuda", **options)
+    for one, two in zip(cpu.rows, gpu.rows, strict=True):
+        assert (one.t, one.dt, one.method) == (two.t, two.dt, two.method)
+        assert two.psnr == pytest.approx(one.psnr, abs=0.02)
+        assert two.ssim == pytest.approx(one.ssim, abs=0.002)
+        assert two.mae == pytest.approx(one.mae, abs=0.02)
+    names = [
+        sorted(str(path.relative_to(tmp_path / run)) for path in (tmp_path / run).rglob("*.*"))
+        for run in ("cpu", "cuda")
+    ]
+    assert [name for name in names[0] if "pictures" not in name] == [
+        name for name in names[1] if "pictures" not in name
+    ]
+    assert "flow" in gpu.timings
+    assert "flow_cpu" not in gpu.timings
+    again = align(path, tmp_path / "again", device="cuda", **options)
+    assert again.rows == gpu.rows
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device or none")
+def test_two_gpus_give_the_results_of_one(tmp_path: Path, textured: Any, encode: Any) -> None:
+    clips = [
+        encode(tmp_path / f"{name}.mkv", textured(5, 64, 96), codec="ffv1", pixel_format="bgr0")
+        for name in "abc"
+    ]
+    options: dict[str, Any] = {"ws": 5, "wt": 1, "save": "aligned"}
+    one = align(clips, tmp_path / "one", device="cuda:0", **options)
+    two = align(clips, tmp_path / "two", device="cuda", **options)
+    assert len({report.device for report in two}) == 2
+    assert [report.rows for report in one] == [report.rows for report in two]
+    for path in (tmp_path / "one").rglob("*.png"):
+        same = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert same.read_bytes() == path.read_bytes()
