@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
@@ -43,13 +44,16 @@ def align(
 
     Raises:
         UserError: for what the caller can put right, with one line that says what. Inputs after
-            the one that failed are not begun.
+            the one that failed are not begun, but for those under way in other processes.
+        WorkerError: where such a process fails for another reason (see `workers`).
         TypeError: for an option that does not exist, or a value of the wrong type.
 
     """
     from stnls_cli.folders import check_pictures, given_path, output_folders
     from stnls_cli.options import align_options
     from stnls_cli.pipeline import align_clip, check_machine
+    from stnls_cli.progress import Listener
+    from stnls_cli.workers import align_side_by_side, worker_options
 
     settings = align_options(options)
     single = isinstance(inputs, (str, PathLike))
@@ -57,11 +61,19 @@ def align(
     check_pictures(paths)
     folders = output_folders(paths, [given_path(path, "-o") for path in _listed(output)])
     check_machine(settings)
-    reports = [
-        align_clip(path, folder, settings).report
-        for path, folder in zip(paths, folders, strict=True)
-    ]
-    return reports[0] if single else reports
+    jobs = list(zip(paths, folders, strict=True))
+    each = worker_options(settings, len(jobs))
+    if not each:
+        reports = [align_clip(path, folder, settings).report for path, folder in jobs]
+        return reports[0] if single else reports
+    outcomes = align_side_by_side(
+        jobs, each, lambda _: contextlib.nullcontext(Listener()), stop_at_error=True
+    )
+    found = {outcome.number: outcome for outcome in outcomes}
+    for number in sorted(found):
+        if error := found[number].error:
+            raise error
+    return [found[number].aligned().report for number in sorted(found)]
 
 
 def compare(

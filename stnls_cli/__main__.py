@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stnls_cli.app import main
+from stnls_cli.entry import main
 
 main()

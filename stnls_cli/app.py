@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         print_error(str(error))
         _leave(error.exit_code)
-    except _InterruptedError:
+    except (_InterruptedError, KeyboardInterrupt):
         _interrupted()
     except _PipeClosedError:
         _leave(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 SHORTLIST = 4
 """Best matches of the window among which the prior chooses, where fewer are asked for."""
-STRIP = 2**16
+STRIPS = {"cpu": 2**16, "cuda": 2**22}
 """Pixels that are worked on at a time."""
 NEAR = 3
 """And all of a window of this many positions along each side around the flow."""
@@ -18,6 +18,11 @@ LEAST_SIGMA = 5.0
 """Noise that the frames of any camera have, in grey levels: what the prior reckons with."""
 TRUSTED = 20.0
 """Mean squared difference beyond the noise that halves a patch's weight, in grey levels squared."""
+
+
+def charge(sigma: float, prior: float) -> float:
+    """What a match costs for each squared pixel from the flow, as a mean squared difference."""
+    return prior * max(sigma, LEAST_SIGMA) ** 2
 
 
 def charged(
@@ -35,7 +40,7 @@ def charged(
     """
     centre = torch.where(torch.isfinite(centre), centre, 0.0)
     away = (offset - centre[:, :, None]).square().sum(-1)
-    return distance / values + (prior * max(sigma, LEAST_SIGMA) ** 2) * away
+    return distance / values + charge(sigma, prior) * away
 
 
 def is_among(offset: Tensor, others: Tensor, tolerance: float) -> Tensor:
@@ -70,11 +75,11 @@ class Paraboloid:
         self._search = PairedSearch(3, ps, 9, stride0=1, stride1=stride1, itype="float")
 
     def __call__(self, reference: Tensor, neighbour: Tensor, offset: Tensor) -> Tensor:
-        """`offset` (H, W, 2) = (dy, dx) moved by less than a position. Where a neighbour lies
-        outside the frame it stays on that axis."""
-        flow = offset.permute(2, 0, 1).flip(0)
-        found, place = self._search(reference[None], neighbour[None], flow[None])
-        return in_strips(self._moved, offset, found[0, 0], place[0, 0])
+        """`offset` (N, H, W, 2) = (dy, dx) moved by less than a position, for N pairs of frames
+        (N, 3, H, W). Where a neighbour lies outside the frame it stays on that axis."""
+        flow = offset.permute(0, 3, 1, 2).flip(1)
+        found, place = self._search(reference, neighbour, flow)
+        return in_strips(self._moved, offset, found[:, 0], place[:, 0])
 
     def _moved(self, offset: Tensor, distance: Tensor, place: Tensor) -> Tensor:
         # Best first, and at the border of the frame around another centre: put into raster order.
@@ -87,10 +92,13 @@ class Paraboloid:
 
 
 def in_strips(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """`function` of tensors (H, W, ...), some rows at a time, so that what it needs stays small."""
-    rows = max(1, STRIP // tensors[0].shape[1])
-    parts = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
-    return torch.cat([function(*part) for part in parts])
+    """`function` of tensors (N, H, W, ...) as (rows, W, ...), some rows at a time, so that what it
+    needs stays small: (N, H, W, ...)."""
+    shape = tensors[0].shape[:2]
+    rows = max(1, STRIPS[tensors[0].device.type] // max(1, tensors[0].shape[2]))
+    parts = zip(*(tensor.flatten(0, 1).split(rows) for tensor in tensors), strict=True)
+    whole: Tensor = torch.cat([function(*part) for part in parts]).unflatten(0, shape)
+    return whole
 
 
 def lowest(around: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from stnls_cli.errors import UserError
+from stnls_cli.errors import UserError, WorkerError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ def print_error(message: str) -> None:
 
 def described(error: Exception) -> str:
     """An error as one line for a person; `STNLS_TRACEBACK=1` raises the unexpected ones."""
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, WorkerError)):
         return str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return (

@@ -11,6 +11,19 @@ if TYPE_CHECKING:
     import torch
 
 
+def resolve_devices(name: str) -> list[torch.device]:
+    """All the devices that `--device` names: every GPU for "cuda", and for "auto" where it takes
+    CUDA."""
+    import torch
+
+    first = resolve_device(name)
+    if first.type != "cuda" or ":" in name:
+        return [first]
+    number = torch.cuda.current_device() if first.index is None else first.index
+    others = (n for n in range(torch.cuda.device_count()) if n != number)
+    return [torch.device("cuda", number), *(resolve_device(f"cuda:{n}") for n in others)]
+
+
 def resolve_device(name: str) -> torch.device:
     """The device that `--device` names; "auto" takes CUDA where a GPU and the kernels are there."""
     import torch

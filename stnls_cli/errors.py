@@ -13,5 +13,9 @@ class UserError(Exception):
     exit_code = 2
 
 
+class WorkerError(Exception):
+    """What went wrong in another process, in words for a person."""
+
+
 class StorageError(UserError):
     """A file that cannot be written, read or deleted: nothing is wrong with the input."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,15 +15,19 @@ import torch
 from torch import Tensor
 
 from stnls_cli.errors import UserError
+from stnls_cli.flow import BatchedFlow, MethodSource
 from stnls_cli.matching import Matcher, Matches, flow_to_neighbours
-from stnls_cli.metrics import compare_frames, measure_flow
 from stnls_cli.outputs import Outputs
 from stnls_cli.page.gallery import Gallery
-from stnls_cli.page.pictures import PairPictures, draw_pair
+from stnls_cli.page.pictures import SmallPair, shrink_pair
+from stnls_cli.plan import plan_for
 from stnls_cli.report import Row, RowSettings
+from stnls_cli.scoring import NO_SCORE, flow_scores, frame_scores, score, score_names
+from stnls_cli.speed import Speed, Stopwatch
 from stnls_cli.timings import Timings
+from stnls_cli.transfer import Downloads, Leaving
 from stnls_cli.video.images import IMAGE_KINDS
-from stnls_cli.warp import warp
+from stnls_cli.warp import warp_frames
 from stnls_cli.window import Picture, TemporalWindow
 
 if TYPE_CHECKING:
@@ -32,8 +38,45 @@ if TYPE_CHECKING:
     from stnls_cli.video import Clip
 
 
+SEARCHES = ("nls", "shifted-nls")
+MOST_EXPECTED = 100_000
+"""Pairs of which those to be shown are drawn before they are there."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some neighbours of reference frame t, which are aligned together, and the flows to them."""
+
+    t: int
+    dts: tuple[int, ...]
+    reference: Picture
+    neighbours: tuple[Picture, ...]
+    flows: tuple[Tensor, ...] | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The scores of a batch on their way, and what its pictures would be made of."""
+
+    batch: Batch
+    scores: Leaving
+    small: list[Callable[[], SmallPair]]
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A reference frame whose rows are being worked out."""
+
+    t: int
+    rows: list[Future[list[Row]]]
+
+
 class Job:
-    """Aligns the reference frames that an earlier run has not, and records each in `run`."""
+    """Aligns the reference frames that an earlier run has not, and records each in `run`.
+
+    Several frames are under way at a time. On a CPU every pair of frames is a task on one thread;
+    on a GPU this thread launches the pairs of a frame together, and others take what comes back.
+    """
 
     def __init__(
         self,
@@ -50,21 +93,30 @@ class Job:
         self._run = run
         self._options = options
         self._listener = listener
+        self._on_gpu = device.type == "cuda"
+        self._plan = plan_for(options, clip.info, device, threads, source)
         self._methods = options.method_names()
-        self._metrics = options.metric_names()
+        self._of_frame, self._of_flow = score_names(options.metric_names())
         self._settings = _row_settings(options, source)
         self._matcher = Matcher(options)
+        self._device = device
         self._timings = Timings(device)
+        self._stopwatch = Stopwatch()
+        self._downloads = Downloads(device)
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
         self._flow_seconds = 0.0
         self._threads = threads
         self._pool = ThreadPoolExecutor(
-            1 if device.type == "cuda" else threads,
-            thread_name_prefix="align",
-            initializer=torch.set_num_threads,
-            initargs=(1,),
+            threads, thread_name_prefix="align", initializer=torch.set_num_threads, initargs=(1,)
         )
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._stopped = False
         self.notes: list[str] = []
         """What the report says beside the clip's own notes."""
+        batched = None
+        if self._plan.flow_pairs and isinstance(source, MethodSource):
+            batched = BatchedFlow(source.method, self._plan.flow_pairs)
         self._window = TemporalWindow(
             clip,
             source,
@@ -72,11 +124,12 @@ class Job:
             sigma=options.sigma,
             seed=options.seed,
             device=device,
-            ahead=frames_ahead(source, threads),
+            ahead=self._plan.ahead,
             done=run.done_frames,
             timings=self._timings,
             on_frame=listener.frame_read,
             on_flow=listener.flow_done,
+            batched=batched,
         )
 
     @property
@@ -87,35 +140,72 @@ class Job:
     def work(self) -> list[Row]:
         """Aligns every reference frame; the rows of all, in order."""
         done = self._resume()
-        self._gallery = Gallery(self._run.path, self._shown_scores(done))
+        self._gallery = Gallery(self._run.path, self._shown_scores(done), self._expected_pairs())
         self._begin(len(done))
+        recorded: deque[Future[None]] = deque()
         with Outputs(
             self._run.path,
             self._options.saved(),
             self._options.format,
             self._clip.info,
             self._threads,
+            self._timings,
         ) as outputs:
-            for t in self._window:
-                rows = self._reference(t, outputs)
-                with self._timings.stage("write"):
-                    outputs.flush()
-                done[t] = rows
-                self._run.record(
-                    t, {"rows": [row.to_json() for row in rows], "seconds": self.stage_seconds()}
-                )
-                self._listener.frames_aligned(1)
-            with self._timings.stage("write"):
+            try:
+                for t in self._window:
+                    frame = self._reference(t, outputs)
+                    recorded.append(self._recorder.submit(self._record, frame, outputs, done))
+                    self._take(recorded, self._plan.under_way)
+            except Exception:
+                # What is under way is kept for the next time.
+                wait(recorded)
+                raise
+            self._take(recorded, 0)
+            with self._timings.host("write"):
                 outputs.finish(self._window.runs, self._options.wt)
+        self._timings.finish()
         rows = [row for t in sorted(done) for row in done[t]]
         self._check_end(rows)
-        self._gallery.finish()
+        with self._timings.host("pictures"):
+            self._gallery.finish()
         return rows
+
+    def _take(self, recorded: deque[Future[None]], most: int) -> None:
+        """Takes note of frames that are recorded, and waits for all but `most`."""
+        while recorded and (len(recorded) > most or recorded[0].done()):
+            with self._timings.host("wait"):
+                recorded.popleft().result()
+
+    def _record(self, frame: UnderWay, outputs: Outputs, done: dict[int, list[Row]]) -> None:
+        """Waits for a frame and records it, on a thread of its own, one after the other. None is
+        recorded behind one that failed."""
+        if self._stopped:
+            return
+        try:
+            rows = [row for task in frame.rows for row in task.result()]
+            with self._timings.host("write"):
+                outputs.flush(frame.t)
+            payload = {"rows": [row.to_json() for row in rows], "seconds": self.stage_seconds()}
+            if self._stopped:
+                return
+            self._run.record(frame.t, payload)
+        except BaseException:
+            self._stopped = True
+            raise
+        done[frame.t] = rows
+        self._listener.frames_aligned(1)
+        self._stopwatch.frame_done()
+
+    def speed(self) -> Speed:
+        """Of this run, without those that it resumes."""
+        on_gpu = torch.cuda.max_memory_allocated(self._device) if self._on_gpu else None
+        return self._stopwatch.read(on_gpu)
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, added up over all threads and over the runs that this one resumes."""
-        seconds = dict(self._timings.seconds)
-        if self._source is not None and self._source.needs_frames:
+        seconds = self._timings.seconds
+        computed = self._source is not None and self._source.needs_frames
+        if self._source is not None and computed and not self._plan.flow_pairs:
             seconds["flow_cpu"] = self._flow_seconds + self._source.cpu_seconds
         return {name: round(value, 6) for name, value in seconds.items()}
 
@@ -128,7 +218,10 @@ class Job:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stopped = self._stopped or kind is not None
         self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
+        self._recorder.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
+        self._window.close()
 
     def _resume(self) -> dict[int, list[Row]]:
         """Rows of the reference frames that are done; their time counts as ours."""
@@ -183,8 +276,8 @@ class Job:
             self.notes.append(f"--frames {wanted}: only {self.frames} were there")
             self._listener.note(self.notes[-1])
 
-    def _reference(self, t: int, outputs: Outputs) -> list[Row]:
-        """All neighbours of one frame."""
+    def _reference(self, t: int, outputs: Outputs) -> UnderWay:
+        """Begins with all neighbours of one frame."""
         neighbours = self._window.neighbours(t)
         flows: dict[int, Tensor] = {}
         if self._source is not None:
@@ -196,88 +289,172 @@ class Job:
                 outputs.flow("forward", t, forward[0])
             if backward:
                 outputs.flow("backward", t, backward[0])
-        # One task for each neighbour, each on one thread: whole tasks side by side keep every core
-        # busy, where threads inside the operators would wait for each other and for the flow.
-        tasks = [
-            self._pool.submit(self._neighbour, t, dt, flows.get(dt), outputs) for dt in neighbours
-        ]
-        return [row for task in tasks for row in task.result()]
+        batches = []
+        for first in range(0, len(neighbours), self._plan.pairs):
+            dts = tuple(neighbours[first : first + self._plan.pairs])
+            pictures = tuple(self._window.picture(t + dt) for dt in dts)
+            led = tuple(flows[dt] for dt in dts) if flows else None
+            batches.append(Batch(t, dts, self._window.picture(t), pictures, led))
+        if self._on_gpu:
+            launched = [self._aligned(batch, outputs) for batch in batches]
+            return UnderWay(t, [self._pool.submit(self._rows, batch) for batch in launched])
+        # Whole tasks side by side, each on one thread, keep every core busy, where threads inside
+        # the operators would wait for each other and for the flow.
+        return UnderWay(t, [self._pool.submit(self._task, batch, outputs) for batch in batches])
 
-    def _neighbour(self, t: int, dt: int, flow: Tensor | None, outputs: Outputs) -> list[Row]:
-        """All methods for one neighbour."""
-        reference, neighbour = self._window.picture(t), self._window.picture(t + dt)
-        rows = []
+    def _task(self, batch: Batch, outputs: Outputs) -> list[Row]:
+        return self._rows(self._aligned(batch, outputs))
+
+    def _aligned(self, batch: Batch, outputs: Outputs) -> Measured:
+        """All methods for some neighbours of a frame. On a GPU the work is launched, no more."""
+        flows = torch.stack(batch.flows) if batch.flows is not None else None
+        clean = torch.stack([picture.clean for picture in batch.neighbours])
+        noisy = clean
+        if batch.reference.noisy is not batch.reference.clean:
+            noisy = torch.stack([picture.noisy for picture in batch.neighbours])
         frames: dict[str, Tensor] = {}
-        motions: dict[str, Tensor] = {} if flow is None else {"flow": flow}
-        for method in self._methods:
-            aligned, matches = self._align(method, reference, neighbour, flow)
-            if method == "shifted-nls" and matches is not None:
-                with self._timings.stage("write"):
-                    outputs.aligned(t, dt, aligned)
-                    outputs.matches(t, dt, matches)
-            with self._timings.stage("metrics"):
-                scores = compare_frames(self._metrics, reference.clean, aligned)
-                if flow is not None:
-                    scores.update(measure_flow(self._metrics, flow))
-            rows.append(self._settings.row(self._clip.info.stem, t, dt, method, scores))
-            if method != "none":
+        motions: dict[str, Tensor] = {} if flows is None else {"flow": flows}
+        for methods in self._together():
+            found = self._align(methods, batch.reference, clean, noisy, flows)
+            for method, (aligned, matches) in zip(methods, found, strict=True):
                 frames[method] = aligned
-            if matches is not None:
+                if matches is None:
+                    continue
                 motions[method] = matches.motion()
+                if method == "shifted-nls":
+                    with self._timings.host("write"):
+                        for n, dt in enumerate(batch.dts):
+                            outputs.aligned(batch.t, dt, aligned[n])
+                            outputs.matches(batch.t, dt, matches.pair(n))
+        with self._timings.stage("metrics"):
+            scores = self._downloads.get(self._scores(batch.reference.clean, frames, flows))
+        small: list[Callable[[], SmallPair]] = []
+        if self._methods != ("none",):
+            make = partial(_shrunk, batch.reference.clean, clean, frames, motions)
+            small = [partial(make, n) for n in range(len(batch.dts))]
+        if self._plan.shrink_at_once:
+            # The frames would take too much memory until their scores are known.
+            with self._timings.stage("pictures"):
+                small = [partial(_same, shrink()) for shrink in small]
+        return Measured(batch, scores, small)
 
-        def draw() -> PairPictures:
-            return draw_pair(
-                clip="",
-                t=t,
-                dt=dt,
-                reference=reference.clean,
-                neighbour=neighbour.clean,
-                aligned=frames,
-                motions={name: motions[name] for name in frames if name in motions},
-                scores={row.method: row.psnr for row in rows},
-            )
+    def _scores(self, reference: Tensor, frames: dict[str, Tensor], flows: Tensor | None) -> Tensor:
+        """(neighbours, methods, metrics) as numbers of `scoring.py`."""
+        of_methods = [frames[method] for method in self._methods]
+        count = of_methods[0].shape[0]
+        # All methods together, but for large frames, whose pairs come one by one.
+        parts = [torch.cat(of_methods)] if count > 1 else of_methods
+        table: Tensor = torch.cat([frame_scores(self._of_frame, reference, part) for part in parts])
+        table = table.unflatten(0, (len(frames), count)).transpose(0, 1)
+        if not self._of_flow:
+            return table
+        more = table.new_full((count, len(self._of_flow)), NO_SCORE)
+        if flows is not None:
+            more = flow_scores(self._of_flow, flows)
+        return torch.cat((table, more[:, None].expand(-1, len(frames), -1)), dim=2)
 
-        with self._timings.stage("pictures"):
-            self._gallery.consider((t, dt), self._shown_score(rows), draw)
+    def _rows(self, measured: Measured) -> list[Row]:
+        """The rows of some neighbours, once their scores have come back."""
+        batch, names = measured.batch, (*self._of_frame, *self._of_flow)
+        rows = []
+        for n, (dt, table) in enumerate(zip(batch.dts, measured.scores.numpy(), strict=True)):
+            of_pair = []
+            for method, values in zip(self._methods, table.tolist(), strict=True):
+                scores = {name: score(name, v) for name, v in zip(names, values, strict=True)}
+                of_pair.append(
+                    self._settings.row(self._clip.info.stem, batch.t, dt, method, scores)
+                )
+            if measured.small:
+                ranked = {row.method: row.psnr for row in of_pair}
+                with self._timings.host("pictures"):
+                    self._gallery.consider((batch.t, dt), ranked, measured.small[n])
+            rows += of_pair
         return rows
 
-    def _shown_score(self, rows: list[Row]) -> float | None:
-        """By which the pairs are ranked whose pictures are shown: PSNR of the last method."""
-        return rows[-1].psnr if self._methods != ("none",) else None
+    def _expected_pairs(self) -> list[tuple[int, int]] | None:
+        """Those that the headers promise; None where they do not say, or are many."""
+        count, wt, start = self._clip.info.frames_expected, self._options.wt, self._options.start
+        if count is None or 2 * wt * count > MOST_EXPECTED:
+            return None
+        run = range(start, start + count)
+        return [(t, dt) for t in run for dt in range(-wt, wt + 1) if dt != 0 and t + dt in run]
 
-    def _shown_scores(self, done: dict[int, list[Row]]) -> Iterator[tuple[tuple[int, int], float]]:
+    def _shown_scores(
+        self, done: dict[int, list[Row]]
+    ) -> Iterator[tuple[tuple[int, int], dict[str, float | None]]]:
+        """PSNR by method of the pairs that may be shown."""
+        if self._methods == ("none",):
+            return
         for t, rows in done.items():
             for dt in {row.dt for row in rows}:
-                score = self._shown_score([row for row in rows if row.dt == dt])
-                if score is not None:
-                    yield (t, dt), score
+                yield (t, dt), {row.method: row.psnr for row in rows if row.dt == dt}
+
+    def _together(self) -> list[tuple[str, ...]]:
+        """Methods that are worked on at a time: both searches, where that fills a GPU better."""
+        searches = tuple(method for method in self._methods if method in SEARCHES)
+        if len(searches) < 2 or not self._plan.together:
+            return [(method,) for method in self._methods]
+        return [*((m,) for m in self._methods if m not in SEARCHES), searches]
 
     def _align(
-        self, method: str, reference: Picture, neighbour: Picture, flow: Tensor | None
-    ) -> tuple[Tensor, Matches | None]:
-        """The neighbour's clean frame aligned by one method, and the matches where it searches."""
-        clean = neighbour.clean
-        if method == "none":
-            return clean, None
-        if method == "nls":
-            flow = clean.new_zeros((2, *clean.shape[1:]))
-        assert flow is not None
-        if method == "flow":
+        self,
+        methods: tuple[str, ...],
+        reference: Picture,
+        clean: Tensor,
+        noisy: Tensor,
+        flows: Tensor | None,
+    ) -> list[tuple[Tensor, Matches | None]]:
+        """The clean neighbours (N, 3, H, W) aligned by each of the methods, and the matches where
+        they search."""
+        if methods == ("none",):
+            return [(clean, None)]
+        if methods == ("flow",):
+            assert flows is not None
             with self._timings.stage("warp"):
-                return warp(clean, flow), None
+                return [(warp_frames(clean, flows), None)]
+        around = []
+        for method in methods:
+            if method == "nls":
+                around.append(clean.new_zeros((clean.shape[0], 2, *clean.shape[2:])))
+            elif flows is not None:
+                around.append(flows)
+        count, times = clean.shape[0], len(around)
+        same = noisy is clean
+        if times > 1:
+            clean = clean.repeat(times, 1, 1, 1)
+            noisy = clean if same else noisy.repeat(times, 1, 1, 1)
         with self._timings.stage("search"):
-            matches = self._matcher.search(reference.noisy, neighbour.noisy, flow)
+            led = torch.cat(around) if times > 1 else around[0]
+            matches = self._matcher.search_pairs(reference.noisy.expand_as(noisy), noisy, led)
         with self._timings.stage("aggregate"):
-            return self._matcher.align(clean, matches), matches
+            aligned = self._matcher.align_pairs(clean, matches)
+        parts = [slice(n * count, (n + 1) * count) for n in range(times)]
+        return [(aligned[part], matches.pairs(part)) for part in parts]
 
 
-def frames_ahead(source: FlowSource | None, threads: int) -> int:
-    """Frames to read beyond the window: each brings two flows for the threads to compute. At most
-    eight, so that many cores do not cost much memory."""
-    return min(threads // 2 + 1, 8) if source is not None and source.needs_frames else 1
+def _shrunk(
+    reference: Tensor,
+    neighbours: Tensor,
+    frames: dict[str, Tensor],
+    motions: dict[str, Tensor],
+    n: int,
+) -> SmallPair:
+    """Pair n of those aligned together."""
+    aligned = {name: frame[n] for name, frame in frames.items() if name != "none"}
+    return shrink_pair(
+        reference=reference,
+        neighbour=neighbours[n],
+        aligned=aligned,
+        motions={name: motions[name][n] for name in aligned if name in motions},
+    )
+
+
+def _same(small: SmallPair) -> SmallPair:
+    return small
 
 
 def _row_settings(options: AlignOptions, source: FlowSource | None) -> RowSettings:
     names = (field.name for field in fields(RowSettings) if field.name != "flow")
-    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    parameters = options.parameters()
+    settings: dict[str, Any] = {name: parameters[name] for name in names}
     return RowSettings(flow=source.label if source is not None else "", **settings)

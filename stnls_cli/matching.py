@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from stnls.agg import WeightedPatchSum, blend_patches
 from stnls.nn import compose_flow
-from stnls.search import PairedSearch
+from stnls.search import PairedSearch, choose_match
 from torch import Tensor
 
-from stnls_cli.choice import NEAR, SHORTLIST, Paraboloid, charged, confidence, in_strips, is_among
+from stnls_cli.choice import (
+    NEAR,
+    SHORTLIST,
+    Paraboloid,
+    charge,
+    charged,
+    confidence,
+    in_strips,
+    is_among,
+)
 from stnls_cli.options import AlignOptions
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The k best matches of every pixel, best first.
+    """The k best matches of every pixel, best first; of one pair of frames, or of N with a leading
+    dimension.
 
     `offset`: (H, W, k, 2) = (dy, dx) in pixels, int32 or float32; `distance`: (H, W, k) float32;
     `position`: (H, W, 2), the best one's offset on the grid, before it moved between positions.
@@ -28,7 +39,15 @@ class Matches:
 
     def motion(self) -> Tensor:
         """(2, H, W) = (dx, dy) of the best match."""
-        return self.offset[:, :, 0].float().permute(2, 0, 1).flip(0)
+        return self.offset[..., 0, :].float().movedim(-1, -3).flip(-3)
+
+    def pair(self, n: int) -> Matches:
+        """Those of one of N pairs."""
+        return Matches(self.offset[n], self.distance[n], self.position[n])
+
+    def pairs(self, some: slice) -> Matches:
+        """Those of some of N pairs."""
+        return Matches(self.offset[some], self.distance[some], self.position[some])
 
 
 class Matcher:
@@ -45,10 +64,21 @@ class Matcher:
         least = SHORTLIST if options.ws > NEAR else NEAR**2
         shortlist = max(options.k, least) if self._prior else options.k
         self._search = self._searching(options.ws, min(shortlist, options.ws**2))
-        near = self._prior and options.ws > NEAR
-        self._near = self._searching(NEAR, NEAR**2) if near else None
+        near = bool(self._prior) and options.ws > NEAR
         between = options.subpixel_used() == "parabola"
-        self._between = Paraboloid(options.ps, options.stride1) if between else None
+        # One match on the float grid is chosen and placed by a kernel of the library.
+        self._by_kernel = options.k == 1 and options.grid == "float" and options.dist == "l2"
+        self._kernel: dict[str, Any] = {
+            "ps": options.ps,
+            "stride1": options.stride1,
+            "charge": charge(options.sigma, self._prior),
+            "full_ws": full_ws,
+            "near": near,
+            "between": between,
+        }
+        slow = not self._by_kernel
+        self._near = self._searching(NEAR, NEAR**2) if near and slow else None
+        self._between = Paraboloid(options.ps, options.stride1) if between and slow else None
         self._taps = options.ps if options.aggregate == "patch" else 1
         self._sum = WeightedPatchSum(self._taps, 1, itype=options.grid)
 
@@ -67,17 +97,24 @@ class Matcher:
 
     def search(self, reference: Tensor, neighbour: Tensor, flow: Tensor) -> Matches:
         """Matches of `reference` in `neighbour`, both (3, H, W), around `flow` (2, H, W)."""
-        pair = reference[None], neighbour[None], flow[None]
-        distance, offset = (found[0, 0] for found in self._search(*pair))
+        return self.search_pairs(reference[None], neighbour[None], flow[None]).pair(0)
+
+    def search_pairs(self, references: Tensor, neighbours: Tensor, flows: Tensor) -> Matches:
+        """The same for N pairs at once, each with a leading N."""
+        pairs = references, neighbours, flows
+        distance, offset = (found[:, 0] for found in self._search(*pairs))
+        if self._by_kernel:
+            best, position, offset = choose_match(*pairs, distance, offset, **self._kernel)
+            return Matches(offset[..., None, :], best[..., None], position)
         if self._prior:
-            near = [found[0, 0] for found in self._near(*pair)] if self._near is not None else []
-            centre = flow.flip(0).permute(1, 2, 0)
+            near = [found[:, 0] for found in self._near(*pairs)] if self._near is not None else []
+            centre = flows.flip(1).permute(0, 2, 3, 1)
             chosen = in_strips(self._choose, centre, distance, offset, *near)
             distance, offset = chosen[..., 0].contiguous(), chosen[..., 1:].to(offset.dtype)
-        position = offset[:, :, 0]
+        position = offset[..., 0, :]
         if self._between is not None:
-            best = self._between(reference, neighbour, offset[:, :, 0])
-            offset = torch.cat((best[:, :, None], offset[:, :, 1:]), dim=2)
+            best = self._between(references, neighbours, position)
+            offset = torch.cat((best[..., None, :], offset[..., 1:, :]), dim=-2)
         return Matches(offset, distance, position)
 
     def _choose(self, centre: Tensor, distance: Tensor, offset: Tensor, *near: Tensor) -> Tensor:
@@ -106,27 +143,31 @@ class Matcher:
 
     def align(self, neighbour: Tensor, matches: Matches) -> Tensor:
         """`neighbour` (3, H, W), moved onto the reference by its matches."""
+        alone = Matches(matches.offset[None], matches.distance[None], matches.position[None])
+        return self.align_pairs(neighbour[None], alone)[0]
+
+    def align_pairs(self, neighbours: Tensor, matches: Matches) -> Tensor:
+        """The same for N pairs at once, each with a leading N."""
         options, best = self._options, matches.distance[..., 0]
         trust = torch.ones_like(best)
         if options.patch_weights_used() == "confidence":
             trust = confidence(best, values=self._values, sigma=options.sigma)
         if options.sampling_used() == "bicubic":
-            pixels = neighbour[None], matches.offset[None, :, :, 0], trust[None]
-            return blend_patches(*pixels, self._taps)[0].clamp(0, 255)  # bicubic kernels overshoot
+            pixels = neighbours, matches.offset[..., 0, :], trust
+            return blend_patches(*pixels, self._taps).clamp_(0, 255)  # bicubic kernels overshoot
         weights = self._weights(matches.distance) * trust[..., None]
-        total = self._patch_sum(neighbour, weights, matches)
+        total = self._patch_sum(neighbours, weights, matches)
         if options.patch_weights_used() == "uniform":
             return total
-        return total / self._patch_sum(torch.ones_like(neighbour[:1]), weights, matches)
+        return total / self._patch_sum(torch.ones_like(neighbours[:, :1]), weights, matches)
 
-    def _patch_sum(self, neighbour: Tensor, weights: Tensor, matches: Matches) -> Tensor:
-        offset = matches.offset[:, :, : weights.shape[-1]]
+    def _patch_sum(self, neighbours: Tensor, weights: Tensor, matches: Matches) -> Tensor:
+        offset = matches.offset[..., : weights.shape[-1], :]
         time = torch.zeros_like(offset[..., :1])
         inds = torch.cat((time, offset), dim=-1)
-        total: Tensor = self._sum(
-            neighbour[None, None], weights[None, None, None], inds[None, None, None]
-        )
-        return total[0, 0]
+        # (B, heads, T, H, W, k, 3): every pair is a video of one frame.
+        total: Tensor = self._sum(neighbours[:, None], weights[:, None, None], inds[:, None, None])
+        return total[:, 0]
 
     def _weights(self, distance: Tensor) -> Tensor:
         if self._options.weights == "best":

@@ -61,7 +61,11 @@ Metric = FrameMetric | FlowMetric | PairMetric
 def psnr(a: Tensor, b: Tensor) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels, peak 255; inf if identical."""
     _check_pair(a, b)
-    error = float((a - b).double().square().mean())
+    return decibels(float((a - b).double().square().mean()))
+
+
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error."""
     return math.inf if error == 0 else 10.0 * math.log10(PEAK * PEAK / error)
 
 
@@ -77,8 +81,12 @@ def ssim(a: Tensor, b: Tensor) -> float | None:
     Gaussian window of 11 x 11 and sigma 1.5, K1 0.01, K2 0.03, range 255; only windows that lie
     wholly inside the frame count. `None` for frames under 11 pixels in height or width.
     """
-    scores = ssim_of_windows(a, b)
-    return None if scores is None else float(scores.double().mean())
+    _check_pair(a, b)
+    if min(a.shape[1:]) < SSIM_WINDOW:
+        return None
+    from stnls.metrics import ssim as mean_similarity
+
+    return float(mean_similarity(b, a[None], PEAK)[0])
 
 
 def ssim_of_windows(a: Tensor, b: Tensor) -> Tensor | None:
@@ -87,14 +95,13 @@ def ssim_of_windows(a: Tensor, b: Tensor) -> Tensor | None:
     channels, height, width = a.shape
     if min(height, width) < SSIM_WINDOW:
         return None
+    if a.device.type != "cpu":
+        from stnls_cli.similarity import similarity_of_windows
+
+        return similarity_of_windows(a, b[None])[0]
     from kornia.metrics import ssim as ssim_map
 
-    bands = 1
-    if a.device.type == "cpu":
-        bands = _cpu_bands(height)
-    else:
-        # Float32 convolutions may run in TF32 on a GPU, too coarse for a variance.
-        a, b = a.double(), b.double()
+    bands = _cpu_bands(height)
     scores = ssim_map(
         _stack_bands(a, bands), _stack_bands(b, bands), SSIM_WINDOW, PEAK, padding="valid"
     )
@@ -110,18 +117,23 @@ def out_of_frame(flow: Tensor) -> float:
     `flow` is (2, H, W), (dx, dy) in pixels, before any reflection. A pixel whose flow is not
     finite has no target and counts as inside, as `warp` leaves it where it is.
     """
-    import torch
-
     if flow.ndim != 3 or flow.shape[0] != 2:
         raise ValueError(f"flow must be (2, H, W), got {tuple(flow.shape)}")
-    _, height, width = flow.shape
-    x = torch.arange(width, dtype=flow.dtype, device=flow.device)
-    y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
-    dx, dy = flow[0], flow[1]
+    return float(out_of_frame_shares(flow[None])[0])
+
+
+def out_of_frame_shares(flows: Tensor) -> Tensor:
+    """The same for flows (N, 2, H, W): (N,) float64 on their device."""
+    import torch
+
+    height, width = flows.shape[2:]
+    x = torch.arange(width, dtype=flows.dtype, device=flows.device)
+    y = torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
+    dx, dy = flows[:, 0], flows[:, 1]
     # Compared with the room left, not with x + dx, which float32 would round.
     outside = (dx < -x) | (dx > width - 1 - x) | (dy < -y) | (dy > height - 1 - y)
     outside &= torch.isfinite(dx) & torch.isfinite(dy)
-    return float(outside.double().mean())
+    return outside.double().mean(dim=(1, 2))
 
 
 METRICS: dict[str, Metric] = {

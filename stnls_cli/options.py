@@ -28,6 +28,7 @@ MOST_CANDIDATES = 2**24
 """For each pixel, that the library searches."""
 WINDOW_LIMIT = math.isqrt(MOST_CANDIDATES) - 1
 MOST_THREADS = 1024
+MOST_WORKERS = 64
 STRIDES = (1e-3, 1e4)
 """Steps within which positions are exact to a thousandth of a pixel in float32."""
 PRIORS = (0.0, 1e6)
@@ -67,7 +68,18 @@ class CommandOptions:
     )
     as_json: bool = option(False, "Print the report on standard output.", "Output", flag="--json")
     quiet: bool = option(False, "Print nothing but errors.", "Running", flag="-q --quiet")
-    verbose: bool = option(False, "Print the time of each stage.", "Running", flag="-v --verbose")
+    verbose: bool = option(
+        False,
+        "Print where the time went, stage by stage.",
+        "Running",
+        flag="-v --verbose --timings",
+    )
+    trace: str | None = option(
+        None,
+        "Write a trace of the run by PyTorch's profiler, for chrome://tracing or Perfetto.",
+        "Running",
+        metavar="FILE",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +182,8 @@ class AlignOptions:
 
     flow: str = option(
         "tvl1",
-        "Optical flow: tvl1, tvl1-opencv, tvl1-paper, dis, dis-medium, deepflow, farneback, zero, "
-        "an .npz file or a folder of .flo files.",
+        "Optical flow: tvl1, tvl1-fast, tvl1-opencv, tvl1-paper, dis, dis-medium, deepflow, "
+        "farneback, zero, an .npz file or a folder of .flo files.",
         "Flow and noise",
         metavar="NAME|PATH",
     )
@@ -202,6 +214,12 @@ class AlignOptions:
 
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "Running")
     threads: int | None = option(None, "Processor threads (default: all cores).", "Running")
+    workers: int | None = option(
+        None,
+        "Clips aligned side by side, each by a process of its own (default: one for each GPU that "
+        "--device cuda names, 1 on the CPU).",
+        "Running",
+    )
 
     def __post_init__(self) -> None:
         self._take_types()
@@ -242,6 +260,10 @@ class AlignOptions:
             _at_least("--threads", self.threads, 1)
             if self.threads > MOST_THREADS:
                 raise UserError(f"--threads must be at most {MOST_THREADS}, not {self.threads}")
+        if self.workers is not None:
+            _at_least("--workers", self.workers, 1)
+            if self.workers > MOST_WORKERS:
+                raise UserError(f"--workers must be at most {MOST_WORKERS}, not {self.workers}")
         methods, matched = self.method_names(), self.saved() - {"flow"}
         if matched and "shifted-nls" not in methods:
             left = "flow" if "flow" in self.saved() else "none"
@@ -368,7 +390,7 @@ class AlignOptions:
         """Everything that results or outputs depend on, plain values; the flow is described by
         its source."""
         # `prefer` only stands for others.
-        elsewhere = {"overwrite", "device", "threads", "flow", "prefer"}
+        elsewhere = {"overwrite", "device", "threads", "workers", "flow", "prefer"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in elsewhere}
         values["prior"] = self.prior_used()
         values["subpixel"] = self.subpixel_used()

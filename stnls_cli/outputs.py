@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -11,16 +12,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stnls_cli.flow import write_flow_folder
 from stnls_cli.storage import storage_errors
+from stnls_cli.transfer import Downloads, Leaving
 from stnls_cli.video import IMAGE_SUFFIX, VideoWriter, read_image, write_image
 
 if TYPE_CHECKING:
     from stnls_cli.flow.clip_flow import Kind
     from stnls_cli.matching import Matches
+    from stnls_cli.timings import Timings
     from stnls_cli.video import ClipInfo
 
 _FOR_VIDEO = ".for-video"
@@ -32,20 +34,30 @@ def dt_name(dt: int) -> str:
 
 
 class Outputs:
-    """Writes what was asked for on a pool of threads; `flush` waits for it and raises its errors.
+    """Writes what was asked for on a pool of threads; `flush` waits for the files of one reference
+    frame and raises their errors. What lies on a GPU comes back beside its work.
 
     All files of one reference frame can be written again: a run that died is resumed there.
     """
 
     def __init__(
-        self, folder: Path, saved: set[str], image_format: str, info: ClipInfo, threads: int
+        self,
+        folder: Path,
+        saved: set[str],
+        image_format: str,
+        info: ClipInfo,
+        threads: int,
+        timings: Timings,
     ) -> None:
         self._folder = folder
         self._saved = saved
         self._format = image_format
         self._info = info
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="write")
-        self._waiting: list[Future[None]] = []
+        self._timings = timings
+        self._downloads = Downloads(timings.device)
+        self._waiting: dict[int, list[Future[None]]] = {}
+        self._lock = threading.Lock()
         with storage_errors(folder):
             drop_temporary(folder)
             self._write_flo = write_flow_folder(folder / "flow") if "flow" in saved else None
@@ -62,10 +74,13 @@ class Outputs:
             wanted.append((_FOR_VIDEO, self._video_format))
         if not wanted:
             return
-        rgb = image.permute(1, 2, 0).contiguous().cpu().numpy()
+        rgb = image.permute(1, 2, 0)
+        if {image_format for _, image_format in wanted} == {"png"}:
+            rgb = rgb.clamp(0, 255).round().byte()  # a quarter of the bytes to bring back
+        pixels = self._downloads.get(rgb)
         for folder, image_format in wanted:
             path = self._path(folder, t, dt, IMAGE_SUFFIX[image_format])
-            self._submit(path, partial(write_image, path, rgb, image_format))
+            self._submit(t, path, partial(_write_image, path, pixels, image_format))
 
     @property
     def _video_frames_are_aligned(self) -> bool:
@@ -74,27 +89,28 @@ class Outputs:
     def matches(self, t: int, dt: int, matches: Matches) -> None:
         """Offsets in the order (dx, dy) and distances; a leading k where it is above 1."""
         if "offsets" in self._saved:
-            offset = matches.offset.flip(-1).permute(2, 0, 1, 3).float().cpu().numpy()
-            self._npz("offsets", t, dt, offset=_without_single(offset))
+            offset = matches.offset.flip(-1).permute(2, 0, 1, 3).float()
+            self._npz("offsets", t, dt, offset=self._downloads.get(_without_single(offset)))
         if "distance" in self._saved:
-            distance = matches.distance.permute(2, 0, 1).cpu().numpy()
-            self._npz("distance", t, dt, distance=_without_single(distance))
+            distance = matches.distance.permute(2, 0, 1)
+            self._npz("distance", t, dt, distance=self._downloads.get(_without_single(distance)))
 
     def flow(self, kind: Kind, t: int, flow: Tensor) -> None:
         """A neighbouring flow, (2, H, W), in a folder that `--flow` reads."""
         if self._write_flo is not None:
-            values = flow.permute(1, 2, 0).contiguous().cpu().numpy()
-            self._submit(self._folder / "flow", partial(self._write_flo, kind, t, values))
+            values = self._downloads.get(flow.permute(1, 2, 0))
+            write = self._write_flo
+            self._submit(t, self._folder / "flow", lambda: write(kind, t, values.numpy()))
 
-    def flush(self) -> None:
-        """Waits for everything that was handed over so far."""
-        waiting, self._waiting = self._waiting, []
+    def flush(self, t: int) -> None:
+        """Waits for the files of reference frame t, all of which were handed over."""
+        with self._lock:
+            waiting = self._waiting.pop(t, [])
         for future in waiting:
             future.result()
 
     def finish(self, runs: list[range], wt: int) -> None:
         """Makes the videos of the source frames in `runs`, from the aligned images in order."""
-        self.flush()
         if "video" not in self._saved:
             return
         source = "aligned" if self._video_frames_are_aligned else _FOR_VIDEO
@@ -125,25 +141,27 @@ class Outputs:
     def _path(self, folder: str, t: int, dt: int, suffix: str) -> Path:
         return self._folder / folder / dt_name(dt) / f"{t:05d}{suffix}"
 
-    def _npz(self, folder: str, t: int, dt: int, **arrays: NDArray[np.float32]) -> None:
+    def _npz(self, folder: str, t: int, dt: int, **arrays: Leaving) -> None:
         path = self._path(folder, t, dt, ".npz")
 
         def write() -> None:
             temporary = path.with_name(f".{path.name}.tmp")
+            values: dict[str, Any] = {name: array.numpy() for name, array in arrays.items()}
             with temporary.open("wb") as file:
-                values: dict[str, Any] = arrays
                 np.savez_compressed(file, **values)
             temporary.replace(path)
 
-        self._submit(path, write)
+        self._submit(t, path, write)
 
-    def _submit(self, path: Path, write: Callable[[], object]) -> None:
+    def _submit(self, t: int, path: Path, write: Callable[[], object]) -> None:
         def job() -> None:
-            with storage_errors(path):
+            with self._timings.host("encode"), storage_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write()
 
-        self._waiting.append(self._pool.submit(job))
+        future = self._pool.submit(job)
+        with self._lock:
+            self._waiting.setdefault(t, []).append(future)
 
     def __enter__(self) -> Outputs:
         return self
@@ -164,5 +182,9 @@ def drop_temporary(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _without_single(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _write_image(path: Path, pixels: Leaving, image_format: str) -> None:
+    write_image(path, pixels.numpy(), image_format)
+
+
+def _without_single(values: Tensor) -> Tensor:
     return values[0] if values.shape[0] == 1 else values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,12 @@ from stnls_cli.page.build import write_align_page
 from stnls_cli.progress import Listener
 from stnls_cli.report import InputRecord, Report, read_report, write_reports
 from stnls_cli.rundir import Finished, RunDirectory
+from stnls_cli.speed import Speed
 from stnls_cli.storage import storage_errors
 from stnls_cli.video import Clip, ClipInfo, clip_digest, open_clip
+
+PAGE_PACKAGES = ("jinja2", "matplotlib", "PIL")
+"""What makes the page at the end: missed before the work, not after it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,16 @@ class Aligned:
     folder: Path
     report: Report
     already_done: bool
+    speed: Speed | None = None
+    """Of this run; None where nothing was left to do."""
 
 
 def check_machine(options: AlignOptions) -> None:
     """Raises UserError where this machine lacks what the options ask for, whatever the input."""
     resolve_device(options.device)
+    for name in PAGE_PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     if options.needs_flow() and options.flow in FLOW_METHODS:
         FLOW_METHODS[options.flow].check()
 
@@ -47,7 +57,10 @@ def align_clip(
     listener = listener or Listener()
     device = resolve_device(options.device)
     threads = options.threads or usable_cores()
-    with torch_threads(threads), contextlib.ExitStack() as stack:
+    # Threads inside operators would only get in the way of those that have whole tasks.
+    with torch_threads(1), contextlib.ExitStack() as stack:
+        if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))
         clip = stack.enter_context(_open_clip(path, options))
         source = None
         if options.needs_flow():
@@ -69,6 +82,7 @@ def align_clip(
         job = stack.enter_context(Job(clip, source, run, options, device, threads, listener))
         try:
             rows = job.work()
+            speed = job.speed()
         except StorageError:
             raise
         except UserError:
@@ -86,7 +100,7 @@ def align_clip(
         with storage_errors(run.path):
             write_align_page(run.path, report)
             write_reports(run.path, report)
-        return Aligned(run.finish(), report, already_done=False)
+        return Aligned(run.finish(), report, already_done=False, speed=speed)
 
 
 def _open_clip(path: Path, options: AlignOptions) -> Clip:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,28 @@ class Listener:
         """`count` more reference frames are finished."""
 
 
+def _bars(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description:<7}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
 class ConsoleListener(Listener):
     """Notes, and a bar for each stage with the time left; the bars only on a terminal."""
 
@@ -43,25 +67,7 @@ class ConsoleListener(Listener):
 
     def __enter__(self) -> ConsoleListener:
         if self._console.is_terminal:
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self._progress = Progress(
-                TextColumn("{task.description:<7}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-            )
+            self._progress = _bars(self._console)
             self._progress.start()
         return self
 
@@ -108,3 +114,59 @@ class ConsoleListener(Listener):
         with self._lock:
             if self._progress is not None and name in self._tasks:
                 self._progress.advance(self._tasks[name], count)
+
+
+class SharedProgress:
+    """Notes of several clips that are aligned side by side, and a bar for each."""
+
+    def __init__(self, console: Console, *, notes: bool = True) -> None:
+        self._console = console
+        self._notes = notes
+        self._progress: Progress | None = None
+
+    @contextlib.contextmanager
+    def listener(self, title: str) -> Iterator[Listener]:
+        """For one clip, until it is finished."""
+        task = None if self._progress is None else self._progress.add_task(title, total=None)
+        try:
+            yield _OneOfSeveral(self._console, title, self._notes, self._progress, task)
+        finally:
+            if self._progress is not None and task is not None:
+                self._progress.remove_task(task)
+
+    def __enter__(self) -> SharedProgress:
+        if self._console.is_terminal:
+            self._progress = _bars(self._console)
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+class _OneOfSeveral(ConsoleListener):
+    """Notes as ever, and one bar that belongs to others."""
+
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        notes: bool,
+        progress: Progress | None,
+        task: TaskID | None,
+    ) -> None:
+        super().__init__(console, title, notes=notes)
+        self._progress = progress
+        if task is not None:
+            self._tasks["align"] = task
+
+    def start(self, frames: int | None, *, flows: bool) -> None:
+        """The length of the bar is known."""
+        if self._progress is not None:
+            self._progress.update(self._tasks["align"], total=frames)

@@ -5,31 +5,77 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 
 import torch
 
+MOST_OPEN = 4096
+"""Stages on a GPU whose time is not known yet; beyond, the oldest are waited for."""
+
 
 class Timings:
-    """Adds up wall seconds by stage, over all threads; on a GPU a stage ends when its kernels
-    have."""
+    """Adds up seconds by stage, over all threads.
+
+    Stages of the processor are wall seconds. Those of a GPU lie between two events of its stream,
+    which are read when they have happened: nothing waits for the GPU.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._device = device
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self.device = device
         self._lock = threading.Lock()
+        self._open: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, as far as it is known."""
+        with self._lock:
+            self._read(wait=False)
+            return dict(self._seconds)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts the body towards `name`."""
+        """Counts the body towards `name`: on a GPU the time of what it launches."""
+        if self.device.type != "cuda":
+            with self.host(name):
+                yield
+            return
+        stream = torch.cuda.current_stream(self.device)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record(stream)
+        with torch.profiler.record_function(name):
+            yield
+        end.record(stream)
+        with self._lock:
+            self._open.append((name, begin, end))
+            if len(self._open) > MOST_OPEN:
+                self._read(wait=False)
+
+    @contextlib.contextmanager
+    def host(self, name: str) -> Iterator[None]:
+        """Counts the body, which does not run on a GPU, towards `name`."""
         before = time.perf_counter()
-        yield
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        with torch.profiler.record_function(name):
+            yield
         self.add(name, time.perf_counter() - before)
 
     def add(self, name: str, seconds: float) -> None:
         """Counts seconds measured elsewhere."""
         with self._lock:
-            self.seconds[name] += seconds
+            self._seconds[name] += seconds
+
+    def finish(self) -> None:
+        """Waits for the stages that the GPU has not finished."""
+        with self._lock:
+            self._read(wait=True)
+
+    def _read(self, *, wait: bool) -> None:
+        while self._open:
+            name, begin, end = self._open[0]
+            if wait or len(self._open) > MOST_OPEN:
+                end.synchronize()
+            elif not end.query():
+                return
+            self._open.popleft()
+            self._seconds[name] += begin.elapsed_time(end) / 1000

@@ -14,22 +14,31 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     The flow is not rounded; outside the frame the border is replicated. Where the flow is not
     finite the pixel keeps its own position. The result has the image's shape and dtype.
     """
-    import torch
-    from torch.nn.functional import grid_sample
-
     _, height, width = image.shape
     if tuple(flow.shape) != (2, height, width):
         raise ValueError(f"flow must be (2, {height}, {width}), got {tuple(flow.shape)}")
+    return warp_frames(image[None], flow[None])[0]
+
+
+def warp_frames(images: Tensor, flows: Tensor) -> Tensor:
+    """The same for `images` (N, C, H, W), each by its own of the `flows` (N, 2, H, W)."""
+    import torch
+    from torch.nn.functional import grid_sample
+
+    height, width = images.shape[2:]
     # Positions scaled to -1..1 in float32 are off by 0.01 grey levels and more on wide frames.
-    flow = flow.double()
-    flow = torch.where(torch.isfinite(flow).all(0), flow, 0.0)
-    x = torch.arange(width, dtype=flow.dtype, device=flow.device)
-    y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
+    flows = flows.double()
+    flows = torch.where(torch.isfinite(flows).all(1, keepdim=True), flows, 0.0)
+    x = torch.arange(width, dtype=flows.dtype, device=flows.device)
+    y = torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
     grid = torch.stack(
-        ((flow[0] + x) * (2 / max(width - 1, 1)) - 1, (flow[1] + y) * (2 / max(height - 1, 1)) - 1),
+        (
+            (flows[:, 0] + x) * (2 / max(width - 1, 1)) - 1,
+            (flows[:, 1] + y) * (2 / max(height - 1, 1)) - 1,
+        ),
         dim=-1,
     )
     sampled = grid_sample(
-        image[None].double(), grid[None], mode="bilinear", padding_mode="border", align_corners=True
+        images.double(), grid, mode="bilinear", padding_mode="border", align_corners=True
     )
-    return sampled[0].to(image.dtype)
+    return sampled.to(images.dtype)

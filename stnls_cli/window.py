@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stnls_cli.flow import FlowSource, luma8
+from stnls_cli.flow import BatchedFlow, FlowSource, luma8, luma8_of_tensor
 from stnls_cli.noise import add_noise
+from stnls_cli.reader import FrameReader, ReadFrame
 from stnls_cli.timings import Timings
 
 if TYPE_CHECKING:
     from stnls_cli.flow.clip_flow import Kind
-    from stnls_cli.video import Clip, Frame
+    from stnls_cli.video import Clip
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class TemporalWindow:
     `ahead` frames are read further than the window needs, so that flows are computed while the
     search runs. References in `done` are not yielded, and flows that only they use not computed.
     `grey` makes the frames that the flow sees. `both_ways`: the flows that lead back from the
-    neighbours to the reference are kept too.
+    neighbours to the reference are kept too. `batched` computes the flows on the device, in place
+    of `source`, `ahead` frames at a time. Close it before the clip.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class TemporalWindow:
         on_flow: Callable[[], None],
         grey: Callable[[NDArray[Any]], NDArray[np.uint8]] = luma8,
         both_ways: bool = False,
+        batched: BatchedFlow | None = None,
     ) -> None:
         self.wt = wt
         self._clip = clip
@@ -71,9 +75,10 @@ class TemporalWindow:
         self._on_flow = on_flow
         self._grey = grey
         self._both_ways = both_ways
-        self._unread: Iterator[Frame] | None = iter(clip)
+        self._batched = batched
+        self._reader: FrameReader | None = FrameReader(clip, device, timings)
         self._pictures: dict[int, Picture] = {}
-        self._grays: dict[int, NDArray[np.uint8]] = {}
+        self._grays: dict[int, Any] = {}
         self._futures: dict[tuple[Kind, int], Future[NDArray[np.float32]]] = {}
         self._flows: dict[tuple[Kind, int], Tensor] = {}
         self.runs: list[range] = []
@@ -130,37 +135,48 @@ class TemporalWindow:
 
     def _flow(self, kind: Kind, t: int) -> Tensor:
         if (kind, t) not in self._flows:
-            with self._timings.stage("flow_wait"):
-                flow = torch.from_numpy(self._futures.pop((kind, t)).result())
-            self._flows[kind, t] = flow.to(self._device).permute(2, 0, 1).contiguous()
+            if self._batched is not None:
+                self._compute_flows(self._batched)
+            else:
+                with self._timings.host("flow_wait"):
+                    flow = torch.from_numpy(self._futures.pop((kind, t)).result())
+                self._flows[kind, t] = flow.to(self._device).permute(2, 0, 1).contiguous()
         return self._flows[kind, t]
+
+    def _compute_flows(self, batched: BatchedFlow) -> None:
+        """All the flows between the frames read so far, on the device."""
+        with self._timings.stage("flow"):
+            flows = batched.take()
+        for place, flow in flows.items():
+            self._flows[place] = flow
+            self._on_flow()
 
     def _read_to(self, last: int) -> None:
         """Reads up to frame `last`, or to the end of the clip."""
-        while self._unread is not None and self.runs[-1].stop <= last:
+        while self._reader is not None and self.runs[-1].stop <= last:
             self._read_on()
 
     def _read_on(self) -> None:
         """Reads one more frame, if there is one."""
-        if self._unread is None:
+        if self._reader is None:
             return
-        with self._timings.stage("decode"):
-            frame = next(self._unread, None)
+        frame = self._reader.next()
         if frame is None:
-            self._unread = None
+            self.close()
         else:
             self._take(frame)
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: ReadFrame) -> None:
         t = frame.index
         with self._timings.stage("prepare"):
-            rgb = torch.from_numpy(np.ascontiguousarray(frame.rgb)).to(self._device)
-            clean = rgb.permute(2, 0, 1).to(torch.float32).contiguous()
+            clean = frame.pixels.here().permute(2, 0, 1).to(torch.float32).contiguous()
             noisy = clean
             if self._sigma > 0:
                 noisy = add_noise(clean, self._sigma, self._seed, t)
             self._pictures[t] = Picture(clean, noisy)
-            if self._source is not None and self._source.needs_frames:
+            if self._batched is not None:
+                self._grays[t] = luma8_of_tensor(noisy)
+            elif self._source is not None and self._source.needs_frames:
                 seen = frame.rgb if noisy is clean else noisy.permute(1, 2, 0).cpu().numpy()
                 self._grays[t] = self._grey(seen)
         if self.runs and self.runs[-1].stop == t:
@@ -177,9 +193,30 @@ class TemporalWindow:
     def _submit(self, kind: Kind, t: int, neighbour: int, users: range) -> None:
         if self._source is None or all(user in self._done for user in users):
             return
-        future = self._source.submit(t, kind, self._grays.get(t), self._grays.get(neighbour))
+        grays = self._grays.get(t), self._grays.get(neighbour)
+        if self._batched is not None:
+            self._batched.submit(t, kind, *grays)
+            return
+        future = self._source.submit(t, kind, *grays)
         future.add_done_callback(lambda _: self._on_flow())
         self._futures[kind, t] = future
+
+    def close(self) -> None:
+        """Reads no more."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def __enter__(self) -> TemporalWindow:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _forget_before(self, t: int) -> None:
         """Lets go of what no reference frame from t on will ask for."""

@@ -5,12 +5,19 @@ Gauen & Chan, "Space-Time Attention with Shifted Non-Local Search", arXiv 2309.1
 
 from __future__ import annotations
 
-from stnls import agg, flow, graph_opts, nn, normz, search, utils
-from stnls._errors import StnlsError, StnlsRuntimeError, StnlsTypeError, StnlsValueError
+from stnls import agg, flow, graph_opts, metrics, nn, normz, search, utils
+from stnls._errors import (
+    StnlsAttributeError,
+    StnlsError,
+    StnlsRuntimeError,
+    StnlsTypeError,
+    StnlsValueError,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "StnlsAttributeError",
     "StnlsError",
     "StnlsRuntimeError",
     "StnlsTypeError",
@@ -19,6 +26,7 @@ __all__ = [
     "agg",
     "flow",
     "graph_opts",
+    "metrics",
     "nn",
     "normz",
     "search",

@@ -15,5 +15,9 @@ class StnlsTypeError(StnlsError, TypeError):
     """An argument of a type, dtype or device that the operator does not take."""
 
 
+class StnlsAttributeError(StnlsError, AttributeError):
+    """A parameter of a module that cannot be set any more."""
+
+
 class StnlsRuntimeError(StnlsError, RuntimeError):
     """Kernels that are missing, do not fit, or failed; derivatives that are not supported."""

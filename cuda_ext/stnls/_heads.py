@@ -12,6 +12,11 @@ def split(video: Tensor, heads: int) -> Tensor:
     return by_head.transpose(1, 2)
 
 
+def merged(video: Tensor) -> Tensor:
+    """(B, HD, T, C/HD, H, W) as (B, T, C, H, W): a view where the heads lie beside the channels."""
+    return video.transpose(1, 2).flatten(2, 3)
+
+
 def repeated(value: Tensor, heads: int) -> Tensor:
     """(B, HD', ...) as (B, HD, ...): head hd is head hd modulo those that there are."""
     if value.shape[1] == heads:

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -180,6 +181,40 @@ class Tvl1Problem(ctypes.Structure):
             for name in ("batch", "height", "width", "warps", "outer", "inner", "median")
         ),
         *((name, ctypes.c_double) for name in ("tau", "lambda_", "theta", "epsilon")),
+        ("scratch", _PTR),
+    )
+
+
+class ChooseProblem(ctypes.Structure):
+    """Mirror of csrc/search/choose.h."""
+
+    _fields_ = (
+        *(
+            (name, _PTR)
+            for name in (
+                *("query", "key", "flow", "dists", "offsets"),
+                *("distance", "position", "offset"),
+            )
+        ),
+        *(
+            (name, _I64)
+            for name in (
+                *("query_stride", "batch", "channels", "height", "width", "entries"),
+                *("ps", "full_window", "near", "between", "dtype"),
+            )
+        ),
+        *((name, ctypes.c_double) for name in ("stride1", "charge")),
+    )
+
+
+class SsimProblem(ctypes.Structure):
+    """Mirror of csrc/metrics/ssim.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("reference", "frames", "out")),
+        *((name, _I64) for name in ("count", "channels", "height", "width", "bands")),
+        ("taps", ctypes.c_float * 12),
+        *((name, ctypes.c_float) for name in ("middle", "c1", "c2")),
     )
 
 
@@ -187,12 +222,12 @@ class Tvl1Problem(ctypes.Structure):
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
     *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
-    Tvl1Problem,
+    *(Tvl1Problem, ChooseProblem, SsimProblem),
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
     *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
-    "patch_blend",
+    *("patch_blend", "choose_match", "ssim", "tvl1"),
 )
 
 
@@ -272,7 +307,6 @@ def cpu_library() -> ctypes.CDLL:
     for function in _FUNCTIONS:
         getattr(library, f"stnls_cpu_{function}").argtypes = (_PTR, _I64)
     library.stnls_cpu_search.argtypes = (_PTR, _I64, ctypes.c_int)
-    library.stnls_cpu_tvl1.argtypes = (_PTR, _I64)
     return library
 
 
@@ -288,7 +322,7 @@ def cuda_library() -> ctypes.CDLL:
     for function in (*_FUNCTIONS, "patch_packed_sum", "patch_packed_gradient"):
         arguments = (_PTR, ctypes.c_int, _PTR, ctypes.c_char_p, _I64)
         getattr(library, f"stnls_cuda_{function}").argtypes = arguments
-    for function in ("search_scratch", "search_gradient_scratch"):
+    for function in ("search_scratch", "search_gradient_scratch", "tvl1_scratch"):
         getattr(library, f"stnls_cuda_{function}").argtypes = (_PTR,)
         getattr(library, f"stnls_cuda_{function}").restype = _I64
     library.stnls_cuda_patch_packed_scratch.argtypes = (_PTR, _I64)
@@ -342,14 +376,29 @@ def cuda_search_gradient_scratch(problem: SearchGradProblem) -> int:
     return int(cuda_library().stnls_cuda_search_gradient_scratch(ctypes.byref(problem)))
 
 
+def cuda_tvl1_scratch(problem: Tvl1Problem) -> int:
+    """Floats of scratch memory that a scale of TV-L1 on the GPU takes."""
+    return int(cuda_library().stnls_cuda_tvl1_scratch(ctypes.byref(problem)))
+
+
 def cuda_patch_packed_scratch(problem: PackedPatchProblem, copies: int) -> int:
     """Floats of scratch memory for packed copies of a video on the GPU; 0: not in this form."""
     return int(cuda_library().stnls_cuda_patch_packed_scratch(ctypes.byref(problem), copies))
 
 
+class _Message(threading.local):
+    """Room for what the CUDA library says about an error, for each thread."""
+
+    def __init__(self) -> None:
+        self.text = ctypes.create_string_buffer(256)
+
+
+_message = _Message()
+
+
 def call_cuda(function: str, problem: ctypes.Structure, device: int, stream: int) -> None:
     """Launches a CUDA kernel on a device and stream; StnlsRuntimeError if the launch fails."""
-    message = ctypes.create_string_buffer(256)
+    message = _message.text
     status = getattr(cuda_library(), function)(
         ctypes.byref(problem), device, stream, message, len(message)
     )

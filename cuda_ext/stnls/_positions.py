@@ -65,7 +65,8 @@ def slot_offsets(wt: int, frames: int, device: torch.device) -> Tensor:
 
 def grid_size(length: int, stride0: int) -> int:
     """Number of queries along an axis of `length` pixels."""
-    return (length - 1) // stride0 + 1
+    # Not (length - 1) // stride0 + 1, whose range torch.compile gets wrong for sizes that change.
+    return (length + stride0 - 1) // stride0
 
 
 def grid_shape(size: Sequence[int], stride0: int) -> tuple[int, int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stnls_cli.commands.each import run_each
+from stnls_cli.commands.each import exit_code
 from stnls_cli.commands.parameters import parameter, table_parameters, with_parameters
-from stnls_cli.console import console_for, print_data
+from stnls_cli.console import console_for, described, print_data, print_error
+from stnls_cli.errors import UserError
 from stnls_cli.options import AlignOptions, CommandOptions
 
 if TYPE_CHECKING:
@@ -44,18 +46,82 @@ def run_align(names: list[str], options: AlignOptions, command: CommandOptions) 
     check_pictures(inputs)
     folders = output_folders(inputs, [given_path(name, "-o") for name in command.output or []])
     check_machine(options)
-    documents: list[Any] = []
-
-    def run(number: int) -> None:
-        aligned = _run_one(inputs[number], folders[number], options, console, quiet=command.quiet)
-        _tell(aligned, console, verbose=command.verbose)
-        documents.append(aligned.report.to_json())
-
-    code = run_each(inputs, run)
+    jobs = list(zip(inputs, folders, strict=True))
+    documents: dict[int, Any] = {}
+    with _traced(command.trace, jobs):
+        for number, aligned in _run_all(jobs, options, console, quiet=command.quiet):
+            if isinstance(aligned, Exception):
+                if len(inputs) == 1:
+                    raise aligned
+                print_error(described(aligned))
+            else:
+                _tell(aligned, console, verbose=command.verbose)
+                documents[number] = aligned.report.to_json()
     if command.as_json and documents:
-        document = documents[0] if len(inputs) == 1 else documents
-        print_data(json.dumps(document, indent=2, allow_nan=False) + "\n")
-    return code
+        document = [documents[number] for number in sorted(documents)]
+        one = document[0] if len(inputs) == 1 else document
+        print_data(json.dumps(one, indent=2, allow_nan=False) + "\n")
+    return exit_code(len(inputs) - len(documents), len(inputs))
+
+
+Jobs = list[tuple[Path, Path]]
+
+
+def _run_all(
+    jobs: Jobs, options: AlignOptions, console: Console, *, quiet: bool
+) -> Iterator[tuple[int, Aligned | Exception]]:
+    """What became of each input, by its number; as they are there where several processes work."""
+    from stnls_cli.workers import worker_options
+
+    each = worker_options(options, len(jobs))
+    if each:
+        yield from _run_side_by_side(jobs, each, console, quiet=quiet)
+        return
+    for number, (path, folder) in enumerate(jobs):
+        try:
+            yield number, _run_one(path, folder, options, console, quiet=quiet)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            yield number, error
+
+
+def _run_side_by_side(
+    jobs: Jobs, each: list[AlignOptions], console: Console, *, quiet: bool
+) -> Iterator[tuple[int, Aligned | Exception]]:
+    from stnls_cli.progress import SharedProgress
+    from stnls_cli.workers import align_side_by_side
+
+    with SharedProgress(console, notes=not quiet) as progress:
+        listener = lambda path: progress.listener(path.name or str(path))  # noqa: E731
+        for outcome in align_side_by_side(jobs, each, listener):
+            yield outcome.number, outcome.error or outcome.aligned()
+
+
+@contextlib.contextmanager
+def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
+    """Writes a trace of the block to the file `name`, if there is one."""
+    if name is None:
+        yield
+        return
+    if len(jobs) > 1:
+        raise UserError(f"--trace {name} takes one input, not {len(jobs)}")
+    from stnls_cli.storage import check_writable, storage_errors
+
+    path = Path(name)
+    check_writable(path)
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(ProfilerActivity.CUDA)
+    # PyTorch has no public name yet for a look at every thread.
+    config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=activities, experimental_config=config) as trace:
+        yield
+    with storage_errors(path):
+        trace.export_chrome_trace(str(path))
 
 
 def _run_one(
@@ -69,7 +135,7 @@ def _run_one(
 
 
 def _tell(aligned: Aligned, console: Console, *, verbose: bool) -> None:
-    from stnls_cli.report import summary_table
+    from stnls_cli.report import summary_table, timings_table
 
     if aligned.already_done:
         console.print(
@@ -80,8 +146,9 @@ def _tell(aligned: Aligned, console: Console, *, verbose: bool) -> None:
         return
     console.print(summary_table(aligned.report))
     if verbose:
-        for name, seconds in sorted(aligned.report.timings.items(), key=lambda item: -item[1]):
-            console.print(f"{name:>18} {seconds:8.2f} s", highlight=False)
+        console.print(timings_table(aligned.report.timings))
+        if aligned.speed is not None:
+            console.print(aligned.speed.told(), highlight=False, soft_wrap=True)
     for line in aligned.report.input.damage:
         console.print(f"damage: {line}", markup=False, soft_wrap=True)
     # A name with a line break stays on its line.

@@ -9,7 +9,7 @@ from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, described, print_error
 
 
 def run_each(inputs: Sequence[Path], run: Callable[[int], None]) -> int:
-    """Runs `run` with the number of every input; returns the exit code.
+    """Runs `run` with the number of every input, one after the other; returns the exit code.
 
     The error of a single input is raised, those of several are printed.
     """
@@ -24,7 +24,12 @@ def run_each(inputs: Sequence[Path], run: Callable[[int], None]) -> int:
                 raise
             print_error(described(error))
             failed += 1
+    return exit_code(failed, len(inputs))
+
+
+def exit_code(failed: int, count: int) -> int:
+    """That of a command of which so many inputs failed, which is said."""
     if failed == 0:
         return 0
-    print_error(f"{failed} of {len(inputs)} inputs failed")
-    return EXIT_USAGE if failed == len(inputs) else EXIT_PARTIAL
+    print_error(f"{failed} of {count} inputs failed")
+    return EXIT_USAGE if failed == count else EXIT_PARTIAL

@@ -87,7 +87,7 @@ def run_pass(
         grey=context.grey,
     )
     workers = 1 if context.device.type == "cuda" else context.threads
-    with contextlib.closing(_Pool(workers)) as pool:
+    with window, contextlib.closing(_Pool(workers)) as pool:
         for t in window:
             work = []
             for dt in context.pairs(t, window.neighbours(t)):

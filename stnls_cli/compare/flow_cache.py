@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stnls_cli.arrays import load_array
 from stnls_cli.code_digest import library_digest
 from stnls_cli.flow import FLOW_METHODS
 from stnls_cli.flow.source import MethodSource
@@ -50,7 +51,7 @@ class FlowCache:
     def get(self, key: str, method: str) -> Flow | None:
         """The flow kept under `key`, None where there is none that is whole."""
         try:
-            flow: Flow = np.load(self._path(key), allow_pickle=False)
+            flow: Flow = load_array(self._path(key))
         except (OSError, ValueError, EOFError):
             return None
         if flow.dtype != np.float32 or flow.ndim != 3 or flow.shape[2] != 2:

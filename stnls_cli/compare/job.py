@@ -18,11 +18,12 @@ from stnls_cli.code_digest import computed_by
 from stnls_cli.compare.clip_pass import Aligner, Cell, PassContext, run_pass
 from stnls_cli.compare.estimate import Survey
 from stnls_cli.compare.flow_cache import FlowCache
+from stnls_cli.compare.grey import GREY_OF
 from stnls_cli.compare.inputs import MARK, ClipInput, EarlierRun, Inputs
 from stnls_cli.compare.masks import FLOW as MASK_FLOW
 from stnls_cli.compare.masks import Masks, flow_along, make_masks
 from stnls_cli.compare.options import CompareOptions
-from stnls_cli.compare.protocol import GREYS, slots
+from stnls_cli.compare.protocol import slots
 from stnls_cli.compare.scores import Scorer
 from stnls_cli.compare.setting import Setting, settings_of
 from stnls_cli.compare.store import CellStore, StoredCell
@@ -172,6 +173,7 @@ class Comparison:
         outcome.counts = dict(self._counts)
         used = {setting.flow for setting in self._settings} | {MASK_FLOW}
         outcome.flows = {k: v for k, v in self._cache.counters().items() if k in used}
+        self._timings.finish()
         outcome.timings = {k: round(v, 3) for k, v in self._timings.seconds.items()}
         outcome.seconds = round(time.perf_counter() - began, 3)
         return outcome
@@ -200,19 +202,21 @@ class Comparison:
             source = None
             if setting.flow is not None:
                 source = stack.enter_context(self._cache.source(setting.flow, self._threads))
-            window = TemporalWindow(
-                opened,
-                source,
-                wt=abs(dt),
-                sigma=setting.sigma or 0.0,
-                seed=base.seed,
-                device=self._device,
-                ahead=0,
-                done=(),
-                timings=self._timings,
-                on_frame=lambda: None,
-                on_flow=lambda: None,
-                grey=GREYS[self.options.grey],
+            window = stack.enter_context(
+                TemporalWindow(
+                    opened,
+                    source,
+                    wt=abs(dt),
+                    sigma=setting.sigma or 0.0,
+                    seed=base.seed,
+                    device=self._device,
+                    ahead=0,
+                    done=(),
+                    timings=self._timings,
+                    on_frame=lambda: None,
+                    on_flow=lambda: None,
+                    grey=GREY_OF[self.options.grey],
+                )
             )
             for reference in window:
                 if reference == t:
@@ -396,7 +400,7 @@ class Comparison:
                     reach=reach,
                     seed=base.seed,
                     full_ws=options.full_ws,
-                    grey=GREYS[options.grey],
+                    grey=GREY_OF[options.grey],
                     device=self._device,
                     threads=self._threads,
                     timings=self._timings,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stnls_cli.arrays import load_array
 from stnls_cli.compare.flow_cache import CachedSource
 from stnls_cli.compare.visible import visible
 from stnls_cli.matching import flow_to_neighbours
@@ -33,7 +34,7 @@ class Masks:
     def get(self, t: int, dt: int) -> Tensor | None:
         """The mask of frame t's pixels, (H, W) bool; None where there is none."""
         try:
-            bits: np.ndarray[tuple[int], np.dtype[np.uint8]] = np.load(self._path(t, dt))
+            bits = load_array(self._path(t, dt))
         except (OSError, ValueError, EOFError):
             return None
         pixels = self._height * self._width
@@ -83,14 +84,15 @@ def make_masks(
         on_flow=listener.flow_done,
         both_ways=True,
     )
-    for t in window:
-        for dt in pairs(t, window.neighbours(t)):
-            if masks.get(t, dt) is None:
-                there = flow_along(window, t, dt)
-                back = flow_along(window, t + dt, -dt)
-                with timings.stage("masks"):
-                    masks.put(t, dt, visible(there, back))
-        listener.frames_aligned(1)
+    with window:
+        for t in window:
+            for dt in pairs(t, window.neighbours(t)):
+                if masks.get(t, dt) is None:
+                    there = flow_along(window, t, dt)
+                    back = flow_along(window, t + dt, -dt)
+                    with timings.stage("masks"):
+                        masks.put(t, dt, visible(there, back))
+            listener.frames_aligned(1)
 
 
 def flow_along(window: TemporalWindow, t: int, dt: int) -> Tensor:

@@ -100,7 +100,8 @@ class CompareOptions:
     )
     flow: str = option(
         "tvl1",
-        "Optical flows: tvl1, tvl1-opencv, tvl1-paper, dis, dis-medium, deepflow, farneback, zero.",
+        "Optical flows: tvl1, tvl1-fast, tvl1-opencv, tvl1-paper, dis, dis-medium, deepflow, "
+        "farneback, zero.",
         "Grid",
         metavar="LIST",
     )

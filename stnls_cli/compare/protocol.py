@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from stnls_cli.flow.luma import luma8
-
+GREYS = ("luma", "wrapped")
+"""What the flow may see of a frame: see grey.py."""
 SEARCH: dict[str, Any] = {
     "method": "none,flow,shifted-nls",
     "ws": "1,3,11,15,21,27,33",
@@ -71,20 +68,6 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         )
     }
 )
-
-
-def luma_wrapped(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Luma of a frame, each value taken modulo 256 as a cast to 8 bits takes it: noise beyond white
-    turns black, and the other way round."""
-    total = np.zeros(rgb.shape[:2], dtype=np.float32)
-    for channel, weight in enumerate(BT601):
-        total += np.float32(weight) * rgb[..., channel].astype(np.float32)
-    return np.floor(total).astype(np.int64).astype(np.uint8)
-
-
-BT601 = (0.299, 0.587, 0.114)
-GREYS = MappingProxyType({"luma": luma8, "wrapped": luma_wrapped})
-"""What the flow sees of a frame."""
 
 
 def slots(t: int, wt: int, count: int) -> list[int]:

@@ -61,6 +61,10 @@ class Setting:
             seed=options.seed,
             weights=options.weights,
             bandwidth=options.bandwidth,
+            prior=options.prior_used(),
+            subpixel=options.subpixel_used(),
+            patch_weights=options.patch_weights_used(),
+            sampling=options.sampling_used(),
         )
 
     def row(self, clip: str, t: int, dt: int, scores: dict[str, float | None]) -> Row:

@@ -13,6 +13,8 @@ CHECKS: dict[str, Callable[[], Fact]] = {
     "torch": packages.check_torch,
     "numpy": packages.check_numpy,
     "kornia": packages.check_kornia,
+    "rich": packages.check_rich,
+    "page": packages.check_page,
     "av": packages.check_av,
     "ffmpeg": packages.check_ffmpeg,
     "opencv": opencv.check_opencv,

@@ -36,11 +36,13 @@ def check_libgl() -> Fact:
 
 
 def check_tvl1() -> Fact:
-    """The default flow, which any other opencv wheel takes away when installed over contrib."""
+    """OpenCV's TV-L1, which any other opencv wheel takes away when installed over contrib."""
     status = _status()
+    name = "cv2.optflow.DualTVL1OpticalFlow_create"
     if status.tvl1:
-        return Fact("ok", "cv2.optflow.DualTVL1OpticalFlow_create is there")
-    return Fact("missing", str(status.problem), _remedy(status))
+        return Fact("ok", f"{name} is there, for --flow tvl1-opencv and tvl1-paper")
+    summary = f"{status.problem} (--flow tvl1, the default, does without)"
+    return Fact("missing", summary, _remedy(status))
 
 
 def _status() -> OpenCVStatus:

@@ -6,6 +6,7 @@ import importlib
 import platform
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,26 @@ def check_kornia() -> Fact:
     return _check_package("kornia", lambda kornia: str(kornia.__version__))
 
 
+def check_rich() -> Fact:
+    """Rich, which writes tables and progress bars."""
+    return _check_package("rich", lambda rich: _version_of(rich, "rich"))
+
+
+def check_page() -> Fact:
+    """The packages that make report.html."""
+    distributions = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
+    checked = [
+        _check_package(name, partial(_version_of, distribution=wheel), wheel)
+        for name, wheel in distributions.items()
+    ]
+    names = ("Jinja2", "Matplotlib", "Pillow")
+    for name, fact in zip(names, checked, strict=True):
+        if not fact.ok:
+            return Fact(fact.status, f"{name}: {fact.summary}", fact.remedy)
+    told = [f"{name} {fact.summary}" for name, fact in zip(names, checked, strict=True)]
+    return Fact("ok", ", ".join(told))
+
+
 def check_av() -> Fact:
     """PyAV."""
     return _check_package("av", lambda av: f"PyAV {av.__version__}")
@@ -93,16 +114,25 @@ def _has_encoder(av: Any, name: str) -> bool:
     return True
 
 
-def _check_package(name: str, describe: Callable[[Any], str]) -> Fact:
-    """Whether a package can be imported; a broken one may raise anything."""
+def _check_package(
+    name: str, describe: Callable[[Any], str], distribution: str | None = None
+) -> Fact:
+    """Whether a package can be imported; a broken one may raise anything. `distribution`: what pip
+    calls it, where that is another name."""
+    wheel = distribution or name
     try:
         package: Any = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
-            return Fact("missing", "not installed", pip_install(name))
+            return Fact("missing", "not installed", pip_install(wheel))
         lacking = (error.name or name).partition(".")[0]
         return Fact("problem", f"cannot be imported: {one_line(error)}", pip_install(lacking))
     except Exception as error:
-        remedy = pip_install(name, "--force-reinstall")
+        remedy = pip_install(wheel, "--force-reinstall")
         return Fact("problem", f"cannot be imported: {one_line(error)}", remedy)
-    return Fact("ok", describe(package), details={"version": str(package.__version__)})
+    return Fact("ok", describe(package), details={"version": _version_of(package, wheel)})
+
+
+def _version_of(package: Any, distribution: str) -> str:
+    """As the package says, which may be more than its metadata does; some say nothing."""
+    return str(getattr(package, "__version__", None) or metadata.version(distribution))

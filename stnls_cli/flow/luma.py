@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
 
 # ITU-R BT.601 luma weights 0.299, 0.587, 0.114 in fifteen binary places, as OpenCV has them.
 PLACES = 15
@@ -30,3 +33,15 @@ def luma8(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         total += weighted
     total >>= np.uint32(PLACES)
     return total.astype(np.uint8)
+
+
+def luma8_of_tensor(frame: torch.Tensor) -> torch.Tensor:
+    """The same of a (3, H, W) float32 tensor, on its device: (H, W) uint8."""
+    if frame.ndim != 3 or frame.shape[0] != 3:
+        raise ValueError(f"expected a (3, H, W) RGB frame, got the shape {tuple(frame.shape)}")
+    # Whole numbers below 2**24: float32 is exact. Numbers, not a tensor of weights, which would
+    # have to be copied to a GPU each time.
+    planes = frame.round().clamp_(0, 255)
+    total = planes[0] * float(RED) + float(1 << (PLACES - 1))
+    total.add_(planes[1], alpha=float(GREEN)).add_(planes[2], alpha=float(BLUE))
+    return total.mul_(2.0**-PLACES).floor_().byte()

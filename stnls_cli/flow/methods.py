@@ -42,8 +42,9 @@ class FlowMethod:
     """Makes the OpenCV object; None needs no OpenCV."""
     fixed: Mapping[str, Parameter] = field(default_factory=dict)
     """Settings that the OpenCV object has but does not tell, or those of `native`."""
-    native: Callable[[Gray, Gray, Mapping[str, Parameter]], Flow] | None = None
-    """The library's own method, with its settings; without it and without `create`: zero flow."""
+    native: Callable[..., Any] | None = None
+    """The library's own method, which takes `fixed`: (N, 1, H, W) in [0, 1], twice, to the flows
+    (N, 2, H, W), on any device. Without it and without `create`: zero flow."""
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -72,12 +73,29 @@ class FlowMethod:
             raise ValueError(f"the frames differ in size: {gray0.shape} and {gray1.shape}")
         height, width = gray0.shape
         if self.native is not None:
-            return self.native(gray0, gray1, self.fixed)
+            flow = self.compute_batch(*(_as_batch(gray) for gray in (gray0, gray1)))[0]
+            return np.ascontiguousarray(flow.permute(1, 2, 0).numpy())
         if self.create is None:
             return np.zeros((height, width, 2), dtype=np.float32)
         with opencv_single_threaded():
             flow = self.create().calc(padded(gray0), padded(gray1), None)
         return np.ascontiguousarray(flow[:height, :width], dtype=np.float32)
+
+    def compute_batch(self, grays0: Any, grays1: Any) -> Any:
+        """The same for tensors (N, H, W) uint8, on any device: (N, 2, H, W) float32 there.
+
+        Only for methods that are `native`.
+        """
+        if self.native is None:
+            raise ValueError(f"{self.name} takes one pair at a time")
+        frames = (grays[:, None].float() / 255 for grays in (grays0, grays1))
+        return self.native(*frames, **self.fixed)
+
+
+def _as_batch(gray: Gray) -> Any:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(gray))[None]
 
 
 def padded(gray: Gray) -> Gray:
@@ -107,16 +125,10 @@ def shortest(value: float) -> float:
     return short if math.isfinite(value) and np.float32(short) == np.float32(value) else value
 
 
-def _tvl1(gray0: Gray, gray1: Gray, settings: Mapping[str, Any]) -> Flow:
-    import torch
+def _tvl1(frames0: Any, frames1: Any, **settings: Any) -> Any:
     from stnls.flow import tvl1
 
-    frames = (
-        torch.from_numpy(np.ascontiguousarray(gray))[None, None].float() / 255
-        for gray in (gray0, gray1)
-    )
-    flow = tvl1(*frames, **settings)[0].permute(1, 2, 0)
-    return np.ascontiguousarray(flow.numpy())
+    return tvl1(frames0, frames1, **settings)
 
 
 _TVL1: dict[str, Parameter] = {
@@ -130,6 +142,14 @@ _TVL1: dict[str, Parameter] = {
     "outerIterations": 10,
     "scaleStep": 0.5,
     "medianFiltering": 5,
+}
+
+_TVL1_FAST: dict[str, Parameter] = {
+    **_TVL1,
+    "warps": 3,
+    "epsilon": 0.0,
+    "innerIterations": 15,
+    "outerIterations": 1,
 }
 
 
@@ -191,6 +211,13 @@ FLOW_METHODS: Mapping[str, FlowMethod] = MappingProxyType(
         for method in (
             FlowMethod(
                 "tvl1", "TV-L1, 6 scales x 0.5", None, MappingProxyType(_TVL1), native=_tvl1
+            ),
+            FlowMethod(
+                "tvl1-fast",
+                "TV-L1, few iterations",
+                None,
+                MappingProxyType(_TVL1_FAST),
+                native=_tvl1,
             ),
             FlowMethod("tvl1-opencv", "OpenCV's TV-L1, 6 scales x 0.5", _tvl1_opencv),
             FlowMethod("tvl1-paper", "OpenCV's TV-L1, its defaults (5 scales x 0.8)", _tvl1_paper),

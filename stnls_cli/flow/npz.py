@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from stnls_cli.arrays import PARSING
 from stnls_cli.errors import UserError
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -111,10 +112,11 @@ class NpzArray:
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, Fortran order and type; the file is left where the data begin."""
     version = npy.read_magic(file)
-    if version == (1, 0):
-        return npy.read_array_header_1_0(file)
-    if version == (2, 0):
-        return npy.read_array_header_2_0(file)
+    with PARSING:
+        if version == (1, 0):
+            return npy.read_array_header_1_0(file)
+        if version == (2, 0):
+            return npy.read_array_header_2_0(file)
     raise ValueError(f"unsupported .npy version {version}")
 
 

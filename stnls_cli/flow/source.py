@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +34,10 @@ class FlowSource(ABC):
     needs_frames: bool
     """False when `submit` ignores the frames, which may then be None."""
 
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="flow")
+    def __init__(self, threads: int, initializer: Callable[[], None] | None = None) -> None:
+        self._pool = ThreadPoolExecutor(
+            max(1, threads), thread_name_prefix="flow", initializer=initializer
+        )
         self._lock = threading.Lock()
         self._seconds = 0.0
 
@@ -102,7 +105,7 @@ class MethodSource(FlowSource):
             from stnls import __version__
 
             self._description["stnls"] = __version__
-        super().__init__(threads)
+        super().__init__(threads, None if method.native is None else _one_torch_thread)
 
     def _flow(self, t: int, kind: Kind, gray0: Gray | None, gray1: Gray | None) -> Flow:
         if gray0 is None or gray1 is None:
@@ -117,6 +120,13 @@ class MethodSource(FlowSource):
         """As above, and give OpenCV its own threads back."""
         super().close(wait=wait)
         self._stack.close()
+
+
+def _one_torch_thread() -> None:
+    """For the calling thread: others compute other pairs meanwhile."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 class FileSource(FlowSource):

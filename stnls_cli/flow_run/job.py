@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
 from stnls_cli.errors import StorageError, UserError
-from stnls_cli.flow import FlowSource, write_flow_folder
+from stnls_cli.flow import BatchedFlow, FlowSource, MethodSource, write_flow_folder
 from stnls_cli.flow.clip_flow import KINDS, Kind
 from stnls_cli.flow.flo import read_flo
 from stnls_cli.flow.npz_flow import write_flow_npz
@@ -28,10 +29,10 @@ from stnls_cli.flow_run.document import (
 )
 from stnls_cli.flow_run.options import FlowOptions
 from stnls_cli.flow_run.pictures import draw_flows
-from stnls_cli.job import frames_ahead
 from stnls_cli.metrics import psnr
 from stnls_cli.outputs import drop_temporary
 from stnls_cli.pipeline import device_name, known_by, open_flow, torch_threads
+from stnls_cli.plan import plan_for
 from stnls_cli.progress import Listener
 from stnls_cli.report import InputRecord
 from stnls_cli.rundir import FLOW_RUN, Finished, RunDirectory
@@ -82,7 +83,7 @@ def compute_clip_flow(
             document = read_flow_document(run.document_path)
             return Computed(run.path, document, already_done=True)
         stack.enter_context(run)
-        job = _Job(clip, source, run, options, device, threads, listener)
+        job = stack.enter_context(_Job(clip, source, run, options, device, threads, listener))
         try:
             records = job.work()
         except StorageError:
@@ -124,6 +125,10 @@ class _Job:
         self._listener = listener
         self._timings = Timings(device)
         self.scale: float | None = None
+        plan = plan_for(options.base, clip.info, device, threads, source)
+        batched = None
+        if plan.flow_pairs and isinstance(source, MethodSource):
+            batched = BatchedFlow(source.method, plan.flow_pairs)
         self._window = TemporalWindow(
             clip,
             source,
@@ -131,12 +136,24 @@ class _Job:
             sigma=options.base.sigma,
             seed=options.base.seed,
             device=device,
-            ahead=frames_ahead(source, threads),
+            ahead=plan.ahead,
             done=run.done_frames,
             timings=self._timings,
             on_frame=listener.frame_read,
             on_flow=listener.flow_done,
+            batched=batched,
         )
+
+    def __enter__(self) -> _Job:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._window.close()
 
     @property
     def frames(self) -> int:

@@ -110,7 +110,8 @@ def flow_options(given: Mapping[str, Any]) -> FlowOptions:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"flow has no option {name!r}{hint}")
-    base = AlignOptions(**{name: given[name] for name in SHARED if name in given}, save="none")
+    shared = {name: given[name] for name in SHARED if name in given}
+    base = AlignOptions(**shared, wt=1, save="none")
     return FlowOptions(
         **{name: value for name, value in given.items() if name not in SHARED}, base=base
     )

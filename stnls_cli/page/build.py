@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stnls_cli.errors import UserError
 from stnls_cli.metrics import IDENTICAL_DB
 from stnls_cli.page.gallery import FOLDER, ROLES, pair_name, read_pairs, write_pairs
-from stnls_cli.page.pictures import PairPictures, draw_pair, save_pair
+from stnls_cli.page.pictures import PairPictures, paint_pair, save_pair, shrink_pair
 from stnls_cli.page.render import render
 from stnls_cli.storage import write_text
 
@@ -132,13 +132,10 @@ def _pair(
         for cell in setting.cells
         if cell.clip == clip and (t, dt) in cell.pairs
     }
-    return draw_pair(
-        clip=clip,
-        t=t,
-        dt=dt,
+    small = shrink_pair(
         reference=found.reference,
         neighbour=found.neighbour,
         aligned=found.aligned,
         motions=found.motions,
-        scores=scores,
     )
+    return paint_pair(small, clip=clip, t=t, dt=dt, scores=scores)

@@ -1,87 +1,122 @@
 """Which pairs of a run are shown: the worst, a median and the best one.
 
-Their pictures are made while the frames are at hand. Nobody knows yet which pair will be the
-median, so those of a few pairs drawn by chance are kept until the end; the one nearest to the
-median is shown. All choices depend on the scores alone, not on the order of the threads or on
-interruptions.
+What they are made of is kept while the frames are at hand. Nobody knows yet which pair will be the
+median, so a few pairs drawn by chance are kept until the end; the one nearest to the median is
+shown. All choices depend on the scores alone, not on the order of the threads or on interruptions.
+Pictures are painted at the end: a page has three pairs of the hundreds that a clip has.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import heapq
 import json
-import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from stnls_cli.metrics import IDENTICAL_DB
-from stnls_cli.page.pictures import PairPictures, save_pair
+from stnls_cli.page.pictures import (
+    SmallPair,
+    load_small_pair,
+    paint_pair,
+    save_pair,
+    save_small_pair,
+)
 from stnls_cli.storage import storage_errors, write_text
 
 DRAWN = 9
 FOLDER = "pictures"
 JSON_NAME = "pairs.json"
 ROLES = ("worst", "median", "best")
+SMALL = ".npz"
 
 Pair = tuple[int, int]
 """(t, dt)"""
 
 
+Scores = Mapping[str, float | None]
+"""PSNR by method."""
+
+
 class Gallery:
-    """The pictures of a run under way, in `folder`/pictures; `done` holds the scores so far."""
+    """The pictures of a run under way, in `folder`/pictures; `done` holds the scores so far: PSNR
+    by method, the last one ranking the pairs. `expected`: all pairs that the run will have, where
+    that is known; then no more than these are drawn from."""
 
-    def __init__(self, folder: Path, done: Iterable[tuple[Pair, float]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        done: Iterable[tuple[Pair, Scores]],
+        expected: Collection[Pair] | None = None,
+    ) -> None:
         self._folder = folder / FOLDER
-        self._scores: dict[Pair, float] = {}
+        self._scores: dict[Pair, Scores] = {}
+        self._ranks: dict[Pair, float] = {}
+        self._drawn: list[Pair] = []
+        self._fixed = expected is not None
+        if expected is not None:
+            self._drawn = heapq.nsmallest(DRAWN, expected, key=_drawn)
+        self._ends: tuple[Pair, Pair] | None = None
         self._lock = threading.Lock()
-        for pair, score in done:
-            self._scores[pair] = min(score, IDENTICAL_DB)
+        for pair, scores in done:
+            self._add(pair, scores)
 
-    def consider(self, pair: Pair, score: float | None, draw: Callable[[], PairPictures]) -> None:
-        """Keeps the pictures of a pair where it may be one of those shown. Thread-safe."""
-        if score is None:
-            return
+    def consider(self, pair: Pair, scores: Scores, shrink: Callable[[], SmallPair]) -> None:
+        """Keeps a pair where it may be one of those shown. Thread-safe."""
         with self._lock:
-            self._scores[pair] = min(score, IDENTICAL_DB)
-            wanted = pair in self._kept()
+            wanted = self._add(pair, scores)
         if wanted:
-            save_pair(self._path(pair), draw())
+            save_small_pair(self._kept_at(pair), shrink())
             with self._lock:
-                self._drop(self._kept())
+                self._drop()
 
     def finish(self) -> None:
-        """Chooses, deletes the others, and writes down which pair is which."""
-        with self._lock:
-            kept = [pair for pair in self._kept() if self._path(pair).is_dir()]
-            if not kept:
-                return
-            order = sorted(kept, key=self._rank)
-            median = float(np.median(list(self._scores.values())))
-            middle = min(order, key=lambda pair: (abs(self._scores[pair] - median), pair))
-            roles = dict(zip(ROLES, (order[0], middle, order[-1]), strict=True))
-            self._drop(set(roles.values()))
-            write_pairs(self._folder, {role: pair_name(*pair) for role, pair in roles.items()})
+        """Chooses, paints the pictures, and writes down which pair is which."""
+        kept = [p for p in self._kept() if p in self._ranks and self._kept_at(p).is_file()]
+        if not kept:
+            return
+        order = sorted(kept, key=self._rank)
+        median = float(np.median(list(self._ranks.values())))
+        middle = min(order, key=lambda pair: (abs(self._ranks[pair] - median), pair))
+        roles = dict(zip(ROLES, (order[0], middle, order[-1]), strict=True))
+        for t, dt in set(roles.values()):
+            small = load_small_pair(self._kept_at((t, dt)))
+            pictures = paint_pair(small, clip="", t=t, dt=dt, scores=self._scores[t, dt])
+            save_pair(self._folder / pair_name(t, dt), pictures)
+        write_pairs(self._folder, {role: pair_name(*pair) for role, pair in roles.items()})
+        for path in self._folder.glob(f"*{SMALL}"):
+            path.unlink(missing_ok=True)
+
+    def _add(self, pair: Pair, scores: Scores) -> bool:
+        """Takes note of a pair; whether it is to be kept so far."""
+        rank = list(scores.values())[-1] if scores else None
+        if rank is None:
+            return False
+        self._scores[pair] = scores
+        self._ranks[pair] = min(rank, IDENTICAL_DB)
+        if not self._fixed:
+            self._drawn = sorted({*self._drawn, pair}, key=_drawn)[:DRAWN]
+        first, last = self._ends or (pair, pair)
+        self._ends = min(first, pair, key=self._rank), max(last, pair, key=self._rank)
+        return pair in self._kept()
 
     def _kept(self) -> set[Pair]:
-        order = sorted(self._scores, key=self._rank)
-        return {*sorted(order, key=_drawn)[:DRAWN], order[0], order[-1]} if order else set()
+        return {*self._drawn, *(self._ends or ())}
 
     def _rank(self, pair: Pair) -> tuple[float, Pair]:
-        return self._scores[pair], pair
+        return self._ranks[pair], pair
 
-    def _drop(self, kept: set[Pair]) -> None:
-        names = {pair_name(*pair) for pair in kept}
-        with contextlib.suppress(FileNotFoundError):
-            for entry in self._folder.iterdir():
-                if entry.is_dir() and not entry.name.startswith(".") and entry.name not in names:
-                    shutil.rmtree(entry, ignore_errors=True)
+    def _drop(self) -> None:
+        names = {self._kept_at(pair).name for pair in self._kept()}
+        for path in self._folder.glob(f"*{SMALL}"):
+            if path.name not in names and not path.name.startswith("."):
+                path.unlink(missing_ok=True)
 
-    def _path(self, pair: Pair) -> Path:
-        return self._folder / pair_name(*pair)
+    def _kept_at(self, pair: Pair) -> Path:
+        return self._folder / f"{pair_name(*pair)}{SMALL}"
 
 
 def pair_name(t: int, dt: int, clip: str = "") -> str:

@@ -39,35 +39,58 @@ class PairPictures:
     told: dict[str, Any]
 
 
-def draw_pair(
+@dataclass(frozen=True)
+class SmallPair:
+    """What the pictures of a pair are made of, shrunk: little to keep until it is known which
+    pairs are shown.
+
+    By name: `frames` (3, h, w) uint8, `errors` (h, w), the mean absolute difference from the
+    reference, and `motions` (2, h, w) in pixels; `lengths` of the motion at some places.
+    """
+
+    frames: dict[str, Tensor]
+    errors: dict[str, Tensor]
+    motions: dict[str, Tensor]
+    lengths: Tensor
+
+
+def shrink_pair(
     *,
-    clip: str,
-    t: int,
-    dt: int,
     reference: Tensor,
     neighbour: Tensor,
     aligned: Mapping[str, Tensor],
     motions: Mapping[str, Tensor],
-    scores: Mapping[str, float | None],
-) -> PairPictures:
-    """Pictures of frame t, its neighbour t + dt, and the neighbour aligned by each method.
+) -> SmallPair:
+    """Shrinks a frame, its neighbour, and the neighbour aligned by each method, on their device.
 
     Frames are (3, H, W) on the 0-255 scale, `motions` (2, H, W) = (dx, dy) in pixels, both by
-    method. All motions have the colours of one scale.
+    method.
     """
-    images = {"reference": _frame(reference), "neighbour": _frame(neighbour)}
+    frames = {"reference": reference, "neighbour": neighbour, **aligned}
     errors = {"neighbour": neighbour, **aligned}
-    for name, frame in aligned.items():
-        images[name] = _frame(frame)
-    for name, frame in errors.items():
-        images[f"error {name}"] = _heat((frame - reference).abs().mean(0))
+    lengths = [motion.square().sum(0).sqrt().flatten() for motion in motions.values()]
+    some = [length[:: max(1, length.numel() // 65536)].float() for length in lengths]
+    small = _small(torch.stack(list(frames.values()))).clamp(0, 255).round().to(torch.uint8)
+    differences = torch.stack([(frame - reference).abs().mean(0) for frame in errors.values()])
+    return SmallPair(
+        dict(zip(frames, small, strict=True)),
+        dict(zip(errors, _small(differences), strict=True)),
+        {name: _small(motion) for name, motion in motions.items()},
+        torch.cat(some) if some else reference.new_zeros(0),
+    )
+
+
+def paint_pair(
+    small: SmallPair, *, clip: str, t: int, dt: int, scores: Mapping[str, float | None]
+) -> PairPictures:
+    """Pictures of frame t and its neighbour t + dt. All motions have the colours of one scale."""
+    images = {name: _frame(frame) for name, frame in small.frames.items()}
+    images.update({f"error {name}": _heat(error) for name, error in small.errors.items()})
     longest = 0.0
-    if motions:
-        lengths = [motion.square().sum(0).sqrt().flatten() for motion in motions.values()]
-        every = torch.cat([length[:: max(1, length.numel() // 65536)] for length in lengths])
-        longest = max(float(torch.quantile(every.float(), 0.99)), 0.5)
-        for name, motion in motions.items():
-            images[f"motion {name}"] = jpeg(wheel_colours(_small(motion), longest))
+    if small.motions:
+        longest = max(float(torch.quantile(small.lengths.cpu(), 0.99)), 0.5)
+        for name, motion in small.motions.items():
+            images[f"motion {name}"] = jpeg(wheel_colours(motion, longest))
     told = {
         "clip": clip,
         "t": t,
@@ -77,6 +100,31 @@ def draw_pair(
         "images": list(images),
     }
     return PairPictures(images, told)
+
+
+def save_small_pair(path: Path, small: SmallPair) -> None:
+    """Keeps a pair for `load_small_pair`; the file is whole or absent."""
+    arrays: dict[str, Any] = {"lengths": small.lengths.cpu().numpy()}
+    for kind in ("frames", "errors", "motions"):
+        for name, values in getattr(small, kind).items():
+            arrays[f"{kind} {name}"] = values.cpu().numpy()
+    temporary = path.with_name(f".{path.name}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        temporary.replace(path)
+
+
+def load_small_pair(path: Path) -> SmallPair:
+    """The inverse of `save_small_pair`."""
+    kinds: dict[str, dict[str, Tensor]] = {"frames": {}, "errors": {}, "motions": {}}
+    with storage_errors(path, "read"), np.load(path) as stored:
+        for key in stored.files:
+            kind, _, name = key.partition(" ")
+            if kind in kinds:
+                kinds[kind][name] = torch.from_numpy(stored[key])
+        return SmallPair(**kinds, lengths=torch.from_numpy(stored["lengths"]))
 
 
 def save_pair(folder: Path, pictures: PairPictures) -> None:
@@ -114,23 +162,22 @@ def jpeg(pixels: Pixels) -> bytes:
 def _heat(error: Tensor) -> bytes:
     from matplotlib import colormaps
 
-    share = (_small(error[None])[0] / HEAT_RANGE).clamp(0, 1).cpu().numpy()
+    share = (error / HEAT_RANGE).clamp(0, 1).cpu().numpy()
     return jpeg(np.rint(colormaps[HEAT_COLOURS](share)[..., :3] * 255).astype(np.uint8))
 
 
 def _frame(frame: Tensor) -> bytes:
-    small = _small(frame).clamp(0, 255).round().to(torch.uint8)
-    return jpeg(small.permute(1, 2, 0).contiguous().cpu().numpy())
+    return jpeg(frame.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def _small(values: Tensor) -> Tensor:
-    """Averaged down to at most 640 columns."""
-    width = values.shape[-1]
+    """(..., H, W) averaged down to at most 640 columns."""
+    height, width = values.shape[-2:]
     if width <= MOST_PIXELS_ACROSS:
         return values.float()
-    height = max(1, round(values.shape[-2] * MOST_PIXELS_ACROSS / width))
-    size = (height, MOST_PIXELS_ACROSS)
-    return interpolate(values[None].float(), size=size, mode="area")[0]
+    size = (max(1, round(height * MOST_PIXELS_ACROSS / width)), MOST_PIXELS_ACROSS)
+    planes = values.float().reshape(1, -1, height, width)
+    return interpolate(planes, size=size, mode="area").reshape(*values.shape[:-2], *size)
 
 
 def _file(name: str) -> str:

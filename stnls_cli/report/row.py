@@ -12,7 +12,7 @@ from stnls_cli.report.plain import from_plain, plain
 METHODS = ("none", "flow", "nls", "shifted-nls")
 SETTINGS = (
     "flow", "ws", "wt", "ps", "stride1", "k", "dist", "grid", "aggregate", "sigma", "seed",
-    "weights", "bandwidth",
+    "weights", "bandwidth", "prior", "subpixel", "patch_weights", "sampling",
 )  # fmt: skip
 SCORES = (
     "psnr", "ssim", "mae", "out_of_frame", "psnr_visible", "ssim_visible", "mae_visible", "visible",
@@ -66,6 +66,10 @@ class Row:
     visible: float | None = None
     epe: float | None = None
     at_edge: float | None = None
+    prior: float | None = None
+    subpixel: str | None = None
+    patch_weights: str | None = None
+    sampling: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -111,6 +115,10 @@ class RowSettings:
     seed: int
     weights: str
     bandwidth: float
+    prior: float
+    subpixel: str
+    patch_weights: str
+    sampling: str
 
     def row(
         self, clip: str, t: int, dt: int, method: str, scores: Mapping[str, float | None]
@@ -124,6 +132,8 @@ class RowSettings:
             cells.pop("weights", None)
         if self.weights != "softmax":
             cells.pop("bandwidth", None)
+        if self.aggregate == "pixel":
+            cells.pop("patch_weights", None)
         cells.update({name: score for name, score in scores.items() if name in SCORES})
         if "flow" not in used:
             cells.pop("out_of_frame", None)

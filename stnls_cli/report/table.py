@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from stnls_cli.metrics import METRICS, mean_score
@@ -12,6 +12,10 @@ from stnls_cli.report.row import Row
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+WAITS = ("wait", "decode_wait", "flow_wait", "write")
+"""Stages in which one thread waits for others."""
 
 
 def summary_table(report: Report) -> Table:
@@ -51,6 +55,23 @@ def summary_table(report: Report) -> Table:
         table.add_row(_label(name), "all", *_cells(report, report.rows, name), style=style)
         if position == 0:
             table.add_section()
+    return table
+
+
+def timings_table(timings: Mapping[str, float]) -> Table:
+    """Where the time went: seconds by stage, the longest first, and their shares of all work. Those
+    of waiting have none: something else is at work meanwhile."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("share", justify="right")
+    total = sum(seconds for name, seconds in timings.items() if name not in WAITS) or 1.0
+    for name, seconds in sorted(timings.items(), key=lambda item: -item[1]):
+        share = "" if name in WAITS else f"{100 * seconds / total:.1f} %"
+        table.add_row(name, f"{seconds:.2f}", share)
     return table
 
 

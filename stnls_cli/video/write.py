@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stnls_cli.arrays import load_array
 from stnls_cli.errors import UserError
 from stnls_cli.video.atomic import temporary
 from stnls_cli.video.container import hush
@@ -47,6 +48,7 @@ def write_image(path: Path | str, rgb: Pixels, format: str = "png") -> None:
 
 def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     """An 8- or 16-bit RGB PNG file."""
+    import av
     from av.codec.context import CodecContext
 
     hush()
@@ -57,7 +59,14 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     context.pix_fmt = "rgb48be" if deep else "rgb24"
     context.time_base = Fraction(1, 25)
     context.options = dict(PNG_OPTIONS)
-    frame = packed_frame(pixels.astype(">u2") if deep else pixels, context.pix_fmt)
+    frame: Any
+    if deep:
+        frame = packed_frame(pixels.astype(">u2"), context.pix_fmt)
+    else:
+        # Without a copy, which would keep other threads waiting.
+        frame = av.VideoFrame.from_numpy_buffer(
+            np.ascontiguousarray(to_uint8(pixels)), context.pix_fmt
+        )
     return b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)])
 
 
@@ -66,7 +75,7 @@ def read_image(path: Path | str) -> Pixels:
     path = Path(path)
     if path.suffix.lower() == ".npy":
         try:
-            array: NDArray[Any] = np.load(path, allow_pickle=False)
+            array = load_array(path)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path}: not a readable .npy file ({error})") from None
         if array.ndim != 3 or array.shape[2] != 3:

@@ -131,6 +131,13 @@ class FlowCase:
             return (compose_flow(inputs[0], self.stride0),)
         return (search_flow(*inputs, self.wt, self.stride0),)
 
+    def assert_outputs(self, outputs: Sequence[Tensor]) -> None:
+        """They are the reference's; for flow of float64, for a rounded place may lie beyond a
+        pixel."""
+        for found, expected in zip(outputs, self.entries(self.inputs(), ()), strict=True):
+            assert found.dtype == torch.float64
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-6, equal_nan=True)
+
     def slope_size(self, weights: Sequence[Tensor]) -> float:
         """What one term of a gradient can reach, by the weights of the loss."""
         return 100 * largest(weights[0])

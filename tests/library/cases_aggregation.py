@@ -60,6 +60,17 @@ class PatchSumCase:
         taps = self.options["ps"] ** 2 * self.video.shape[-3]
         return largest(weights[0]) * (1 + largest(self.video)) * (1 + largest(self.weights)) * taps
 
+    def assert_outputs(self, outputs: Sequence[Tensor]) -> None:
+        """They are the reference's, within the rounding of sums over the entries."""
+        (found,) = outputs
+        expected = self.expected()
+        assert found.shape == expected.shape
+        assert found.dtype == self.video.dtype
+        unit = 1e-5 if found.dtype == torch.float32 else 1e-12
+        torch.testing.assert_close(
+            found.double(), expected.double(), rtol=unit, atol=unit * self.size()
+        )
+
     def size(self) -> float:
         """What a sum over the entries of one query can reach."""
         return largest(self.video) * largest(self.weights) * self.weights.shape[-1]

@@ -21,6 +21,7 @@ from cases import (
     draw_values,
     largest,
 )
+from compare import assert_search
 from reference import (
     Candidates,
     SearchOptions,
@@ -57,6 +58,13 @@ class SearchCase:
 
     def inputs(self) -> list[Tensor]:
         return [x for x in (self.vid0, self.vid1, self.flows) if x is not None]
+
+    def assert_outputs(self, outputs: Sequence[Tensor]) -> None:
+        """They are the best of the reference's table."""
+        dists, inds = outputs
+        found = (dists, inds) if dists.ndim == 6 else as_video((dists, inds))
+        options = getattr(self, "reference_options", self.options)
+        assert_search(options, self.table(), found, exact=self.exact)
 
     def run(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
         dists, inds = self.operator()(*(x.to(device) for x in self.inputs()))

@@ -40,6 +40,16 @@ def patch_sum(*arguments: Any, **options: Any) -> Call:
     return lambda: stnls.agg.WeightedPatchSum(**keywords)(*(arguments or correct))
 
 
+def nested() -> Tensor:
+    sizes, strides = torch.tensor([[3, 4], [3, 4]]), torch.tensor([[4, 1], [4, 1]])
+    # torch.nested would warn.
+    return torch._nested_view_from_buffer(torch.zeros(24), sizes, strides, torch.tensor([0, 12]))
+
+
+def narrow() -> Tensor:
+    return video(1, 2, 3, 8, 9, 5, 3).to(torch.float8_e4m3fn)
+
+
 def stack_conv(**options: Any) -> Call:
     keywords = {"k_agg": 2, "ps": 3, "nheads": 2, "channels": 4, **options}
     return lambda: stnls.agg.StackConv(**keywords)
@@ -133,6 +143,12 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     # Not a tensor, not a dense one, not of the right number of dimensions.
     (search([1], video()), TypeError, r"vid0 must be a tensor \(B, T, C, H, W\) or .*, not list"),
     (search(video().to_sparse(), video()), TypeError, "vid0 must be a dense tensor, not .*sparse"),
+    (search(nested(), video()), TypeError, "vid0 must be a dense tensor, not a nested one"),
+    (
+        patch_sum(video(), video(1, 2, 3, 8, 9, 5), narrow()),
+        TypeError,
+        "inds must hold real numbers, not torch.float8_e4m3fn",
+    ),
     (search(video(), video(3, 4, 8, 9)), ValueError, r"vid1 must have shape .*not \(3, 4, 8, 9\)"),
     (search(video(), video(), None), TypeError, "flows must be a tensor .*, not NoneType"),
     (paired(None, None, None), TypeError, "frame0 must be a tensor .*, not NoneType"),

@@ -234,8 +234,15 @@ def test_a_stack_convolution_from_a_configuration() -> None:
     )
     for missing in ("k_agg", "channels"):
         left = {name: value for name, value in config.items() if name != missing}
-        with pytest.raises(stnls.StnlsValueError, match=f"{missing} must be at least 1, not -1"):
+        with pytest.raises(stnls.StnlsValueError, match=f"'stack_conv' lacks {missing}"):
             stnls.agg.init(left)
+
+
+@pytest.mark.parametrize("cfg", [None, "nls", [1], 3])
+def test_what_is_no_configuration(cfg: object) -> None:
+    for init in (stnls.search.init, stnls.agg.init, stnls.normz.init):
+        with pytest.raises(stnls.StnlsTypeError, match="cfg must be a dictionary or an object"):
+            init(cfg)
 
 
 def test_a_stack_convolution_is_the_mean_of_convolved_groups_of_matches() -> None:

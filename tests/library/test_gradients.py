@@ -27,6 +27,7 @@ def check(case: Any, seed: int = 0) -> None:
         shapes = [(tuple(x.shape), x.dtype) for x in case.inputs()]
         note(f"{case}\n{shapes}")
     derived = derive(case, seed=seed)
+    case.assert_outputs(derived.outputs)
     assert_gradients(case, derived, expected(case, derived))
 
 

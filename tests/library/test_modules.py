@@ -246,3 +246,63 @@ def test_strides_and_sizes_that_are_not_wanted(module: Any) -> None:
     assert module(3, 1, 1, H, W)(*inputs).shape == (1, 1, 1, 2, H, W)
     with pytest.raises(stnls.StnlsValueError, match=f"size of the video, {H} and {W}, not 3 and 0"):
         module(3, 1, 1, 3)(*inputs)
+
+
+MODULES: list[tuple[torch.nn.Module, dict[str, Any]]] = [
+    (
+        stnls.search.NonLocalSearch(3, 1, 5, 4, strideQ=2, topk_mode="each"),
+        {"ws": 3, "wt": 1, "ps": 5, "k": 4, "strideQ": 2, "topk_mode": "each", "stride1": 1.0},
+    ),
+    (stnls.search.PairedSearch(3, 5, 4), {"ws": 3, "ps": 5, "stride0": 4, "itype": "float"}),
+    (
+        stnls.search.RefineSearch(9, 9, 3, 4, 0.5, 1, strideQ=1),
+        {"wr": 3, "kr": 0.5, "strideQ": 1, "topk_mode": "all"},
+    ),
+    (stnls.search.PairedRefine(9, 3, 4, 2, 1), {"wr": 3, "kr": 2, "topk_mode": "each"}),
+    (stnls.agg.NonLocalGather(3, 2, itype="int"), {"ps": 3, "stride0": 2, "itype": "int"}),
+    (stnls.agg.WeightedPatchSum(3, 2, dilation=2), {"ps": 3, "stride0": 2, "dilation": 2}),
+    (stnls.agg.NonLocalGatherAdd(3, 2, 2), {"strideIn": 2, "strideOut": 2, "use_adj": False}),
+]
+
+
+@pytest.mark.parametrize(("module", "expected"), MODULES, ids=lambda x: type(x).__name__)
+def test_parameters_are_attributes_that_cannot_be_set(
+    module: torch.nn.Module, expected: dict[str, Any]
+) -> None:
+    assert {name: getattr(module, name) for name in expected} == expected
+    for name in set(expected) - {"kr"}:
+        with pytest.raises(stnls.StnlsAttributeError, match=f"{name} of {type(module).__name__}"):
+            setattr(module, name, 7)
+        assert getattr(module, name) == expected[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((-1, 5, 6, 7, 9), "B must be at least 0, not -1"),
+        ((1, 5, 6, 0, 9), "H must be at least 1, not 0"),
+        ((1, 5, 6, "7", 9), "H must be an int, not '7'"),
+        ((1, 5, 5, 7, 9), "the video has 5 channels, which nheads=2 does not divide"),
+        ((1, 4, 6, 7, 9), "wt=2 needs at least 2\\*wt\\+1 = 5 frames, but the video has 4"),
+    ],
+)
+def test_sizes_that_no_video_has(arguments: Any, words: str) -> None:
+    search = search_of({"nheads": 2})
+    for count in (search.flops, search.memory):
+        with pytest.raises(stnls.StnlsError, match=words):
+            count(*arguments)
+
+
+def test_sizes_that_no_sum_has() -> None:
+    total = stnls.agg.WeightedPatchSum(3, 1)
+    with pytest.raises(stnls.StnlsError, match="the video has 4 channels, which HD=3 does not"):
+        total.flops(1, 3, 5, 4, 7, 9, 2)
+    with pytest.raises(stnls.StnlsError, match="K must be at least 0, not -2"):
+        total.flops(1, 2, 5, 4, 7, 9, -2)
+
+
+def test_memory_of_an_unknown_device() -> None:
+    with pytest.raises(stnls.StnlsValueError, match="device must be a device such as cpu"):
+        search_of({}).memory(1, 5, 6, 7, 9, device="xyz")
+    with pytest.raises(stnls.StnlsTypeError, match="device must be a device or its name, not 3"):
+        search_of({}).memory(1, 5, 6, 7, 9, device=3)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, ClassVar
 
 import pytest
 import stnls
@@ -10,6 +11,7 @@ import torch
 from compare import noise
 from stnls._ops import PatchSettings, SearchSettings
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 SEARCH = SearchSettings(
@@ -39,6 +41,15 @@ def operators() -> list[tuple[str, tuple[object, ...]]]:
         ("patch_sum", (video, weights, prior, *PATCHES._replace(stacked=True))),
         ("patch_sum", (video, weights, prior, *PATCHES._replace(heads_last=True))),
         ("patch_blend", (noise(1, 2, 5, 6), noise(1, 5, 6, 2), torch.ones(1, 5, 6), 3)),
+        ("ssim_sums", (noise(3, 12, 13), noise(2, 3, 12, 13), 1.0)),
+        (
+            "choose_match",
+            (
+                *(noise(2, 3, 5, 6), noise(2, 3, 5, 6), noise(2, 2, 5, 6)),
+                *(torch.rand(2, 5, 6, 4), noise(2, 5, 6, 4, 2)),
+                *(3, 1.0, 1.0, True, True, True),
+            ),
+        ),
         ("patch_scatter", (video, weights, prior, False, *PATCHES._replace(normalize=False))),
     ]
 
@@ -111,6 +122,49 @@ def check_compiled(backend: str, dynamic: bool, device: str) -> None:
         torch.testing.assert_close(found, expected, **tolerance)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [True, None])
+def test_compiled_model_takes_other_sizes(dynamic: bool | None) -> None:
+    check_sizes(dynamic, "cpu")
+
+
+@pytest.mark.gpu
+def test_compiled_model_takes_other_sizes_on_the_gpu() -> None:
+    check_sizes(True, "cuda")
+
+
+class Strided(nn.Module):
+    """Queries on every second pixel, composed flow, and a patch sum back onto the frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Conv3d(4, 4, 1)
+        self.search = stnls.search.NonLocalSearch(3, 1, 3, 4, stride0=2)
+        self.sum = stnls.agg.WeightedPatchSum(3, 2)
+
+    def forward(self, video: Tensor, fflow: Tensor, bflow: Tensor) -> Tensor:
+        q = self.project(video.transpose(1, 2)).transpose(1, 2)
+        flows = stnls.nn.search_flow(fflow, bflow, 1, 2)
+        dists, inds = self.search(q, q, flows)
+        out: Tensor = self.sum(video, torch.softmax(-dists, -1), inds)
+        return out
+
+
+def check_sizes(dynamic: bool | None, device: str) -> None:
+    torch.manual_seed(0)
+    model = Strided().double().to(device)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic)
+    for b, t, h, w in ((2, 4, 12, 14), (1, 3, 9, 14), (3, 5, 16, 9)):
+        video, fflow, bflow = noise(b, t, 4, h, w), noise(b, t, 2, h, w), noise(b, t, 2, h, w)
+        inputs = tuple(x.double().to(device).requires_grad_() for x in (video, fflow, bflow))
+        out, eager = compiled(*inputs), model(*inputs)
+        torch.testing.assert_close(out, eager, rtol=1e-9, atol=1e-9)
+        pairs = gradients(model, inputs, out), gradients(model, inputs, eager)
+        for found, expected in zip(*pairs, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_functional_forms_compile_without_breaks() -> None:
     video, flow = noise(1, 3, 2, 6, 7), noise(3, 2, 6, 7)
     inds = torch.zeros(1, 1, 3, 6, 7, 2, 3)
@@ -170,6 +224,52 @@ def test_counted_operations() -> None:
     assert counts[torch.ops.stnls.search] == by_hand == search.flops(1, 3, 4, 6, 7)
     by_hand = 2 * 3 * 6 * 7 * 5 * (3 * 3) * 2 * (2 + 7)
     assert counts[torch.ops.stnls.patch_sum] == by_hand == total.flops(1, 2, 3, 4, 6, 7, 5)
+
+
+def test_the_profiler_and_modes_see_the_operators() -> None:
+    """Where nobody looks, their kernels are called without a way through the dispatcher."""
+    video = noise(1, 3, 4, 6, 7)
+    search = stnls.search.NonLocalSearch(3, 1, 3, 5)
+    expected = search(video, video)
+    with torch.profiler.profile() as profile:
+        found = search(video, video)
+    assert "stnls::search" in {event.key for event in profile.key_averages()}
+    with Calls() as calls:
+        also = search(video, video)
+    assert torch.ops.stnls.search.default in calls.seen
+    for a, b, c in zip(expected, found, also, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
+class Calls(TorchDispatchMode):
+    """Notes which operators are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[object] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        self.seen.add(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_subclasses_of_tensors_keep_their_say() -> None:
+    class Noted(Tensor):
+        calls: ClassVar[list[object]] = []
+
+        @classmethod
+        def __torch_function__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> object:
+            cls.calls.append(func)
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    video = noise(1, 3, 4, 6, 7)
+    stnls.search.NonLocalSearch(3, 1, 3, 5)(video.as_subclass(Noted), video)
+    assert torch.ops.stnls.search.default in Noted.calls
 
 
 def test_shapes_alone_on_the_meta_device() -> None:

@@ -123,6 +123,17 @@ def smooth(seed: int, height: int, width: int) -> Array:
     return np.clip(128 + 50 * image / image.std(), 0, 255)
 
 
+def scene(seed: int, count: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pairs of (count, 1, H, W) frames: the second one is moved, smoothly and by a step."""
+    frames = np.stack([smooth(seed + n, height + 16, width + 16) for n in range(count)])
+    y, x = np.mgrid[:height, :width].astype(float)
+    dx, dy = 2 * np.sin(y / 9) + np.where(x > width / 2, 2.5, -1.0), np.cos(x / 11)
+    rows, columns = np.rint(y + dy).astype(int) + 8, np.rint(x + dx).astype(int) + 8
+    moved = frames[:, rows, columns] + np.random.default_rng(seed).normal(0, 1, dx.shape)
+    still = frames[:, 8:-8, 8:-8]
+    return tuple(torch.from_numpy(f).float()[:, None] / 255 for f in (moved, still))  # type: ignore[return-value]
+
+
 @settings(PROPERTY, max_examples=12)
 @given(
     seed=st.integers(0, 2**31),
@@ -172,25 +183,27 @@ def test_every_instruction_set(use_isa: Callable[[str], None], isa: str, size: i
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(3, -2), (-4, 4), (0, 0)])
-def test_it_finds_a_shift(dx: int, dy: int) -> None:
+def test_it_finds_a_shift(dx: int, dy: int, device: str) -> None:
     frame0 = smooth(0, 128, 160)
     frame1 = np.roll(frame0, (dy, dx), (0, 1))
-    grey = [torch.from_numpy(f).float()[None, None] / 255 for f in (frame0, frame1)]
+    grey = [torch.from_numpy(f).float().to(device)[None, None] / 255 for f in (frame0, frame1)]
     flow = tvl1(*grey)
     assert flow.shape == (1, 2, 128, 160)
+    flow = flow.cpu()
     error = (flow[0, :, 20:-20, 20:-20] - torch.tensor([dx, dy])[:, None, None]).norm(dim=0)
     assert error.mean() < 0.05
     assert error.max() < 0.3
     colour = tvl1(*(g.expand(-1, 3, -1, -1) for g in grey))
     inner = (..., slice(20, -20), slice(20, -20))
-    torch.testing.assert_close(colour[inner], flow[inner], atol=0.05, rtol=0)
+    torch.testing.assert_close(colour.cpu()[inner], flow[inner], atol=0.05, rtol=0)
 
 
-def test_an_initial_flow_reaches_further() -> None:
+def test_an_initial_flow_reaches_further(device: str) -> None:
     """On one scale forty pixels are out of reach, but not with a flow to begin with."""
     frame0 = smooth(1, 96, 200)
-    grey = [torch.from_numpy(f).float()[None, None] / 255 for f in (frame0, np.roll(frame0, 40, 1))]
-    start = torch.zeros(1, 2, 96, 200)
+    frames = (frame0, np.roll(frame0, 40, 1))
+    grey = [torch.from_numpy(f).float().to(device)[None, None] / 255 for f in frames]
+    start = torch.zeros(1, 2, 96, 200, device=device)
     start[:, 0] = 38.5
     inner = (slice(None), 0, slice(10, -10), slice(50, -50))
     assert (tvl1(*grey, nscales=1)[inner] - 40).abs().mean() > 5
@@ -207,30 +220,48 @@ def test_a_batch_is_each_pair_by_itself() -> None:
         assert torch.equal(tvl1(frames[:3], frames[1:]), torch.cat(one))
 
 
-def test_epsilon_ends_early_without_much_harm() -> None:
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("shape", [(16, 40), (61, 33), (130, 20)], ids=str)
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_threads_that_share_a_pair_do_what_one_does(shape: tuple[int, int], size: int) -> None:
+    frames = scene(4, 2, *shape)
+    for epsilon, inner in ((0.01, 30), (0.0, 3)):
+        settings = {"epsilon": epsilon, "innerIterations": inner, "medianFiltering": size}
+        torch.set_num_threads(1)
+        alone = tvl1(*frames, **settings)  # type: ignore[arg-type]
+        for threads in (2, 3, 4, 9):
+            torch.set_num_threads(threads)
+            assert torch.equal(tvl1(*frames, **settings), alone)  # type: ignore[arg-type]
+
+
+def test_epsilon_ends_early_without_much_harm(device: str) -> None:
     frame0 = smooth(2, 64, 80)
-    grey = [torch.from_numpy(f).float()[None, None] / 255 for f in (frame0, np.roll(frame0, 2, 1))]
+    frames = (frame0, np.roll(frame0, 2, 1))
+    grey = [torch.from_numpy(f).float().to(device)[None, None] / 255 for f in frames]
     full, early = tvl1(*grey, epsilon=0.0), tvl1(*grey, epsilon=0.01)
     assert not torch.equal(full, early)
     assert (full - early).norm(dim=1).mean() < 0.05
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (5, 7), (16, 16), (31, 33)])
-def test_frames_of_every_size(shape: tuple[int, int]) -> None:
-    frame = torch.rand(1, 1, *shape)
+def test_frames_of_every_size(shape: tuple[int, int], device: str) -> None:
+    frame = torch.rand(1, 1, *shape, device=device)
     flow = tvl1(frame, frame)
     assert flow.shape == (1, 2, *shape)
     assert flow.abs().max() < 1e-3
     assert tvl1(frame[:0], frame[:0]).shape == (0, 2, *shape)
 
 
-def test_values_that_are_no_numbers_are_safe() -> None:
-    frames = torch.rand(2, 1, 30, 40)
+def test_values_that_are_no_numbers_are_safe(device: str) -> None:
+    frames = torch.rand(2, 1, 30, 40, device=device)
     for bad, where in itertools.product((math.nan, math.inf, 1e38), (0, 1)):
         broken = frames.clone()
         broken[where, 0, 5:9, 7:12] = bad
         assert tvl1(broken[:1], broken[1:]).shape == (1, 2, 30, 40)
-    start = torch.full((1, 2, 30, 40), math.nan)
+        # Other pairs of a batch do not notice.
+        both = tvl1(torch.cat((broken[:1], frames[:1])), torch.cat((broken[1:], frames[1:])))
+        torch.testing.assert_close(both[1:], tvl1(frames[:1], frames[1:]), rtol=0, atol=1e-3)
+    start = torch.full((1, 2, 30, 40), math.nan, device=device)
     assert tvl1(frames[:1], frames[1:], start).shape == (1, 2, 30, 40)
     assert tvl1(frames[:1], frames[1:], start.fill_(1e30)).shape == (1, 2, 30, 40)
 
@@ -258,11 +289,111 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> N
         tvl1(**{**given, **change})
 
 
+SIZES = [(1, 1), (5, 129), (16, 16), (17, 300), (31, 33), (61, 131), (200, 40), (300, 257)]
+
+
 @pytest.mark.gpu
-def test_frames_on_a_gpu_are_refused() -> None:
-    frame = torch.zeros(1, 1, 20, 20, device="cuda")
-    with pytest.raises(StnlsError, match=r"move the frames with .cpu\(\)"):
-        tvl1(frame, frame)
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize(
+    "loops", [(1, 1, 1, 1), (1, 1, 7, 5), (2, 2, 4, 3), (1, 2, 30, 5), (1, 1, 64, 1)], ids=str
+)
+def test_a_scale_on_a_gpu_is_that_of_the_cpu(
+    shape: tuple[int, int], loops: tuple[int, int, int, int]
+) -> None:
+    frames = [255 * frame[:, 0] for frame in scene(1, 3, *shape)]
+    start = torch.randn(3, 2, *shape, generator=torch.Generator().manual_seed(2))
+    settings = (0.25, 0.15, 0.3, 0.0, *loops)
+    expected = tvl1_scale(*frames, start, *settings)
+    found = tvl1_scale(*(x.cuda() for x in (*frames, start)), *settings).cpu()
+    error = (found - expected).abs().flatten()
+    assert error.quantile(0.999) < 1e-4
+    assert error.max() < 0.05
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("epsilon", [0.0, 0.01])
+@pytest.mark.parametrize("shape", [(16, 16), (97, 131), (240, 427)], ids=str)
+def test_flow_on_a_gpu_is_that_of_the_cpu(shape: tuple[int, int], epsilon: float) -> None:
+    frames = scene(3, 2, *shape)
+    for start in (None, torch.full((2, 2, *shape), 1.5)):
+        expected = tvl1(*frames, start, epsilon=epsilon)
+        there = None if start is None else start.cuda()
+        found = tvl1(*(frame.cuda() for frame in frames), there, epsilon=epsilon)
+        assert found.is_cuda
+        error = (found.cpu() - expected).norm(dim=1)
+        assert error.median() < 2e-3
+        assert error.mean() < 2e-2
+
+
+@pytest.mark.gpu
+def test_a_batch_on_a_gpu_is_each_pair_by_itself() -> None:
+    """Also where some pairs end early; and the same bits in every run."""
+    frame0, frame1 = (frame.cuda() for frame in scene(5, 5, 120, 214))
+    frame1[1:3] = frame0[1:3]
+    found = tvl1(frame0, frame1)
+    for n in range(5):
+        torch.testing.assert_close(
+            tvl1(frame0[n : n + 1], frame1[n : n + 1]), found[n : n + 1], rtol=0, atol=1e-3
+        )
+    assert torch.equal(tvl1(frame0, frame1), found)
+    assert found[1:3].abs().max() < 1e-3
+
+
+@pytest.mark.gpu
+def test_a_graph_and_other_streams() -> None:
+    frames = [frame.cuda() for frame in scene(6, 2, 61, 131)]
+    expected = tvl1(*frames)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        busy = torch.randn(2000, 2000, device="cuda")
+        late = [frame + 0 * (busy @ busy)[0, 0] for frame in frames]
+        found = tvl1(*late)
+    stream.synchronize()
+    assert torch.equal(found, expected)
+
+    held = [torch.zeros_like(frame) for frame in frames]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = tvl1(*held)
+    for frame, into in zip(frames, held, strict=True):
+        into.copy_(frame)
+    graph.replay()
+    assert torch.equal(captured, expected)
+
+
+@pytest.mark.gpu
+def test_nothing_waits_for_a_gpu() -> None:
+    frames = [frame.cuda() for frame in scene(6, 2, 61, 131)]
+    colour = [frame.expand(-1, 3, -1, -1) for frame in frames]
+    tvl1(*colour)
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        tvl1(*colour)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def test_frames_of_any_layout(device: str) -> None:
+    frames = [frame.to(device) for frame in scene(7, 3, 40, 50)]
+    expected = tvl1(*frames)
+    for change in (
+        lambda frame: frame.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda frame: frame.repeat(2, 1, 1, 1)[::2] if len(frame) == 1 else frame.flip(0).flip(0),
+        lambda frame: torch.nn.functional.pad(frame, (1, 2, 3, 4))[..., 3:-4, 1:-2],
+        lambda frame: frame.double(),
+    ):
+        assert torch.equal(tvl1(*(change(frame) for frame in frames)), expected)  # type: ignore[no-untyped-call]
+    start = torch.randn(3, 40, 50, 2, device=device).permute(0, 3, 1, 2)
+    assert torch.equal(tvl1(*frames, start), tvl1(*frames, start.contiguous()))
+
+
+def test_a_scale_passes_opcheck(device: str) -> None:
+    frames = [255 * frame[:, 0].to(device) for frame in scene(8, 2, 20, 30)]
+    start = torch.zeros(2, 2, 20, 30, device=device)
+    torch.library.opcheck(
+        torch.ops.stnls.tvl1_scale.default, (*frames, start, 0.25, 0.15, 0.3, 0.01, 1, 2, 3, 5)
+    )
 
 
 def test_it_has_no_gradient() -> None:
@@ -280,7 +411,7 @@ def read_truth(path: Path) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_middlebury_beside_opencv(shared: Path) -> None:
+def test_middlebury_beside_opencv(shared: Path, device: str) -> None:
     """Mean end-point error over four pairs at most OpenCV's plus 0.01 px."""
     cv2 = pytest.importorskip("cv2")
     folder = shared / "data/middlebury"
@@ -296,7 +427,8 @@ def test_middlebury_beside_opencv(shared: Path) -> None:
         grey = [cv2.imread(str(scene / f"frame1{n}.png"), cv2.IMREAD_GRAYSCALE) for n in (0, 1)]
         truth = read_truth(scene / "flow10.flo")
         known = truth.isfinite().all(0)
-        ours = tvl1(*(torch.from_numpy(g)[None, None].float() / 255 for g in grey))[0]
+        there = (torch.from_numpy(g).to(device)[None, None].float() / 255 for g in grey)
+        ours = tvl1(*there)[0].cpu()
         other = torch.from_numpy(theirs.calc(*grey, None)).permute(2, 0, 1)
         errors.append([float((f - truth)[:, known].norm(dim=0).mean()) for f in (ours, other)])
     mine, opencv = np.mean(errors, axis=0)

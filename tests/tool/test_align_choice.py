@@ -68,7 +68,7 @@ def test_paraboloid() -> None:
     b = np.roll(a, (1, -1), (1, 2)) * 0.6 + 0.4 * rng.uniform(0, 255, a.shape)
     frames = [torch.from_numpy(v).float() for v in (a, b)]
     offset = torch.from_numpy(rng.integers(-2, 3, (16, 18, 2))).float()
-    moved = Paraboloid(3, 1.0)(*frames, offset).numpy()
+    moved = Paraboloid(3, 1.0)(*(frame[None] for frame in frames), offset[None])[0].numpy()
     distance = patch_distances(a, b, 3)
     kinds = set()
     for y, x in itertools.product(range(5, 11), range(5, 13)):
@@ -79,7 +79,8 @@ def test_paraboloid() -> None:
         kinds.add(tuple(np.sign(expected)))
     assert len(kinds) > 4
     # Matches whose neighbours lie outside the frame stay on that axis.
-    still = Paraboloid(3, 1.0)(*frames, torch.zeros(16, 18, 2)).numpy()
+    pairs = [frame[None] for frame in frames]
+    still = Paraboloid(3, 1.0)(*pairs, torch.zeros(1, 16, 18, 2))[0].numpy()
     assert (still[0, :, 0] == 0).all()
     assert (still[-1, :, 0] == 0).all()
     assert (still[:, 0, 1] == 0).all()

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -87,9 +88,10 @@ def test_names_with_dashes_spaces_and_markup(cli: Any, clip: Path, tmp_path: Pat
         assert report.input.path == name
 
 
-def test_verbose(cli: Any, clip: Path) -> None:
-    ended = cli("align", clip, *QUICK, "--verbose")
-    assert re.search(r"^ +search +\d+\.\d\d s$", ended.err, re.M)
+@pytest.mark.parametrize("flag", ["--verbose", "--timings"])
+def test_times_of_the_stages(cli: Any, clip: Path, flag: str) -> None:
+    ended = cli("align", clip, *QUICK, flag)
+    assert re.search(r"^ +search +\d+\.\d\d +\d+\.\d % *$", ended.err, re.M)
 
 
 @pytest.mark.parametrize("colour", [True, False])
@@ -277,7 +279,7 @@ def test_help_fits_80_columns_and_has_every_option(cli: Any) -> None:
 
 
 def test_help_and_version_need_no_torch(start: Any) -> None:
-    before = "import sys\nfor name in ('torch', 'av', 'cv2'): sys.modules[name] = None"
+    before = "import sys\nfor name in ('torch', 'numpy', 'av', 'cv2'): sys.modules[name] = None"
     process = start("align", "--help", before=before)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
@@ -288,3 +290,33 @@ def test_version(cli: Any) -> None:
     ended = cli("--version")
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(r"stnls \d+\.\d+\.\d+\S*\n", ended.out)
+
+
+IMPORTING = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            print("importing", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+from stnls_cli.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["typer", "stnls_cli.commands.align", "torch", "av"])
+def test_interrupted_while_it_starts(name: str, clip: Path, tmp_path: Path) -> None:
+    """Extension modules turn an interrupt into errors of their own."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", IMPORTING.format(name=name), "align", str(clip), *QUICK],
+        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert err == "stnls: interrupted; the same command goes on where it stopped\n"
+    assert process.returncode == 130

@@ -66,7 +66,7 @@ def test_methods_outputs_and_exit_codes_are_described(page: str) -> None:
 def test_the_stages_of_timings_are_described(root: Path) -> None:
     text = (root / "docs/report.md").read_text(encoding="utf-8")
     for stage in (
-        "decode", "prepare", "flow_wait", "flow_cpu", "compose", "warp", "search", "aggregate",
-        "metrics", "pictures", "write",
+        "decode", "decode_wait", "prepare", "flow", "flow_wait", "flow_cpu", "compose", "warp",
+        "search", "aggregate", "metrics", "pictures", "encode", "wait", "write",
     ):  # fmt: skip
         assert f"`{stage}`" in text

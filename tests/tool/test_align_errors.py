@@ -153,11 +153,11 @@ def test_no_space_is_no_fault_of_the_input(
     calls = iter(range(1, 100))
     real = Outputs.flush
 
-    def flush(self: Outputs) -> None:
+    def flush(self: Outputs, t: int) -> None:
         if next(calls) == 3:
             with storage_errors(tmp_path):
                 raise OSError(28, "No space left on device")
-        real(self)
+        real(self, t)
 
     with monkeypatch.context() as patch:
         patch.setattr(Outputs, "flush", flush)

@@ -35,6 +35,7 @@ def test_cuda_asked_for_and_absent(
     refused(cli("align", clip, tmp_path / "none.mp4", *QUICK, "--device=cuda"), words)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(_native, "find_library", lambda name: None)
     refused(cli("align", clip, *QUICK, "--device=cuda"), "built without its CUDA kernels")
     monkeypatch.setattr(_native, "find_library", lambda name: Path("libstnls_cuda.so"))
@@ -102,7 +103,7 @@ for flow in ("zero", {str(flows)!r}):
     [
         ("file/out", "cannot write"),
         ("file", "file is a file, not a folder; choose another -o"),
-        ("mine", "mine holds files that are no run of stnls; choose another -o"),
+        ("mine", "mine holds files that are no run of stnls align; choose another -o"),
         ("/proc/none/out", "cannot write /proc/none/out.partial"),
         (".", "cannot be an output folder; choose another -o"),
     ],

@@ -207,8 +207,8 @@ def test_report_json(tmp_path: Path, clip: Path) -> None:
     assert document["input"]["digest"].startswith("sha256:")
     timings = document["timings"]
     assert timings.keys() == {
-        "decode", "prepare", "flow_wait", "compose", "warp", "search", "aggregate", "metrics",
-        "pictures", "write", "flow_cpu",
+        "decode", "decode_wait", "prepare", "flow_wait", "compose", "warp", "search", "aggregate",
+        "metrics", "pictures", "wait", "write", "encode", "flow_cpu",
     }  # fmt: skip
     assert all(seconds >= 0 for seconds in timings.values())
     assert timings["search"] > 0

@@ -65,16 +65,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> Path:
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, call: int, error: type[BaseException]) -> None:
-    """Raises in the place of the `call`-th flush, between two frames."""
+    """Raises in the place of the `call`-th flush, between two frames, or of the end after them."""
     calls = iter(range(1, 1000))
-    real = Outputs.flush
 
-    def flush(self: Outputs) -> None:
-        if next(calls) == call:
-            raise error("stopped")
-        real(self)
+    def stopping(real: Callable[..., None]) -> Callable[..., None]:
+        def stopped(*given: Any) -> None:
+            if next(calls) == call:
+                raise error("stopped")
+            real(*given)
 
-    monkeypatch.setattr(Outputs, "flush", flush)
+        return stopped
+
+    for name in ("flush", "finish"):
+        monkeypatch.setattr(Outputs, name, stopping(getattr(Outputs, name)))
 
 
 @pytest.mark.parametrize(

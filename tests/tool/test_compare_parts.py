@@ -24,10 +24,11 @@ from stnls_cli.compare.document import (
 from stnls_cli.compare.estimate import pairs_of
 from stnls_cli.compare.flow_cache import FlowCache
 from stnls_cli.compare.gate import Comparable, below, dropped
+from stnls_cli.compare.grey import luma_wrapped
 from stnls_cli.compare.inputs import find_inputs
 from stnls_cli.compare.masks import Masks
 from stnls_cli.compare.options import CompareOptions, compare_options
-from stnls_cli.compare.protocol import PROTOCOLS, luma_wrapped, slots
+from stnls_cli.compare.protocol import PROTOCOLS, slots
 from stnls_cli.compare.scores import Scorer, Truth, share_at_edge
 from stnls_cli.compare.setting import settings_of
 from stnls_cli.compare.truth import read_kitti, true_motion

@@ -87,9 +87,20 @@ def test_text_has_one_line_for_each_fact(run: Run) -> None:
 
 def test_this_environment_is_found_whole() -> None:
     facts = examine()
-    for name in ("stnls", "python", "torch", "numpy", "kornia", "av", "ffmpeg", "opencv", "tvl1"):
+    for name in (
+        "stnls",
+        "python",
+        "torch",
+        "numpy",
+        "kornia",
+        "rich",
+        "page",
+        "av",
+        "ffmpeg",
+        "opencv",
+    ):
         assert facts[name].ok, (name, facts[name])
-    for name in ("cpu", "isa", "threads"):
+    for name in ("tvl1", "cpu", "isa", "threads"):
         assert facts[name].ok, (name, facts[name])
     assert facts["isa"].details["in_use"] in facts["isa"].details["built"]
     assert facts["ffmpeg"].details["libraries"]["libavcodec"].split(".")[0].isdigit()
@@ -122,12 +133,12 @@ def test_require_of_an_unknown_name_is_a_usage_error(run: Run, wanted: str) -> N
 
 
 def test_everything_missing_is_said_and_does_not_crash(root: Path) -> None:
-    gone = ("torch", "numpy", "kornia", "av", "cv2")
+    gone = ("torch", "numpy", "kornia", "av", "cv2", "jinja2", "matplotlib")
     code = (
         "import sys, importlib\n"
         f"for name in {gone}: sys.modules[name] = None\n"
-        "from stnls_cli.commands.doctor import doctor\n"
-        "doctor(require=[], as_json=True)\n"
+        "from stnls_cli.app import main\n"
+        "main(['doctor', '--json'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
@@ -137,6 +148,11 @@ def test_everything_missing_is_said_and_does_not_crash(root: Path) -> None:
         requirement = facts[name]["remedy"].removeprefix(f"run: {sys.executable} -m pip install ")
         assert requirement.strip("'").startswith(f"{name}<"), requirement
     assert "torch cannot be imported" in facts["cuda"]["summary"]
+    assert (facts["page"]["status"], facts["page"]["summary"]) == (
+        "missing",
+        "Jinja2: not installed",
+    )
+    assert "jinja2<" in facts["page"]["remedy"]
     for name in ("ffmpeg", "opencv", "tvl1", "cpu", "isa", "cuda-kernels", "cuda"):
         assert facts[name]["status"] != "ok", name
     assert "torch" in facts["cpu"]["summary"]
@@ -181,7 +197,8 @@ def test_opencv_overwritten_by_another_wheel(monkeypatch: pytest.MonkeyPatch) ->
     wheels = ("opencv-contrib-python 5.0.0.93", "opencv-python 5.0.0.93")
     opencv_is(monkeypatch, OpenCVStatus("5.0.0", wheels, False, True, "no TV-L1", "pip reinstall"))
     fact = opencv.check_tvl1()
-    assert (fact.status, fact.summary, fact.remedy) == ("missing", "no TV-L1", "run: pip reinstall")
+    assert (fact.status, fact.remedy) == ("missing", "run: pip reinstall")
+    assert fact.summary == "no TV-L1 (--flow tvl1, the default, does without)"
     fact = opencv.check_opencv()
     assert fact.status == "problem"
     assert "overwrite one another" in fact.summary
@@ -196,7 +213,7 @@ def test_libgl_has_its_own_message(monkeypatch: pytest.MonkeyPatch) -> None:
     for check in (opencv.check_libgl, opencv.check_tvl1, opencv.check_opencv):
         fact = check()
         assert fact.status == ("problem" if check is opencv.check_opencv else "missing")
-        assert fact.summary == problem
+        assert fact.summary.removesuffix(" (--flow tvl1, the default, does without)") == problem
         assert fact.remedy == "run: pip headless"
 
 

@@ -50,6 +50,7 @@ def test_zero_is_zero_and_needs_no_opencv(monkeypatch: pytest.MonkeyPatch) -> No
     ("name", "expected"),
     [
         ("tvl1", {"nscales": 6, "scaleStep": 0.5, "lambda_": 0.15, "warps": 5, "epsilon": 0.01}),
+        ("tvl1-fast", {"nscales": 6, "scaleStep": 0.5, "warps": 3, "outerIterations": 1}),
         (
             "tvl1-opencv",
             {"scales_number": 6, "scale_step": 0.5, "lambda": 0.15, "warpings_number": 5},

@@ -133,7 +133,7 @@ def test_found_out_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     import_fails(monkeypatch, ModuleNotFoundError("No module named 'cv2'", name="cv2"))
     for name in FLOW_METHODS:
-        if name in ("zero", "tvl1"):  # these need no OpenCV
+        if name in ("zero", "tvl1", "tvl1-fast"):  # these need no OpenCV
             open_flow_source(name, height=40, width=40).close()
         else:
             with pytest.raises(UserError, match="is not installed"):

@@ -70,8 +70,8 @@ def test_description_of_methods(name: str) -> None:
         described = json.loads(json.dumps(source.describe()))
         assert described["name"] == source.label == name
         assert described["parameters"] == FLOW_METHODS[name].parameters
-        assert ("opencv" in described) == (name not in ("zero", "tvl1"))
-        assert ("stnls" in described) == (name == "tvl1")
+        assert ("opencv" in described) == (name not in ("zero", "tvl1", "tvl1-fast"))
+        assert ("stnls" in described) == (name in ("tvl1", "tvl1-fast"))
 
 
 def test_files(tmp_path: Path) -> None:

@@ -22,7 +22,16 @@ from stnls_cli.colour_wheel import wheel_colours
 from stnls_cli.compare.document import CellScores, ComparisonDocument, SettingScores
 from stnls_cli.page.compare_page import _mean_clip, compare_page
 from stnls_cli.page.gallery import DRAWN, Gallery, read_pairs
-from stnls_cli.page.pictures import PairPictures, load_pair, save_pair
+from stnls_cli.page.pictures import (
+    PairPictures,
+    SmallPair,
+    load_pair,
+    load_small_pair,
+    paint_pair,
+    save_pair,
+    save_small_pair,
+    shrink_pair,
+)
 
 BROWSER = next(
     (
@@ -262,8 +271,13 @@ def test_report_again(tmp_path: Path, clip: Path, cli: Any) -> None:
     assert both.lines[-1] == "stnls: 1 of 2 runs failed"
 
 
-def pictures(name: str) -> PairPictures:
-    return PairPictures({"reference": name.encode()}, {"images": ["reference"], "name": name})
+def small(number: int) -> SmallPair:
+    """A pair that can be told from others by its number."""
+    frame = torch.full((3, 4, 6), number, dtype=torch.uint8)
+    still = torch.zeros(2, 4, 6)
+    return SmallPair(
+        {"reference": frame}, {"flow": torch.zeros(4, 6)}, {"flow": still}, still[0].flatten()
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])
@@ -271,11 +285,13 @@ def test_gallery_keeps_worst_median_and_best(tmp_path: Path, count: int) -> None
     scores = np.random.default_rng(count).permutation(count) + 20.0
     gallery = Gallery(tmp_path, [])
     for t, score in enumerate(scores):
-        gallery.consider((t, 1), float(score), lambda t=t: pictures(str(t)))  # type: ignore[misc]
+        gallery.consider((t, 1), {"flow": float(score)}, lambda t=t: small(t))  # type: ignore[misc]
         assert len(list((tmp_path / "pictures").iterdir())) <= DRAWN + 2
     gallery.finish()
     found = read_pairs(tmp_path / "pictures")
-    shown = {role: scores[int(load_pair(path).told["name"])] for role, path in found.items()}
+    told = {role: load_pair(path).told for role, path in found.items()}
+    shown = {role: pair["psnr"]["flow"] for role, pair in told.items()}
+    assert all(shown[role] == scores[pair["t"]] for role, pair in told.items())
     assert shown["worst"] == scores.min()
     assert shown["best"] == scores.max()
     assert abs(shown["median"] - np.median(scores)) <= (1 if count <= DRAWN else count / 4)
@@ -288,15 +304,86 @@ def test_gallery_goes_on_where_it_stopped(tmp_path: Path) -> None:
         gallery = Gallery(tmp_path / name, [])
         for t, score in enumerate(scores):
             if t == stop:
-                done = [((n, 1), float(value)) for n, value in enumerate(scores[:t])]
+                done = [((n, 1), {"flow": float(value)}) for n, value in enumerate(scores[:t])]
                 gallery = Gallery(tmp_path / name, done)
-            gallery.consider((t, 1), float(score), lambda t=t: pictures(str(t)))  # type: ignore[misc]
+            scored = {"none": 0.0, "flow": float(score)}
+            gallery.consider((t, 1), scored, lambda t=t: small(t))  # type: ignore[misc]
         gallery.finish()
     one, other = (
-        sorted(str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*"))
+        {
+            str(path.relative_to(tmp_path / name)): path.read_bytes()
+            for path in (tmp_path / name).rglob("*.jp*g")
+        }
         for name in ("whole", "two")
     )
+    assert len(one) >= 3
     assert one == other
+
+
+def test_gallery_that_knows_what_will_come(tmp_path: Path) -> None:
+    """Shows the same, and is asked for less."""
+    scores = np.random.default_rng(0).uniform(20, 40, 60)
+    expected = [(t, 1) for t in range(60)]
+    asked = []
+    for known in (None, expected):
+        gallery = Gallery(tmp_path / str(known is None), [], known)
+        count = 0
+
+        def counted(t: int) -> SmallPair:
+            nonlocal count
+            count += 1
+            return small(t)
+
+        for t, score in enumerate(scores):
+            gallery.consider((t, 1), {"flow": score}, lambda t=t: counted(t))  # type: ignore[misc]
+        gallery.finish()
+        asked.append(count)
+    assert asked[1] < asked[0]
+    one, other = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.json")}
+        for name in ("True", "False")
+    )
+    assert one == other
+    # A clip that ends early has fewer to draw from.
+    gallery = Gallery(tmp_path / "early", [], expected)
+    for t in range(12):
+        gallery.consider((t, 1), {"flow": scores[t]}, lambda t=t: small(t))  # type: ignore[misc]
+    gallery.finish()
+    found = read_pairs(tmp_path / "early/pictures")
+    assert load_pair(found["worst"]).told["t"] == int(scores[:12].argmin())
+    assert set(found) == {"worst", "median", "best"}
+
+
+def test_pairs_without_a_score_are_passed_over(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, [])
+    gallery.consider((0, 1), {}, lambda: small(0))
+    gallery.consider((0, 2), {"flow": None}, lambda: small(0))
+    gallery.finish()
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_small_pairs_come_back(tmp_path: Path) -> None:
+    frames = {name: torch.rand(3, 20, 1280) * 255 for name in ("reference", "neighbour", "flow")}
+    made = shrink_pair(
+        reference=frames["reference"],
+        neighbour=frames["neighbour"],
+        aligned={"flow": frames["flow"]},
+        motions={"flow": torch.randn(2, 20, 1280)},
+    )
+    assert made.frames["flow"].shape == (3, 10, 640)
+    mean = frames["flow"].unflatten(2, (640, 2)).unflatten(1, (10, 2)).mean((2, 4))
+    torch.testing.assert_close(made.frames["flow"].float(), mean, atol=0.501, rtol=0)
+    difference = (frames["neighbour"] - frames["reference"]).abs().mean(0)
+    mean = difference.unflatten(1, (640, 2)).unflatten(0, (10, 2)).mean((1, 3))
+    torch.testing.assert_close(made.errors["neighbour"], mean)
+    save_small_pair(tmp_path / "pictures/pair.npz", made)
+    back = load_small_pair(tmp_path / "pictures/pair.npz")
+    for kind in ("frames", "errors", "motions"):
+        one, other = getattr(made, kind), getattr(back, kind)
+        assert list(one) == list(other)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    painted = [paint_pair(p, clip="", t=1, dt=-1, scores={"flow": 30.0}) for p in (made, back)]
+    assert painted[0] == painted[1]
 
 
 def test_pictures_come_back(tmp_path: Path) -> None:

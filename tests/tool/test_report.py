@@ -46,6 +46,10 @@ SETTINGS_9 = RowSettings(
     seed=0,
     weights="softmax",
     bandwidth=10.0,
+    prior=0.02,
+    subpixel="parabola",
+    patch_weights="confidence",
+    sampling="bicubic",
 )
 INPUT = InputRecord(
     path="a, b.mp4",
@@ -99,7 +103,8 @@ def test_columns_are_the_agreed_ones() -> None:
     assert ",".join(COLUMNS) == (
         "clip,t,dt,method,flow,ws,wt,ps,stride1,k,dist,grid,aggregate,sigma,seed,"
         "psnr,ssim,mae,out_of_frame,weights,bandwidth,"
-        "psnr_visible,ssim_visible,mae_visible,visible,epe,at_edge"
+        "psnr_visible,ssim_visible,mae_visible,visible,epe,at_edge,"
+        "prior,subpixel,patch_weights,sampling"
     )
     assert tuple(METRICS) == SCORES
 
@@ -127,6 +132,11 @@ def test_the_best_match_alone_has_no_bandwidth() -> None:
     assert (row.weights, row.bandwidth) == ("best", None)
     row = replace(SETTINGS_9, weights="best", k=1).row("clip", 0, 1, "nls", scores(30.0))
     assert (row.weights, row.bandwidth) == (None, None)
+
+
+def test_a_pixel_alone_has_no_patch_weights() -> None:
+    row = replace(SETTINGS_9, aggregate="pixel").row("clip", 0, 1, "nls", scores(30.0))
+    assert (row.patch_weights, row.sampling) == (None, "bicubic")
 
 
 def test_unknown_methods_are_refused() -> None:

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "../common/columns_cpu.h"
 #include "../common/parallel.h"
 #include "../common/simd.h"
 #include "../common/status.h"
@@ -51,7 +52,7 @@ class Blend {
   }
 
  private:
-  static constexpr int kVectors = (kPs + kLanes - 1) / kLanes;
+  static constexpr int kVectors = (kPs + kColumns - 1) / kColumns;
 
   const BlendProblem& p;
   const int64_t ps, first;
@@ -66,19 +67,19 @@ class Blend {
     // Where the patch lies in the totals: column 0 of the frame is at ps.
     Real* to = total + (y + first - top) * pitch + ps + x + first;
     if constexpr (kPs > 0 && sizeof(Real) == sizeof(float)) {
-      constexpr int kSize = kVectors * kLanes;
+      constexpr int kSize = kVectors * kColumns;
       const int64_t left = w.low + first - 1, high = h.low + first - 1;
       if (left >= 0 && left + kSize + 3 <= p.width && high >= 0 && high + kPs + 3 <= p.height) {
         Real mask[kSize];
         for (int j = 0; j < kSize; ++j) mask[j] = j < kPs ? weight : Real(0);
         const Real* from = video + high * p.width + left;
         for (int n = 0; n < kVectors; ++n) {
-          const FloatV weights = load(mask + n * kLanes);
+          const Columns weights = load_columns(mask + n * kColumns);
           for (int64_t c = 0; c < p.channels; ++c)
-            add_whole(from + c * p.height * p.width + n * kLanes, h.weights, w.weights, weights,
-                      begin, end, to + c * plane + n * kLanes);
+            add_whole(from + c * p.height * p.width + n * kColumns, h.weights, w.weights, weights,
+                      begin, end, to + c * plane + n * kColumns);
           for (int64_t i = begin; i < end; ++i)
-            add_to(to + p.channels * plane + i * pitch + n * kLanes, weights);
+            add_to(to + p.channels * plane + i * pitch + n * kColumns, weights);
         }
         return;
       }
@@ -89,27 +90,27 @@ class Blend {
       for (int64_t j = 0; j < ps; ++j) to[p.channels * plane + i * pitch + j] += weight;
   }
 
-  static void add_to(float* to, FloatV more) { store(to, load(to) + more); }
+  static void add_to(float* to, Columns more) { store_columns(to, load_columns(to) + more); }
 
-  // kLanes columns of a patch of one channel.
-  void add_whole(const float* from, const float* h, const float* w, FloatV weights, int64_t begin,
+  // Some columns of a patch of one channel.
+  void add_whole(const float* from, const float* h, const float* w, Columns weights, int64_t begin,
                  int64_t end, float* to) const {
-    const FloatV w0 = broadcast(w[0]), w1 = broadcast(w[1]), w2 = broadcast(w[2]),
-                 w3 = broadcast(w[3]);
-    const FloatV h0 = broadcast(h[0]), h1 = broadcast(h[1]), h2 = broadcast(h[2]),
-                 h3 = broadcast(h[3]);
+    const Columns w0 = Columns{} + w[0], w1 = Columns{} + w[1], w2 = Columns{} + w[2],
+                  w3 = Columns{} + w[3];
+    const Columns h0 = Columns{} + h[0], h1 = Columns{} + h[1], h2 = Columns{} + h[2],
+                  h3 = Columns{} + h[3];
     const auto line = [&](int64_t i) {
       const float* row = from + i * p.width;
-      FloatV v = w0 * load(row);
-      v = multiply_add(w1, load(row + 1), v);
-      v = multiply_add(w2, load(row + 2), v);
-      return multiply_add(w3, load(row + 3), v);
+      Columns v = w0 * load_columns(row);
+      v = fused(w1, load_columns(row + 1), v);
+      v = fused(w2, load_columns(row + 2), v);
+      return fused(w3, load_columns(row + 3), v);
     };
-    FloatV a = line(begin), b = line(begin + 1), c = line(begin + 2);
+    Columns a = line(begin), b = line(begin + 1), c = line(begin + 2);
     for (int64_t i = begin; i < end; ++i) {
-      const FloatV d = line(i + 3);
-      const FloatV v = multiply_add(h3, d, multiply_add(h2, c, multiply_add(h1, b, h0 * a)));
-      store(to + i * pitch, multiply_add(weights, v, load(to + i * pitch)));
+      const Columns d = line(i + 3);
+      const Columns v = fused(h3, d, fused(h2, c, fused(h1, b, h0 * a)));
+      store_columns(to + i * pitch, fused(weights, v, load_columns(to + i * pitch)));
       a = b, b = c, c = d;
     }
   }

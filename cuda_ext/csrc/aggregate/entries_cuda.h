@@ -70,9 +70,8 @@ __device__ __forceinline__ int reaching(const PackedPatchProblem& p, int at, int
   return count;
 }
 
-// Four channels of a query's own pixel, divided by the number of patches that reach it if the
-// problem says so; outside the frame zero, or the mirrored pixel.
-__device__ __forceinline__ float4 own_pixel(const PackedPatchProblem& p, const float* plane,
+// Four channels of a query's own pixel; outside the frame zero, or the mirrored pixel.
+__device__ __forceinline__ float4 own_value(const PackedPatchProblem& p, const float* plane,
                                             int channels, int y, int x) {
   float4 v{};
   if (channels <= 0) return v;
@@ -88,7 +87,14 @@ __device__ __forceinline__ float4 own_pixel(const PackedPatchProblem& p, const f
   if (channels > 1) v.y = __ldg(at + next);
   if (channels > 2) v.z = __ldg(at + 2 * next);
   if (channels > 3) v.w = __ldg(at + 3 * next);
-  if (p.divide_own == 0) return v;
+  return v;
+}
+
+// The same divided by the number of patches that reach it, if the problem says so.
+__device__ __forceinline__ float4 own_pixel(const PackedPatchProblem& p, const float* plane,
+                                            int channels, int y, int x) {
+  const float4 v = own_value(p, plane, channels, y, x);
+  if (p.divide_own == 0 || !inside(int64_t{y}, p.height) || !inside(int64_t{x}, p.width)) return v;
   const int rows = reaching(p, y, static_cast<int>(p.grid_height));
   const int columns = reaching(p, x, static_cast<int>(p.grid_width));
   return scaled(1.0f / static_cast<float>(rows * columns), v);
@@ -98,27 +104,46 @@ struct PackedPosition {
   int frame, row, column;  // with the margins
 };
 
-// Entry number `entry` of a slab, of a query at row y and column x of frame t; `weights` and `inds`
-// are those of the slab. Where it is is told unless it is empty.
+// An entry as it lies in memory.
+template <bool kFloatGrid>
+struct RawEntry {
+  using Offset = typename std::conditional<kFloatGrid, float, int>::type;
+  float weight;
+  Offset dt, dh, dw;
+};
+
+// Entry number `entry` of a slab; `weights` and `inds` are those of the slab.
+template <bool kFloatGrid>
+__device__ __forceinline__ RawEntry<kFloatGrid> read_entry(const PackedPatchProblem& p,
+                                                           const float* weights, const void* inds,
+                                                           int entry) {
+  using Offset = typename RawEntry<kFloatGrid>::Offset;
+  const Offset* from = static_cast<const Offset*>(inds) + p.components * entry;
+  RawEntry<kFloatGrid> raw;
+  raw.weight = __ldcs(weights + entry);
+  raw.dt = p.components == 3 ? __ldcs(from++) : Offset(0);
+  raw.dh = __ldcs(from);
+  raw.dw = __ldcs(from + 1);
+  return raw;
+}
+
+// An entry of a query at row y and column x of frame t. Where it is is told unless it is empty.
 template <bool kFloatGrid>
 __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
-                                                    const Packing& packing, const float* weights,
-                                                    const void* inds, int entry, int t, int y,
+                                                    const Packing& packing,
+                                                    const RawEntry<kFloatGrid>& raw, int t, int y,
                                                     int x, PackedPosition* position) {
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   Entry<kFloatGrid> e{};
   e.at = kUnused;
-  e.weight = __ldcs(weights + entry);
+  e.weight = raw.weight;
   int row, column, dt;
   if constexpr (kFloatGrid) {
-    const float* from = static_cast<const float*>(inds) + p.components * entry;
-    const float shift = p.components == 3 ? __ldcs(from++) : 0.0f;
-    const float dh = __ldcs(from), dw = __ldcs(from + 1);
     constexpr float empty = static_cast<float>(kEmptyOffset);
-    if (!(fabsf(dh) < empty && fabsf(dw) < empty && is_finite(shift))) return e;
-    const float h = reflect_near(static_cast<float>(y) + dh, height);
-    const float w = reflect_near(static_cast<float>(x) + dw, width);
-    dt = __float2int_rn(fminf(fmaxf(shift, -1e9f), 1e9f));
+    if (!(fabsf(raw.dh) < empty && fabsf(raw.dw) < empty && is_finite(raw.dt))) return e;
+    const float h = reflect_near(static_cast<float>(y) + raw.dh, height);
+    const float w = reflect_near(static_cast<float>(x) + raw.dw, width);
+    dt = __float2int_rn(fminf(fmaxf(raw.dt, -1e9f), 1e9f));
     row = static_cast<int>(h);
     column = static_cast<int>(w);
     const float low = static_cast<float>(first_tap(p)), high = static_cast<float>(last_tap(p));
@@ -129,19 +154,25 @@ __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
     e.signed_v = copysignf(h - static_cast<float>(row), leaves ? -1.0f : 1.0f);
     e.u = w - static_cast<float>(column);
   } else {
-    const int32_t* from = static_cast<const int32_t*>(inds) + p.components * entry;
-    dt = p.components == 3 ? __ldcs(from++) : 0;
-    const int dh = __ldcs(from), dw = __ldcs(from + 1);
+    dt = raw.dt;
     constexpr int empty = static_cast<int>(kEmptyOffset);
-    if (!(dh < empty && dh > -empty && dw < empty && dw > -empty)) return e;
-    row = reflect_near(y, dh, height);
-    column = reflect_near(x, dw, width);
+    if (!(raw.dh < empty && raw.dh > -empty && raw.dw < empty && raw.dw > -empty)) return e;
+    row = reflect_near(y, raw.dh, height);
+    column = reflect_near(x, raw.dw, width);
   }
   position->frame = reflect_near(t, dt, static_cast<int>(p.frames));
   position->row = row + packing.margin;
   position->column = column + packing.margin;
   e.at = (position->frame * packing.height + position->row) * packing.width + position->column;
   return e;
+}
+
+template <bool kFloatGrid>
+__device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
+                                                    const Packing& packing, const float* weights,
+                                                    const void* inds, int entry, int t, int y,
+                                                    int x, PackedPosition* position) {
+  return decode(p, packing, read_entry<kFloatGrid>(p, weights, inds, entry), t, y, x, position);
 }
 
 __device__ __forceinline__ PackedPosition position_of(const Packing& packing, int at) {

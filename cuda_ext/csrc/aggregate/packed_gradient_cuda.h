@@ -5,6 +5,7 @@
 #include "../common/cuda_launch.h"
 #include "entries_cuda.h"
 #include "packed_cuda.h"
+#include "strip_dot_cuda.h"
 
 namespace stnls {
 
@@ -243,6 +244,8 @@ __global__ void __launch_bounds__(kPatchThreads, patch_blocks(kPs, kFloatGrid))
       static_cast<const float*>(p.inds) + p.components * first_entry;  // or integers
   const bool reads = packed != nullptr, adds = kPs == 1 && packed_sums != nullptr;
   const int corner = low * (pitch + groups);
+  // Margins serve but for slopes, and for what lies between the last pixel and zeros.
+  const bool careful = kFloatGrid && (p.reflect_bounds == 0 || p.grad_inds != nullptr);
 
   for (int chunk = 0; chunk < packing.chunks; ++chunk) {
     const int group = (chunk << packing.lane_bits) + lane;
@@ -284,7 +287,7 @@ __global__ void __launch_bounds__(kPatchThreads, patch_blocks(kPs, kFloatGrid))
         if (p.stacked != 0) read_patch(first + n);
         Dots dots{};
         if (works && e.at != kUnused) {
-          if (kFloatGrid && e.leaves()) {
+          if (careful && e.leaves()) {
             const float* layer = own + p.stacked * (first + n) * p.own_entry_stride;
             dots = take_taps(p, packing, e, y, x, reads ? video : nullptr, adds ? sums : nullptr,
                              [&](int tap_h, int tap_w) {
@@ -410,11 +413,19 @@ __device__ __forceinline__ void exclusive_scan(int* counts, int size, int* carry
 }
 
 // What the sorted entries begin .. end - 1 of row a of the taps add to a pixel in a column.
-template <bool kFloatGrid>
+template <int kPs, bool kFloatGrid>
 __device__ __forceinline__ void gather_sorted(const Sorted<kFloatGrid>* sorted, int begin, int end,
                                               const float4* own, int lane_bits, int own_width,
                                               int a, int ps, int column, float4* sum) {
-  if constexpr (kFloatGrid) {
+  if constexpr (kFloatGrid && kPs == 1) {
+#pragma unroll 2
+    for (int n = begin; n < end; ++n) {
+      const Sorted<true> e = sorted[n];
+      const float low = e.weight * e.v, row = a > 0 ? low : e.weight - low, right = row * e.u;
+      const float weight = column > (e.place_column & 0xffff) ? right : row - right;
+      multiply_add(weight, own[(e.place_column >> 16) << lane_bits], sum);
+    }
+  } else if constexpr (kFloatGrid) {
     const int up = own_width << lane_bits, back = 1 << lane_bits;
     for (int n = begin; n < end; ++n) {
       const Sorted<true> e = sorted[n];
@@ -441,7 +452,8 @@ __device__ __forceinline__ void gather_sorted(const Sorted<kFloatGrid>* sorted, 
   }
 }
 
-template <bool kFloatGrid>
+// kPs: the size of a patch, 0: any.
+template <int kPs, bool kFloatGrid>
 __global__ void __launch_bounds__(kSortThreads, 2)
     sort_scatter_kernel(const __grid_constant__ PackedPatchProblem p,
                         const __grid_constant__ Packing packing,
@@ -466,7 +478,8 @@ __global__ void __launch_bounds__(kSortThreads, 2)
   const float* planes = static_cast<const float*>(p.own) + plane.offset(p, packing, p.own_stride);
   const int frames = static_cast<int>(p.frames), k = static_cast<int>(p.k);
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
-  const int low = first_tap(p), groups = packing.groups, ps = static_cast<int>(p.ps);
+  const int low = first_tap(p), groups = packing.groups;
+  const int ps = kPs > 0 ? kPs : static_cast<int>(p.ps);
   const int taps = ps + (kFloatGrid ? 1 : 0);  // along an axis, of pixels hit
 
   for (int first = 0; first < k; first += tile.entries) {
@@ -576,11 +589,18 @@ __global__ void __launch_bounds__(kSortThreads, 2)
         const int* far = starts + box.first[f] + min(column, columns - 1) + 1;
         float4 sum{};
         bool hit = false;
-        for (int a = max(row - rows + 1, 0); a <= min(row, taps - 1); ++a) {
+        const auto take_row = [&](int a) {
           const int begin = near[(row - a) * columns], end = far[(row - a) * columns];
           hit = hit || begin < end;
-          gather_sorted<kFloatGrid>(sorted, begin, end, own + lane, packing.lane_bits,
-                                    tile.own_width, a, ps, column, &sum);
+          gather_sorted<kPs, kFloatGrid>(sorted, begin, end, own + lane, packing.lane_bits,
+                                         tile.own_width, a, ps, column, &sum);
+        };
+        if constexpr (kPs > 0) {
+#pragma unroll
+          for (int a = 0; a < kPs + (kFloatGrid ? 1 : 0); ++a)
+            if (a <= row && row - a < rows) take_row(a);
+        } else {
+          for (int a = max(row - rows + 1, 0); a <= min(row, taps - 1); ++a) take_row(a);
         }
         if (!hit) continue;
         const int to = (f * packing.height + box.top[f] + low + row) * packing.width + box.left[f] +
@@ -600,19 +620,30 @@ cudaError_t launch_gradient(const PackedPatchProblem& p, const Packing& packing,
   const bool neighbours = p.stride0 == 1 && (p.dilation == 1 || p.ps == 1);
   const SortTile tile = sort_tile_of(p, packing);
   // Between the last pixel and the zeros beyond nothing may be interpolated.
-  const bool sorts = sums != nullptr && neighbours && p.ps > 1 && p.frames <= kSortFrames &&
-                     tile.bytes <= kMostSortBytes && (!kFloatGrid || p.reflect_bounds != 0);
+  bool sorts = sums != nullptr && neighbours && (p.ps > 1 || kFloatGrid) &&
+               p.frames <= kSortFrames && tile.bytes <= kMostSortBytes &&
+               (!kFloatGrid || p.reflect_bounds != 0);
   if (sorts) {
-    const auto kernel = sort_scatter_kernel<kFloatGrid>;
-    const cudaError_t error = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kMostSortBytes});
-    if (error != cudaSuccess) return error;
-    const int64_t columns = (p.width + kSortSide - 1) / kSortSide;
-    const int64_t lines = (p.height + kSortSide - 1) / kSortSide;
-    kernel<<<plane_grid(p, packing, columns, lines), kSortThreads, static_cast<size_t>(tile.bytes),
-             stream>>>(p, packing, tile, sums);
-    if (packed == nullptr) return cudaSuccess;
-    sums = nullptr;
+    const auto kernel = p.ps == 1   ? sort_scatter_kernel<1, kFloatGrid>
+                        : p.ps == 3 ? sort_scatter_kernel<3, kFloatGrid>
+                                    : sort_scatter_kernel<0, kFloatGrid>;
+    sorts = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 int{kMostSortBytes}) == cudaSuccess;
+    if (sorts) {
+      const int64_t columns = (p.width + kSortSide - 1) / kSortSide;
+      const int64_t lines = (p.height + kSortSide - 1) / kSortSide;
+      kernel<<<plane_grid(p, packing, columns, lines), kSortThreads,
+               static_cast<size_t>(tile.bytes), stream>>>(p, packing, tile, sums);
+      if (packed == nullptr) return cudaSuccess;
+      sums = nullptr;
+    } else {
+      cudaGetLastError();  // older devices have less shared memory: each entry for itself
+    }
+  }
+  if (sums == nullptr && takes_strip_dots(p)) {
+    p.ps == 1 ? launch_strip_dots<1, kFloatGrid>(p, packing, packed, stream)
+              : launch_strip_dots<3, kFloatGrid>(p, packing, packed, stream);
+    return cudaSuccess;
   }
   if (neighbours && (p.ps == 1 || (p.ps == 3 && sums == nullptr))) {
     const int64_t slots = 32 >> packing.lane_bits;

@@ -5,6 +5,7 @@
 #include "../common/cuda_launch.h"
 #include "entries_cuda.h"
 #include "packed_cuda.h"
+#include "strip_sum_cuda.h"
 
 namespace stnls {
 namespace {
@@ -326,7 +327,11 @@ void launch_packed(const PackedPatchProblem& p, cudaStream_t stream) {
   for_rounds(p, [&](const Packing& packing) {
     float4* packed = packed_copy(p, 0);
     launch_pack(p, packing, planes_of(p.video, p.video_stride), packed, nullptr, stream);
-    launch_sum<kSum>(p, packing, packed, nullptr, stream);
+    if (takes_strips(p))
+      p.float_grid ? launch_strip_sum<true>(p, packing, packed, stream)
+                   : launch_strip_sum<false>(p, packing, packed, stream);
+    else
+      launch_sum<kSum>(p, packing, packed, nullptr, stream);
   });
 }
 

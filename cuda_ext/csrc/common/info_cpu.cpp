@@ -5,6 +5,8 @@
 #include "../aggregate/problem.h"
 #include "../flow/problem.h"
 #include "../flow/tvl1.h"
+#include "../metrics/ssim.h"
+#include "../search/choose.h"
 #include "../search/problem.h"
 #include "macros.h"
 #include "simd.h"
@@ -37,6 +39,10 @@ STNLS_API int64_t stnls_cpu_struct_size(int which) {
       return sizeof(stnls::BlendProblem);
     case 8:
       return sizeof(stnls::Tvl1Problem);
+    case 9:
+      return sizeof(stnls::ChooseProblem);
+    case 10:
+      return sizeof(stnls::SsimProblem);
     default:
       return -1;
   }

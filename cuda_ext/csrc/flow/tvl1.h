@@ -19,6 +19,7 @@ struct Tvl1Problem {
   int64_t warps, outer, inner;
   int64_t median;  // pixels along the filter of the flow: 1, 3 or 5
   double tau, lambda, theta, epsilon;
+  void* scratch;  // on a GPU: stnls_cuda_tvl1_scratch floats
 };
 
 }  // namespace stnls

@@ -1,8 +1,10 @@
-// One thread works on a pair. The iterations of an inner loop run over the frame side by side, each
-// one row behind the one before it, so that what they need stays in the second-level cache: a row
-// of u needs the dual variables of its own row and the one above, those need u of their own row and
-// the one below.
+// The iterations of an inner loop run over the frame side by side, each one row behind the one
+// before it, so that what they need stays in the second-level cache: a row of u needs the dual
+// variables of its own row and the one above, those need u of their own row and the one below.
+// Threads that share a pair share its iterations, each following the one before it down the frame;
+// elsewhere they share its rows. What is computed, and in which order, is the same for any number.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "../common/parallel.h"
 #include "../common/simd.h"
 #include "../common/status.h"
+#include "../common/team.h"
 #include "median_cpu.h"
 #include "tvl1.h"
 
@@ -36,7 +39,13 @@ class Planes {
   std::vector<float> values_;
 };
 
-enum Plane { kU1, kU2, kP11, kP12, kP21, kP22, kIx, kIy, kInverse, kRho, kPlanes };
+// The flow has two homes, between which the median filter moves it.
+enum Plane { kU1, kU2, kV1, kV2, kP11, kP12, kP21, kP22, kIx, kIy, kInverse, kRho, kPlanes };
+
+// How far a thread has got; alone in its line of the cache.
+struct alignas(64) Place {
+  std::atomic<int64_t> sweeps{0};
+};
 
 inline FloatV root(FloatV v) {
 #if defined(__AVX512F__)
@@ -51,26 +60,42 @@ inline FloatV root(FloatV v) {
 #endif
 }
 
+// Weights of bicubic convolution (Keys 1981, slope -0.75) at the second of four pixels plus x.
+inline void bicubic_weights(FloatV x, FloatV* w) {
+  const FloatV a = broadcast(-0.75f), r = 1.0f - x, s = 1.0f + x, t = 2.0f - x;
+  w[0] = ((a * s - 5.0f * a) * s + 8.0f * a) * s - 4.0f * a;
+  w[1] = ((a + 2.0f) * x - (a + 3.0f)) * x * x + 1.0f;
+  w[2] = ((a + 2.0f) * r - (a + 3.0f)) * r * r + 1.0f;
+  w[3] = ((a * t - 5.0f * a) * t + 8.0f * a) * t - 4.0f * a;
+}
+
+// Six pixels beside each other, and two more.
+using Eight = float __attribute__((vector_size(32)));
+using Four = float __attribute__((vector_size(16)));
+
 class Pair {
  public:
-  Pair(const Tvl1Problem& problem, int64_t b)
+  Pair(const Tvl1Problem& problem, int64_t b, int64_t threads)
       : p(problem),
         height(problem.height),
         width(problem.width),
         frame0(static_cast<const float*>(p.frame0) + b * height * width),
         frame1(static_cast<const float*>(p.frame1) + b * height * width),
-        planes(kPlanes, height, width) {
+        planes(kPlanes, height, width),
+        places(static_cast<size_t>(threads)),
+        medians(static_cast<size_t>(p.median == 5 ? threads : 0), Median5x5(width)) {
     const float* start = static_cast<const float*>(p.start) + 2 * b * height * width;
     for (int64_t y = 0; y < height; ++y) {
       std::copy_n(start + y * width, width, planes.row(kU1, y));
       std::copy_n(start + (height + y) * width, width, planes.row(kU2, y));
-      extend(y);
+      extend(kU1, y);
+      extend(kU2, y);
     }
+    team.run(threads, [&](int64_t member) { run(member); });
     float* out = static_cast<float*>(p.flow) + 2 * b * height * width;
-    run();
     for (int64_t y = 0; y < height; ++y) {
-      std::copy_n(planes.row(kU1, y), width, out + y * width);
-      std::copy_n(planes.row(kU2, y), width, out + (height + y) * width);
+      std::copy_n(planes.row(home, y), width, out + y * width);
+      std::copy_n(planes.row(home + 1, y), width, out + (height + y) * width);
     }
   }
 
@@ -80,26 +105,127 @@ class Pair {
   const float* frame0;
   const float* frame1;
   Planes planes;
+  Team team;
+  std::vector<Place> places;
+  std::vector<Median5x5> medians;  // one for each thread
+  int64_t home = kU1;              // in the end
+  double change = 0;               // squared, of the flow in the last iteration
 
-  void run() {
+  void run(int64_t member) {
     const double enough = p.epsilon * p.epsilon * static_cast<double>(height * width);
+    const int64_t first = team.first_of(member, height), end = team.first_of(member + 1, height);
+    Median5x5* median = p.median == 5 ? &medians[static_cast<size_t>(member)] : nullptr;
+    int64_t at = kU1;
     for (int64_t warp = 0; warp < p.warps; ++warp) {
-      linearise();
+      linearise(at, first, end);
       for (int64_t outer = 0; outer < p.outer; ++outer) {
         if (p.median > 1) {
-          filter(kU1);
-          filter(kU2);
+          const int64_t to = kU1 + kV1 - at;
+          for (int64_t n : {0, 1}) filter(median, at + n, to + n, first, end);
+          at = to;
         }
-        if (iterate() <= enough) break;
+        places[static_cast<size_t>(member)].sweeps.store(0, std::memory_order_relaxed);
+        team.meet();
+        iterate(at, member);
+        team.meet();
+        if (change <= enough) break;
+      }
+    }
+    if (member == 0) home = at;
+  }
+
+  // The pixels beside a row repeat its border: no slope there, and what a median looks at.
+  void extend(int64_t plane, int64_t y) {
+    float* row = planes.row(plane, y);
+    for (int64_t n = 1; n <= 2; ++n) {
+      row[-n] = row[0];
+      row[width - 1 + n] = row[width - 1];
+    }
+  }
+
+  // Frame 1 and its slopes where the flow leads, by bicubic convolution; beyond the frame its
+  // border is repeated.
+  void linearise(int64_t u, int64_t first, int64_t end) {
+    for (int64_t y = first; y < end; ++y) {
+      const float *u1 = planes.row(u, y), *u2 = planes.row(u + 1, y);
+      float *ix = planes.row(kIx, y), *iy = planes.row(kIy, y);
+      float *inverse = planes.row(kInverse, y), *rho = planes.row(kRho, y);
+      const float* frame = frame0 + y * width;
+      for (int64_t x = 0; x < width; x += kLanes) {
+        sample(static_cast<float>(y) + load(u2 + x),
+               to_float(lane_numbers()) + load(u1 + x) + static_cast<float>(x),
+               std::min<int64_t>(kLanes, width - x), rho + x, ix + x, iy + x);
+      }
+      for (int64_t x = 0; x < width; ++x) {
+        const float slope = ix[x] * ix[x] + iy[x] * iy[x];
+        inverse[x] = slope > 1e-7f ? 1 / slope : 0;
+        rho[x] = rho[x] - ix[x] * u1[x] - iy[x] * u2[x] - frame[x];
       }
     }
   }
 
-  // The pixel behind the last one repeats it: no slope there.
-  void extend(int64_t y) {
-    for (int plane : {kU1, kU2}) {
-      float* row = planes.row(plane, y);
-      row[width] = row[width - 1];
+  // Within a few pixels of the frame, where everything is the border's; so is what is no number.
+  static FloatV clamped(FloatV x, int64_t length) {
+    return maximum(minimum(x, broadcast(static_cast<float>(length) + 3.0f)), broadcast(-4.0f));
+  }
+
+  // The frame at `count` places, and its central differences there: sums over 6 x 6 pixels.
+  void sample(FloatV y, FloatV x, int64_t count, float* value, float* dx, float* dy) const {
+    y = clamped(y, height);
+    x = clamped(x, width);
+    const IntV tops = floor_to_int(y), lefts = floor_to_int(x);
+    FloatV weights[4];
+    bicubic_weights(y - to_float(tops), weights);
+    int32_t top[kLanes], left[kLanes];
+    float wy[4][kLanes], behind[kLanes];
+    store(top, tops);
+    store(left, lefts);
+    store(behind, x - to_float(lefts));
+    for (int n = 0; n < 4; ++n) store(wy[n], weights[n]);
+    // The weights of a row's pixels 1 to 4 and, for half the differences of 2 and 0 to 5 and 3, of
+    // 0 to 5, are polynomials of what the place lies behind pixel 2.
+    const Eight w0 = {0, 0, 1, 0, 0, 0, 0, 0}, w1 = {0, -0.75f, 0, 0.75f, 0, 0, 0, 0};
+    const Eight w2 = {0, 1.5f, -2.25f, 1.5f, -0.75f, 0, 0, 0};
+    const Eight w3 = {0, -0.75f, 1.25f, -1.25f, 0.75f, 0, 0, 0};
+    const Eight d0 = {0, -0.5f, 0, 0.5f, 0, 0, 0, 0};
+    const Eight d1 = {0.375f, 0, -0.75f, 0, 0.375f, 0, 0, 0};
+    const Eight d2 = {-0.75f, 1.125f, 0, -0.75f, 0.75f, -0.375f, 0, 0};
+    const Eight d3 = {0.375f, -0.625f, 0.25f, 0.25f, -0.625f, 0.375f, 0, 0};
+    for (int64_t n = 0; n < count; ++n) {
+      const float* around = frame1 + (top[n] - 2) * width + left[n] - 2;
+      int64_t pitch = width;
+      float copied[6][8];
+      if (top[n] < 2 || left[n] < 2 || top[n] + 4 > height || left[n] + 6 > width) {
+        for (int64_t i = 0; i < 6; ++i)
+          for (int64_t j = 0; j < 8; ++j) copied[i][j] = pixel(top[n] - 2 + i, left[n] - 2 + j);
+        around = copied[0];
+        pitch = 8;
+      }
+      Eight a, b, c, d, e, f;
+      std::memcpy(&a, around, sizeof a);
+      std::memcpy(&b, around + pitch, sizeof b);
+      std::memcpy(&c, around + 2 * pitch, sizeof c);
+      std::memcpy(&d, around + 3 * pitch, sizeof d);
+      std::memcpy(&e, around + 4 * pitch, sizeof e);
+      std::memcpy(&f, around + 5 * pitch, sizeof f);
+      // Down first, for all columns at once.
+      const Eight values = (b * wy[0][n] + c * wy[1][n]) + (d * wy[2][n] + e * wy[3][n]);
+      const Eight slopes =
+          ((c - a) * wy[0][n] + (d - b) * wy[1][n]) + ((e - c) * wy[2][n] + (f - d) * wy[3][n]);
+      const float t = behind[n];
+      const Eight at_place = ((w3 * t + w2) * t + w1) * t + w0;
+      const Eight sums[3] = {values * at_place, values * (((d3 * t + d2) * t + d1) * t + d0),
+                             slopes * at_place};
+      float results[3];
+      for (int i = 0; i < 3; ++i) {
+        Four halves[2];
+        std::memcpy(halves, &sums[i], sizeof halves);
+        const Four half = halves[0] + halves[1];
+        results[i] = (half[0] + half[1]) + (half[2] + half[3]);
+      }
+      value[n] = results[0];
+      dx[n] = results[1];
+      dy[n] = 0.5f * results[2];
     }
   }
 
@@ -109,95 +235,43 @@ class Pair {
     return frame1[y * width + x];
   }
 
-  // Frame 1 and its slopes where the flow leads, by bicubic convolution; beyond the frame its
-  // border is repeated.
-  void linearise() {
-    for (int64_t y = 0; y < height; ++y) {
-      const float* u1 = planes.row(kU1, y);
-      const float* u2 = planes.row(kU2, y);
-      float *ix = planes.row(kIx, y), *iy = planes.row(kIy, y);
-      float *inverse = planes.row(kInverse, y), *rho = planes.row(kRho, y);
-      for (int64_t x = 0; x < width; ++x) {
-        const float at_x = clamped(static_cast<float>(x) + u1[x], width);
-        const float at_y = clamped(static_cast<float>(y) + u2[x], height);
-        const Sampled s = sample(at_y, at_x);
-        const float slope = s.dx * s.dx + s.dy * s.dy;
-        ix[x] = s.dx;
-        iy[x] = s.dy;
-        inverse[x] = slope > 1e-7f ? 1 / slope : 0;
-        rho[x] = s.value - s.dx * u1[x] - s.dy * u2[x] - frame0[y * width + x];
+  // The inner iterations. Sweeps go down the frame; in each one, an iteration updates one row.
+  void iterate(int64_t u, int64_t member) {
+    const int64_t begin = team.first_of(member, p.inner);
+    const int64_t count = team.first_of(member + 1, p.inner) - begin;
+    if (count == 0) return;
+    const bool is_last = begin + count == p.inner;
+    // The one that does the iterations before; some members may have none.
+    int64_t before = member - 1;
+    while (before >= 0 && team.first_of(before, p.inner) == begin) --before;
+    const int64_t ahead = before < 0 ? 0 : begin - team.first_of(before, p.inner) - 1;
+    std::atomic<int64_t>& done = places[static_cast<size_t>(member)].sweeps;
+    double sum = 0;
+    for (int64_t sweep = 0; sweep < height + count - 1; ++sweep) {
+      if (before >= 0 && sweep < height) {
+        // A row is ready when the one below it has been updated.
+        const int64_t needed = std::min(sweep + 2, height) + ahead;
+        const std::atomic<int64_t>& others = places[static_cast<size_t>(before)].sweeps;
+        wait_until([&] { return others.load(std::memory_order_acquire) >= needed; });
       }
-    }
-  }
-
-  // Within a few pixels of the frame, where everything is the border's; so is what is no number.
-  static float clamped(float x, int64_t length) {
-    return x >= -4.0f ? std::min(x, static_cast<float>(length) + 3.0f) : -4.0f;
-  }
-
-  struct Sampled {
-    float value, dx, dy;
-  };
-
-  static void weights(float x, float* w) {
-    const float a = -0.75f, r = 1 - x, s = 1 + x, t = 2 - x;
-    w[0] = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a;
-    w[1] = ((a + 2) * x - (a + 3)) * x * x + 1;
-    w[2] = ((a + 2) * r - (a + 3)) * r * r + 1;
-    w[3] = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a;
-  }
-
-  // The frame, and its central differences, sampled at a place.
-  Sampled sample(float at_y, float at_x) const {
-    const int64_t top = static_cast<int64_t>(std::floor(at_y));
-    const int64_t left = static_cast<int64_t>(std::floor(at_x));
-    float wy[4], wx[4];
-    weights(at_y - static_cast<float>(top), wy);
-    weights(at_x - static_cast<float>(left), wx);
-    float around[6][6];
-    const bool whole = top >= 2 && left >= 2 && top + 3 < height && left + 3 < width;
-    for (int64_t i = 0; i < 6; ++i)
-      for (int64_t j = 0; j < 6; ++j)
-        around[i][j] =
-            whole ? frame1[(top - 2 + i) * width + left - 2 + j] : pixel(top - 2 + i, left - 2 + j);
-    // Rows first: what they are, and how they slope, at the place's column.
-    float lines[6], slopes[6];
-    for (int i = 0; i < 6; ++i) {
-      const float* a = around[i];
-      lines[i] = wx[0] * a[1] + wx[1] * a[2] + wx[2] * a[3] + wx[3] * a[4];
-      slopes[i] = wx[0] * (a[2] - a[0]) + wx[1] * (a[3] - a[1]) + wx[2] * (a[4] - a[2]) +
-                  wx[3] * (a[5] - a[3]);
-    }
-    Sampled s = {0, 0, 0};
-    for (int i = 0; i < 4; ++i) {
-      s.value += wy[i] * lines[i + 1];
-      s.dx += 0.5f * wy[i] * slopes[i + 1];
-      s.dy += 0.5f * wy[i] * (lines[i + 2] - lines[i]);
-    }
-    return s;
-  }
-
-  // The inner iterations; the squared change of the flow in the last one.
-  double iterate() {
-    double change = 0;
-    for (int64_t sweep = 0; sweep < height + p.inner - 1; ++sweep) {
-      for (int64_t k = std::max<int64_t>(0, sweep - height + 1); k < std::min(p.inner, sweep + 1);
+      for (int64_t k = std::max<int64_t>(0, sweep - height + 1); k < std::min(count, sweep + 1);
            ++k) {
         const int64_t y = sweep - k;
-        if (k == p.inner - 1)
-          change += update_flow<true>(y);
+        if (is_last && k == count - 1)
+          sum += update_flow<true>(u, y);
         else
-          update_flow<false>(y);
-        if (y > 0) update_dual(y - 1, planes.row(kU1, y), planes.row(kU2, y));
-        if (y == height - 1) update_dual(y, planes.row(kU1, y), planes.row(kU2, y));
+          update_flow<false>(u, y);
+        if (y > 0) update_dual(u, y - 1, y);
+        if (y == height - 1) update_dual(u, y, y);
       }
+      done.store(sweep + 1, std::memory_order_release);
     }
-    return change;
+    if (is_last) change = sum;
   }
 
   template <bool kMeasure>
-  double update_flow(int64_t y) {
-    float *u1 = planes.row(kU1, y), *u2 = planes.row(kU2, y);
+  double update_flow(int64_t u, int64_t y) {
+    float *u1 = planes.row(u, y), *u2 = planes.row(u + 1, y);
     const float *ix = planes.row(kIx, y), *iy = planes.row(kIy, y);
     const float *inverse = planes.row(kInverse, y), *rho = planes.row(kRho, y);
     const float *p11 = planes.row(kP11, y), *p12 = planes.row(kP12, y);
@@ -227,14 +301,16 @@ class Pair {
       store(u1 + x, next1);
       store(u2 + x, next2);
     }
-    extend(y);
+    extend(u, y);
+    extend(u + 1, y);
     return kMeasure ? static_cast<double>(sum_of_lanes(change)) : 0.0;
   }
 
-  // below: the flow one row further down; the same row at the bottom.
-  void update_dual(int64_t y, const float* below1, const float* below2) {
-    update_dual(planes.row(kU1, y), below1, planes.row(kP11, y), planes.row(kP12, y));
-    update_dual(planes.row(kU2, y), below2, planes.row(kP21, y), planes.row(kP22, y));
+  // `below` is the next row; the row itself at the bottom.
+  void update_dual(int64_t u, int64_t y, int64_t below) {
+    update_dual(planes.row(u, y), planes.row(u, below), planes.row(kP11, y), planes.row(kP12, y));
+    update_dual(planes.row(u + 1, y), planes.row(u + 1, below), planes.row(kP21, y),
+                planes.row(kP22, y));
   }
 
   void update_dual(const float* u, const float* below, float* across, float* down) {
@@ -249,44 +325,36 @@ class Pair {
     }
   }
 
-  void filter(int plane);
-};
-
-// Median filter of one component of the flow; beyond the frame its border is repeated.
-void Pair::filter(int plane) {
-  const int64_t reach = p.median / 2, across = round_up_to_lanes(width) + 2 * kLanes;
-  // Rows of the unfiltered plane, which the filter overwrites behind itself.
-  std::vector<float> rows(static_cast<size_t>((2 * reach + 1) * across));
-  const auto kept = [&](int64_t y) {
-    y = std::min(std::max<int64_t>(y, 0), height - 1);
-    return rows.data() + y % (2 * reach + 1) * across + kLanes;
-  };
-  const auto keep = [&](int64_t y) {
-    if (y >= height) return;
-    float* to = kept(y);
-    std::copy_n(planes.row(plane, y), width, to);
-    for (int64_t n = 1; n <= reach; ++n) {
-      to[-n] = to[0];
-      to[width - 1 + n] = to[width - 1];
+  // Median filter of one component of the flow; beyond the frame its border is repeated.
+  void filter(Median5x5* median, int64_t from, int64_t to, int64_t first, int64_t end) {
+    const int64_t reach = p.median / 2;
+    for (int64_t y = first; y < end; ++y) {
+      const float* around[5];
+      for (int64_t n = -reach; n <= reach; ++n)
+        around[n + reach] = planes.row(from, std::min(std::max<int64_t>(y + n, 0), height - 1));
+      float* out = planes.row(to, y);
+      if (p.median == 5)
+        (*median)(around, width, out);
+      else
+        for (int64_t x = 0; x < width; x += kLanes) store(out + x, median3x3(around, x));
+      extend(to, y);
     }
-  };
-  for (int64_t y = 0; y < reach; ++y) keep(y);
-  for (int64_t y = 0; y < height; ++y) {
-    keep(y + reach);
-    const float* around[5];
-    for (int64_t n = -reach; n <= reach; ++n) around[n + reach] = kept(y + n);
-    float* out = planes.row(plane, y);
-    for (int64_t x = 0; x < width; x += kLanes)
-      store(out + x, p.median == 3 ? median3x3(around, x) : median5x5(around, x));
-    out[width] = out[width - 1];
   }
-}
+};
 
 }  // namespace
 }  // namespace stnls
 
 STNLS_API int stnls_cpu_tvl1(const stnls::Tvl1Problem* p, int64_t threads) {
   using namespace stnls;
-  return guarded(
-      [&] { parallel_for(p->batch, threads, [&](int64_t b, int64_t) { Pair(*p, b); }); });
+  return guarded([&] {
+    // A thread for each pair; the threads share the pairs that are left.
+    const int64_t left = p->batch % std::max<int64_t>(threads, 1), whole = p->batch - left;
+    parallel_for(whole, threads, [&](int64_t b, int64_t) { Pair(*p, b, 1); });
+    if (left == 0) return;
+    // No more than there are iterations, each with a few rows to be ahead of the next one.
+    const int64_t most = std::max<int64_t>(1, std::min(p->inner, p->height / 8));
+    parallel_for(left, left,
+                 [&](int64_t n, int64_t) { Pair(*p, whole + n, std::min(most, threads / left)); });
+  });
 }

@@ -31,7 +31,9 @@ __device__ __forceinline__ void sum_columns(const float (&v)[kColumns + kPs - 1]
     after[i] = i % kPs == kPs - 1 || i == kWidth - 1 ? v[i] : v[i] + after[i + 1];
 #pragma unroll
   for (int i = 0; i < kColumns; ++i)
-    sums[i] = i % kPs == 0 ? before[i + kPs - 1] : after[i] + before[i + kPs - 1];
+    sums[i] = i % kPs != 0             ? after[i] + before[i + kPs - 1]
+              : i == 0 && kColumns > 1 ? after[i]  // its sums are needed anyway
+                                       : before[i + kPs - 1];
 }
 
 __device__ __forceinline__ int warp_min(int v) {

@@ -8,14 +8,19 @@
 
 namespace stnls {
 
-// Places of X, Y, the difference of Y to the next column, and M, side by side: one for each pixel
-// of every (batch, head, frame); 0 where none are needed.
+// Pixels of every (batch, head, frame) that have sums; 0 where none are needed.
 STNLS_HD int64_t slope_count(const SearchProblem& p) {
   if (!p.float_grid || p.product) return 0;
   return p.batch * p.heads * p.frames * p.height * p.width;
 }
 
+// The sums: X and M of a pixel side by side, and Y.
+struct KeySlopes {
+  float2* across;
+  float* down;
+};
+
 // Patches of 1, 3, 5, 7 or 9 pixels, mirrored at the border.
-void key_slopes_cuda(const SearchProblem& p, float4* slopes, cudaStream_t stream);
+void key_slopes_cuda(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream);
 
 }  // namespace stnls

@@ -6,13 +6,15 @@
 namespace stnls {
 namespace {
 
-constexpr int kSlopeRows = 32;  // rows of sums that a warp computes
+// Rows of sums that a warp computes: few, since warps wait for what they read, and many of them for
+// little.
+STNLS_HD constexpr int slope_rows(int ps) { return ps <= 3 ? 4 : 16; }
 
 // A warp walks down a strip of the key, a lane a column.
 template <int kPs>
 __global__ void __launch_bounds__(32)
-    slopes_kernel(const __grid_constant__ SearchProblem p, float4* slopes) {
-  constexpr int kColumns = 32 - kPs;  // of sums that have one to the right
+    slopes_kernel(const __grid_constant__ SearchProblem p, const KeySlopes slopes) {
+  constexpr int kColumns = 33 - kPs, kSlopeRows = slope_rows(kPs);
   const int lane = threadIdx.x, x = blockIdx.x * kColumns + lane, top = blockIdx.y * kSlopeRows;
   const int width = static_cast<int>(p.width), height = static_cast<int>(p.height);
   const int offset = static_cast<int>(p.patch_offset);
@@ -28,6 +30,7 @@ __global__ void __launch_bounds__(32)
       const int64_t upper = reflect(int64_t(top + row + offset), height) * p.key_stride[4];
       const int64_t lower = reflect(int64_t(top + row + offset + 1), height) * p.key_stride[4];
       float squares[3] = {};
+#pragma unroll 4
       for (int c = 0; c < p.channels; ++c) {
         const float* k = key + c * p.key_stride[3];
         const float k0 = k[upper + column], k1 = k[lower + column];
@@ -46,32 +49,33 @@ __global__ void __launch_bounds__(32)
       along[kPs - 1] = sum_rows<kPs>(squares[0]);
       down[kPs - 1] = sum_rows<kPs>(squares[1]);
       both[kPs - 1] = sum_rows<kPs>(squares[2]);
-      float4 sums = {};
+      float2 across = {};
+      float along_column = 0.0f;
 #pragma unroll
       for (int i = 0; i < kPs; ++i) {
-        sums.x += along[i];
-        sums.y += down[i];
-        sums.w += both[i];
+        across.x += along[i];
+        across.y += both[i];
+        along_column += down[i];
       }
-      sums.z = __shfl_down_sync(0xffffffffu, sums.y, 1) - sums.y;
       const int y = top + row - (kPs - 1);
       if (y < top || lane >= kColumns || x >= width) continue;
-      slopes[(item * height + y) * width + x] = sums;
+      slopes.across[(item * height + y) * width + x] = across;
+      slopes.down[(item * height + y) * width + x] = along_column;
     }
   }
 }
 
 template <int kPs>
-void launch(const SearchProblem& p, float4* slopes, cudaStream_t stream) {
+void launch(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
   const int64_t planes = p.batch * p.heads * p.frames;
-  const dim3 blocks(blocks_for(p.width, 32 - kPs), blocks_for(p.height, kSlopeRows),
+  const dim3 blocks(blocks_for(p.width, 32 - kPs), blocks_for(p.height, slope_rows(kPs)),
                     static_cast<unsigned>(planes < 65535 ? planes : 65535));
   slopes_kernel<kPs><<<blocks, 32, 0, stream>>>(p, slopes);
 }
 
 }  // namespace
 
-void key_slopes_cuda(const SearchProblem& p, float4* slopes, cudaStream_t stream) {
+void key_slopes_cuda(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
   switch (p.ps) {
     case 1:
       return launch<1>(p, slopes, stream);

@@ -4,6 +4,7 @@
 #include "direct.h"
 #include "direct_launch.h"
 #include "direct_warp_cuda.h"
+#include "pixels_launch.h"
 #include "tiles_launch.h"
 #include "windows_launch.h"
 
@@ -79,7 +80,8 @@ void search_left_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_
 
 // 32-bit words of scratch memory that a search wants; 0: none, scratch stays null.
 STNLS_API int64_t stnls_cuda_search_scratch(const stnls::SearchProblem* p) {
-  const int64_t words = stnls::tiles_scratch(*p);
+  int64_t words = stnls::tiles_scratch(*p);
+  if (words == 0) words = stnls::pixels_scratch(*p);
   return words > 0 ? words : stnls::windows_scratch(*p);
 }
 
@@ -91,7 +93,8 @@ STNLS_API int stnls_cuda_search(const stnls::SearchProblem* p, int device, void*
       stnls::search_direct_cuda(*p, s);
       return cudaSuccess;
     }
-    return stnls::tiles_scratch(*p) > 0 ? stnls::search_tiles_cuda(*p, s)
-                                        : stnls::search_windows_cuda(*p, s);
+    if (stnls::tiles_scratch(*p) > 0) return stnls::search_tiles_cuda(*p, s);
+    if (stnls::pixels_scratch(*p) > 0) return stnls::search_pixels_cuda(*p, s);
+    return stnls::search_windows_cuda(*p, s);
   });
 }

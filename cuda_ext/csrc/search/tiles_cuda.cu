@@ -29,7 +29,7 @@ cudaError_t search_tiles_cuda(const SearchProblem& p, cudaStream_t stream) {
   cudaError_t error = cudaMemsetAsync(p.scratch, 0, sizeof(int32_t), stream);
   if (error == cudaSuccess) error = launch_any_size(p, stream);
   if (error != cudaSuccess) return error;
-  search_left_cuda(p, {p.scratch, tile_rows(static_cast<int>(p.ps)), tile_columns(p.k)}, stream);
+  search_left_cuda(p, {p.scratch, tile_rows(static_cast<int>(p.ps)), kTileColumns}, stream);
   return cudaSuccess;
 }
 

@@ -4,9 +4,9 @@
 // instead of ps^2 times.
 //
 // A lane holds a row of the tile's pixels (queries and the border of their patches) in registers.
-// Sums along the row stay in registers, sums over rows go over shuffles. The key's pixels are
-// staged in shared memory, from which a step to the right needs one new value for each row and
-// channel.
+// Sums along the row stay in registers, sums over rows go over shuffles. The key's lines are staged
+// in shared memory, as a ring that advances with the rows of displacements; from it a step to the
+// right needs one new value for each row and channel.
 #pragma once
 
 #include <cuda_pipeline.h>
@@ -14,27 +14,28 @@
 #include "../common/cuda_launch.h"
 #include "box_sums_cuda.h"
 #include "direct.h"
-#include "match_key_cuda.h"
 #include "sorted_list_cuda.h"
 
 namespace stnls {
 
-constexpr int kTileWarps = 2;  // warps of a block
-constexpr int kTileSteps = 2;  // displacements along a row that share one shift of registers
+constexpr int kTileColumns = 8;  // queries along a row of a tile
+constexpr int kTileSteps = 2;    // displacements along a row that share one shift of registers
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
 constexpr int kTileUnion = 2000;       // displacements from which on single queries are cheaper
-constexpr int kTileSpare = 4;          // entries of a list beyond K, see TileLists
+constexpr int kTileAhead = 2;          // lines of the key that are read while others are used
+constexpr int kTileRing = 32 + kTileAhead;  // lines of the key that are staged
+// Pixels of such a line at most: few where matches that are put aside take up shared memory.
+STNLS_HD constexpr int tile_pitch(bool lists) { return lists ? 31 : 41; }
+constexpr int kTileAside = 7;     // matches that a query puts aside
+constexpr int kTileTogether = 2;  // columns of queries of which these are sorted at once
 
-// Queries along a row: fewer where lists of matches take up shared memory.
-STNLS_HD constexpr int tile_columns(int64_t k) { return k > 1 ? 4 : 8; }
-
-// Floats of shared memory in which a warp stages the key.
-STNLS_HD constexpr int tile_stage(int64_t k) { return k > 1 ? 3072 : 4352; }
-
-// Bytes of shared memory for each warp: the stage, the windows, the lists.
-STNLS_HD constexpr int tile_shared(int64_t k) {
-  const int lists = k > 1 ? static_cast<int>(k + kTileSpare) * tile_columns(k) * 33 * 8 : 0;
-  return 4 * (tile_stage(k) + 32 * tile_columns(k)) + lists;
+// Bytes of shared memory: the stage, the windows, matches put aside.
+STNLS_HD constexpr int tile_stage(bool lists) { return 4 * 3 * kTileRing * tile_pitch(lists); }
+STNLS_HD constexpr int tile_windows(bool lists) {
+  return tile_stage(lists) + 4 * 32 * kTileColumns;
+}
+STNLS_HD constexpr int tile_shared(bool lists) {
+  return tile_windows(lists) + (lists ? 8 * 32 * kTileColumns * kTileAside : 0);
 }
 
 // Rows of queries in a tile.
@@ -43,8 +44,7 @@ STNLS_HD constexpr int tile_rows(int ps) { return 33 - ps; }
 STNLS_HD int64_t tile_count(const SearchProblem& p) {
   const int64_t rows =
       (p.height + tile_rows(static_cast<int>(p.ps)) - 1) / tile_rows(static_cast<int>(p.ps));
-  const int columns = tile_columns(p.k);
-  return p.batch * p.heads * p.frames * rows * ((p.width + columns - 1) / columns);
+  return p.batch * p.heads * p.frames * rows * ((p.width + kTileColumns - 1) / kTileColumns);
 }
 
 // Whether a tile can serve the problem at all.
@@ -59,14 +59,13 @@ inline bool tiles_apply_cuda(const SearchProblem& p) {
 }
 
 // The best match of every query of a lane, in registers.
-template <int kColumns>
 struct TileBest {
-  float worst[kColumns];
-  int code[kColumns];
+  float worst[kTileColumns];
+  int code[kTileColumns];
 
-  __device__ TileBest(uint64_t*, int64_t, int) {
+  __device__ TileBest(uint64_t*, char*, int64_t, int) {
 #pragma unroll
-    for (int x = 0; x < kColumns; ++x) {
+    for (int x = 0; x < kTileColumns; ++x) {
       worst[x] = infinity<float>();
       code[x] = -1;
     }
@@ -74,7 +73,9 @@ struct TileBest {
   // Where candidates come in raster order the first of equals stays; elsewhere the lowest.
   template <bool kRaster>
   __device__ __forceinline__ bool wants(int x, float found, int id) const {
-    return kRaster ? found < worst[x] : found < worst[x] || (found == worst[x] && id < code[x]);
+    // No branches: they cost more than what they skip.
+    const bool better = found < worst[x], lower = (found == worst[x]) & (id < code[x]);
+    return kRaster ? better : better | lower;
   }
   __device__ __forceinline__ void offer(int x, float found, int id) {
     worst[x] = found;
@@ -83,89 +84,136 @@ struct TileBest {
   __device__ __forceinline__ void make_room() {}
 };
 
-// The K best matches of every query of a lane, sorted, in shared memory. What is better than the
-// K-th best known so far is appended; when the spare places run short, all lanes sort in what they
-// have there at once.
-template <int kColumns>
+// The K best matches of every query of a lane, sorted, in local memory. What is better than the
+// K-th best known so far is put aside in shared memory; where little room is left there, all lanes
+// sort in what they have there at once.
 struct TileLists {
-  static constexpr int kStride = kColumns * 33;
-  float worst[kColumns];
-  uint64_t* end[kColumns];
-  uint64_t* const lists;
-  const int k;
+  static constexpr int kEntry = 32 * 8;                // bytes from one match put aside to the next
+  static constexpr int kColumn = kEntry * kTileAside;  // those of one column of queries
+  float worst[kTileColumns];
+  int end[kTileColumns];  // bytes to the first free place
+  uint64_t* const best;
+  char* const aside;
+  const int begin, spare;
 
-  __device__ TileLists(uint64_t* lists, int64_t k, int lane)
-      : lists(lists + lane), k(static_cast<int>(k)) {
+  __device__ TileLists(uint64_t* best, char* aside, int64_t k, int lane)
+      : best(best), aside(aside), begin(8 * lane), spare(kListMost - static_cast<int>(k)) {
 #pragma unroll
-    for (int x = 0; x < kColumns; ++x) {
+    for (int x = 0; x < kTileColumns; ++x) {
       worst[x] = infinity<float>();
-      end[x] = at(x) + this->k * kStride;
-      for (int e = 0; e < this->k; ++e) at(x)[e * kStride] = ~uint64_t(0);
+      end[x] = begin;
+    }
+#pragma unroll 1
+    for (int x = 0; x < kTileColumns; ++x) {
+#pragma unroll
+      for (int e = 0; e < kListMost; ++e) at(x)[e] = e < spare ? 0 : kNoMatch;
     }
   }
-  __device__ uint64_t* at(int x) const { return lists + x * 33; }
+  __device__ uint64_t* at(int x) { return best + x * kListMost; }
 
   template <bool>
   __device__ __forceinline__ bool wants(int x, float found, int) const {
     return found <= worst[x];
   }
   __device__ __forceinline__ void offer(int x, float found, int id) {
-    *end[x] = ordered_key(found, id);
-    end[x] += kStride;
+    // A sum of squares is no less than zero: the order of its bits is its own.
+    *reinterpret_cast<int2*>(aside + x * kColumn + end[x]) = make_int2(id, __float_as_int(found));
+    end[x] += kEntry;
   }
 
   // To be called after kTileSteps offers at most.
   __device__ __forceinline__ void make_room() {
+    const int last = begin + (kTileAside - kTileSteps) * kEntry;
+    bool full = false;
 #pragma unroll
-    for (int x = 0; x < kColumns; ++x) {
-      if (__any_sync(0xffffffffu, end[x] > at(x) + (k + kTileSpare - kTileSteps) * kStride))
-        shorten(x);
-    }
+    for (int x = 0; x < kTileColumns; ++x) full = full || end[x] > last;
+    if (!__any_sync(0xffffffffu, full)) return;
+    unsigned columns = 0;
+#pragma unroll
+    for (int x = 0; x < kTileColumns; ++x)
+      columns |= __any_sync(0xffffffffu, end[x] > last) ? 1u << x : 0u;
+    settle(columns);
   }
 
-  // Sorts in what was appended to a list.
-  __device__ __forceinline__ void shorten(int x) {
-    SortedList best;
-    best.load(at(x), kStride, k);
-    for (uint64_t* from = at(x) + k * kStride; __any_sync(0xffffffffu, from < end[x]);
-         from += kStride)
-      best.insert(from < end[x] ? *from : ~uint64_t(0));
-    best.store(at(x), kStride, k);
-    end[x] = at(x) + k * kStride;
-    if (best.last() != ~uint64_t(0)) worst[x] = distance_of_key(best.last());
-  }
-
-  // Sorts in all that is left; the bits of the lists that are not full.
-  __device__ int finish() {
-    int short_lists = 0;
+  // Sorts in what was put aside in some columns, with their neighbours: these are full at nearly
+  // the same time, and one list alone keeps a warp waiting for its own results.
+  __device__ __forceinline__ void settle(unsigned columns) {
+    constexpr unsigned kTogether = (1u << kTileTogether) - 1;
+#pragma unroll 1
+    while (columns != 0) {
+      const int column = (__ffs(static_cast<int>(columns)) - 1) / kTileTogether * kTileTogether;
+      int until[kTileTogether];
+      float limit[kTileTogether];
+      SortedList list[kTileTogether];
+      Batch<kTileAside> batch[kTileTogether];
 #pragma unroll
-    for (int x = 0; x < kColumns; ++x) {
-      shorten(x);
-      if (at(x)[(k - 1) * kStride] == ~uint64_t(0)) short_lists |= 1 << x;
+      for (int n = 0; n < kTileTogether; ++n) {
+        until[n] = end[n];
+#pragma unroll
+        for (int x = kTileTogether; x < kTileColumns; x += kTileTogether)
+          until[n] = x == column ? end[x + n] : until[n];
+        const char* from = aside + (column + n) * kColumn + begin;
+#pragma unroll
+        for (int i = 0; i < kTileAside; ++i) {
+          const uint64_t key = *reinterpret_cast<const uint64_t*>(from + i * kEntry);
+          batch[n].keys[i] = begin + i * kEntry < until[n] ? key : kNoMatch;
+        }
+        list[n].load(at(column + n), 1, kListMost);
+      }
+#pragma unroll
+      for (int n = 0; n < kTileTogether; ++n) list[n].merge(batch[n]);
+#pragma unroll
+      for (int n = 0; n < kTileTogether; ++n) {
+        list[n].store(at(column + n), 1, kListMost);
+        const uint64_t last = list[n].last();
+        limit[n] =
+            last == kNoMatch ? infinity<float>() : __int_as_float(static_cast<int>(last >> 32));
+      }
+      const unsigned done = kTogether << column;
+#pragma unroll
+      for (int x = 0; x < kTileColumns; ++x) {
+        const bool here = done == kTogether << (x - x % kTileTogether);
+        worst[x] = here ? limit[x % kTileTogether] : worst[x];
+        end[x] = here ? begin : end[x];
+      }
+      columns &= ~done;
     }
-    return short_lists;
   }
 };
+
+// Out of the way: a window that is moved, or of which the anchor is mirrored, is rare.
+__device__ __noinline__ inline int first_of_moved(const SearchProblem& p, int place, float flow,
+                                                  int length, bool* fits) {
+  const int64_t anchor = reflect(place + round_offset(flow), length);
+  const int64_t first =
+      anchor - window_offset(anchor, int64_t(1), p.ws, length, p.full_window != 0);
+  *fits = *fits && first >= 0 && first + p.ws <= length;
+  return static_cast<int>(first) - place;
+}
+
+// Likewise for a pixel beyond the frame.
+__device__ __noinline__ inline int mirror_far(int x, int length) {
+  return static_cast<int>(reflect(static_cast<int64_t>(x), length));
+}
 
 template <int kPs, int kChannels, bool kLists>
 class Tile {
  public:
-  static constexpr int kTileColumns = kLists ? 4 : 8;
-  using Matches =
-      typename std::conditional<kLists, TileLists<kTileColumns>, TileBest<kTileColumns>>::type;
+  using Matches = typename std::conditional<kLists, TileLists, TileBest>::type;
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
+  // Displacements along a row that the stage has room for.
+  static constexpr int kWidest = (tile_pitch(kLists) - kWidth) / kTileSteps * kTileSteps;
   static constexpr int kNever = 1 << 20;  // a window that no displacement reaches
   static constexpr int kNoRow = 32000;    // the same as a short
 
-  __device__ Tile(const SearchProblem& problem, int64_t tile, uint64_t* shared)
+  __device__ Tile(const SearchProblem& problem, int64_t tile, uint64_t* lists, char* memory)
       : p(problem),
-        lists(shared),
-        stage(reinterpret_cast<float*>(shared) +
-              (tile_shared(p.k) / 4 - tile_stage(p.k) - 32 * kTileColumns)),
-        windows(reinterpret_cast<short2*>(stage + tile_stage(p.k))),
-        lane(threadIdx.x % 32),
-        matches(shared, problem.k, static_cast<int>(threadIdx.x % 32)) {
+        shared(memory),
+        stage(reinterpret_cast<float*>(memory)),
+        windows(reinterpret_cast<short2*>(memory + tile_stage(kLists))),
+        lane(threadIdx.x),
+        matches(lists, memory + tile_windows(kLists), problem.k, static_cast<int>(threadIdx.x)) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
     left = static_cast<int>(tile % columns) * kTileColumns;
@@ -194,7 +242,7 @@ class Tile {
 
  private:
   const SearchProblem& p;
-  uint64_t* const lists;
+  char* const shared;
   float* const stage;
   short2* const windows;  // of every column and lane: offsets (row, column) of the first position
   const int lane;
@@ -264,91 +312,97 @@ class Tile {
   // Offset of the window's first position along one axis; clears `fits` if the window leaves the
   // frame.
   __device__ int first_position(int place, float flow, int length, bool* fits) const {
-    const int64_t anchor = reflect(place + round_offset(flow), length);
-    const int64_t first =
-        anchor - window_offset(anchor, int64_t(1), p.ws, length, p.full_window != 0);
-    *fits = *fits && first >= 0 && first + p.ws <= length;
-    return static_cast<int>(first) - place;
+    const int half = static_cast<int>(p.ws - 1) / 2;
+    const float rounded = rintf(flow);
+    if (fabsf(rounded) < 1e6f) {
+      const int first = place + static_cast<int>(rounded) - half;
+      if (first >= 0 && first + p.ws <= length) return first - place;
+    }
+    return first_of_moved(p, place, flow, length, fits);
   }
 
-  // Floats between rows of the stage, for so many displacements: odd, so that lanes meet different
+  // Floats between lines of the stage, for so many displacements: odd, so that lanes meet different
   // banks.
   __device__ static int pitch(int displacements) {
     return (kWidth - 1 + displacements + kTileSteps - 1) | 1;
   }
-  // Displacements along a row that the stage has room for.
-  __device__ int widest() const {
-    return (tile_stage(p.k) / (32 * kChannels) - 1 | 1) - kWidth - kTileSteps + 2;
-  }
 
-  __device__ int64_t query_pixel(int64_t y, int64_t x) const {
-    return reflect(y, p.height) * p.query_stride[4] + reflect(x, p.width);
+  __device__ static int mirror(int x, int length) {
+    return x >= 0 && x < length ? x : mirror_far(x, length);
   }
 
   __device__ void read_query() {
     const float* plane = static_cast<const float*>(p.query) + b * p.query_stride[0] +
                          head * p.query_stride[1] + t * p.query_stride[2];
-    const int64_t y = top + lane + p.patch_offset + p.offset_height;
+    const int y = top + lane + static_cast<int>(p.patch_offset + p.offset_height);
+    plane += mirror(y, static_cast<int>(p.height)) * p.query_stride[4];
 #pragma unroll
     for (int x = 0; x < kWidth; ++x) {
-      const int64_t at = query_pixel(y, left + x + p.patch_offset + p.offset_width);
+      const int at = mirror(left + x + static_cast<int>(p.patch_offset + p.offset_width),
+                            static_cast<int>(p.width));
 #pragma unroll
       for (int c = 0; c < kChannels; ++c) query[c][x] = plane[c * p.query_stride[3] + at];
     }
   }
 
-  // Stages the key's pixels for `rows` displacements from row offset `from` on.
-  __device__ void read_key(int64_t frame, int from, int rows, int piece, int width) {
-    const float* plane = static_cast<const float*>(p.key) + b * p.key_stride[0] +
-                         head * p.key_stride[1] + frame * p.key_stride[2];
-    const int lines = rows + 31;
-    const int height = static_cast<int>(p.height);
-    __syncwarp();
-    for (int column = lane; column < width; column += 32) {
-      const int64_t x =
-          reflect(static_cast<int64_t>(left + column + low_w + piece) + p.patch_offset, p.width);
-      float* to = stage + column;
-      for (int line = 0; line < lines; ++line, to += width) {
-        int y = top + line + from + static_cast<int>(p.patch_offset);
-        if (y < 0 || y >= height) y = static_cast<int>(reflect(static_cast<int64_t>(y), p.height));
-        const float* at = plane + y * p.key_stride[4] + x;
+  // Begins to stage a line of the key; `from`: the lane's pixels in row 0.
+  static constexpr int kReads = (tile_pitch(kLists) + 31) / 32;
+  __device__ void read_line(const float* const (&from)[kReads], int line, int y, int width) const {
+    y = mirror(y, static_cast<int>(p.height));
+    float* to = stage + line * width + lane;
 #pragma unroll
-        for (int c = 0; c < kChannels; ++c)
-          __pipeline_memcpy_async(to + c * lines * width, at + c * p.key_stride[3], sizeof(float));
-      }
+    for (int i = 0; i < kReads; ++i) {
+      if (lane + 32 * i >= width) return;
+      const float* at = from[i] + y * p.key_stride[4];
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c)
+        __pipeline_memcpy_async(to + 32 * i + c * kTileRing * width, at + c * p.key_stride[3],
+                                sizeof(float));
     }
-    __pipeline_commit();
-    __pipeline_wait_prior(0);
-    __syncwarp();
   }
 
-  // All displacements of one slot. A union that is too wide for the stage is cut into pieces.
+  // All displacements of one slot. A union that is too wide for the stage is cut into pieces. Of
+  // the key's lines those are staged that a row of displacements needs, and a few that follow.
   __device__ void walk(int slot) {
     const int64_t frame = slot_frame(t, slot, p.wt, p.frames);
-    const int most = widest();
-    for (int piece = 0; piece < wide; piece += most) {
-      const int until = min(wide, piece + most), width = pitch(until - piece);
-      const int room = tile_stage(p.k) / (width * kChannels) - 31;
-      for (int from = 0; from < high; from += room) {
-        const int rows = min(room, high - from);
-        read_key(frame, low_h + from, rows, piece, width);
-        for (int row = 0; row < rows; ++row) {
-          const float* key = stage + (row + lane) * width;
-          const int dh = low_h + from + row, plane = (rows + 31) * width;
-          if (kLists || wide <= most)
-            walk_row<true>(slot, dh, key, plane, piece, until);
-          else
-            walk_row<false>(slot, dh, key, plane, piece, until);
-        }
+    const float* plane = static_cast<const float*>(p.key) + b * p.key_stride[0] +
+                         head * p.key_stride[1] + frame * p.key_stride[2];
+    const int first = top + low_h + static_cast<int>(p.patch_offset), lines = high + 31;
+    for (int piece = 0; piece < wide; piece += kWidest) {
+      const int until = min(wide, piece + kWidest), width = pitch(until - piece);
+      const float* from[kReads];
+#pragma unroll
+      for (int i = 0; i < kReads; ++i) {
+        const int x = left + lane + 32 * i + low_w + piece + static_cast<int>(p.patch_offset);
+        from[i] = plane + mirror(x, static_cast<int>(p.width));
+      }
+      for (int line = 0; line < kTileRing; ++line) {
+        if (line < lines) read_line(from, line, first + line, width);
+        if (line >= 31) __pipeline_commit();
+      }
+      int line = 0, own = lane;  // of the stage: the first that is used, the lane's
+      for (int row = 0; row < high; ++row) {
+        __pipeline_wait_prior(kTileAhead);
+        __syncwarp();
+        if (kLists || wide <= kWidest)
+          walk_row<true>(slot, low_h + row, stage + own * width, width, piece, until);
+        else
+          walk_row<false>(slot, low_h + row, stage + own * width, width, piece, until);
+        __syncwarp();
+        if (row + kTileRing < lines) read_line(from, line, first + row + kTileRing, width);
+        __pipeline_commit();
+        line = line + 1 == kTileRing ? 0 : line + 1;
+        own = own + 1 == kTileRing ? 0 : own + 1;
       }
     }
   }
 
   // The displacements `piece` .. `until` - 1 of the union with row offset dh. `key`: pixels of the
-  // lane's row, `plane`: floats between channels.
+  // lane's row, `width`: floats between lines.
   template <bool kRaster>
-  __device__ void walk_row(int slot, int dh, const float* key, int plane, int piece, int until) {
+  __device__ void walk_row(int slot, int dh, const float* key, int width, int piece, int until) {
     const unsigned ws = static_cast<unsigned>(p.ws);
+    const int plane = kTileRing * width;
     // The window's first column offset relative to the union, where dh is in it; and the part of
     // the row that these windows need.
     int first[kTileColumns];
@@ -361,7 +415,9 @@ class Tile {
       begin = min(begin, first[x]);
       end = min(end, in ? -first[x] : kNever);
     }
+    // Whole steps from the beginning of the piece, so that none is walked twice.
     begin = max(warp_min(begin), piece);
+    begin -= (begin - piece) % kTileSteps;
     end = min(-warp_min(end) + static_cast<int>(ws), until);
     if (begin >= end) return;
     key += begin - piece;
@@ -394,7 +450,7 @@ class Tile {
         for (int x = 0; x < kTileColumns; ++x) {
           const float found = sum_rows<kPs>(sums[x]);
           if (matches.template wants<kRaster>(x, found, base + step + s) &&
-              static_cast<unsigned>(step + s - first[x]) < ws && (!kLists || step + s < end))
+              static_cast<unsigned>(step + s - first[x]) < ws)
             matches.offer(x, found, base + step + s);
         }
       }
@@ -427,21 +483,30 @@ class Tile {
 
   // The same, row by row of the tile, so that what is written lies side by side.
   __device__ bool write_lists() {
-    const int short_lists = matches.finish();
+    matches.settle((1u << kTileColumns) - 1);
     bool full = true;
-#pragma unroll
-    for (int x = 0; x < kTileColumns; ++x) full = full && !(has_query(x) && (short_lists >> x & 1));
+#pragma unroll 1
+    for (int x = 0; x < kTileColumns; ++x)
+      full = full && (!has_query(x) || matches.at(x)[kListMost - 1] != kNoMatch);
     if (!__all_sync(0xffffffffu, full)) return false;
+    // The stage and all that follows it are free now.
+    uint64_t* lists = reinterpret_cast<uint64_t*>(shared);
+    static_assert(8 * kTileColumns * kListMost * 33 <= tile_shared(true), "lists need more room");
     const int k = static_cast<int>(p.k);
-    const int wide = min(kTileColumns, static_cast<int>(p.width) - left) * k;
     __syncwarp();
-    for (int row = 0; row < kRows && top + row < p.height; ++row) {
-      for (int item = lane; item < wide; item += 32) {
-        const int x = item / k, e = item - x * k;
-        const uint64_t key = lists[(e * kTileColumns + x) * 33 + row];
-        write_entry(output_index(row, x) * k + e, distance_of_key(key),
-                    static_cast<int>(static_cast<unsigned>(key)));
-      }
+#pragma unroll 1
+    for (int x = 0; x < kTileColumns; ++x)
+      for (int e = 0; e < k; ++e)
+        lists[(e * kTileColumns + x) * 33 + lane] = matches.at(x)[e + kListMost - k];
+    __syncwarp();
+    const int wide = min(kTileColumns, static_cast<int>(p.width) - left) * k;
+    for (int item = lane; item < wide; item += 32) {
+      const int x = item / k, e = item - x * k;
+      const uint64_t* from = lists + (e * kTileColumns + x) * 33;
+      int64_t entry = output_index(0, x) * k + e;
+      for (int row = 0; row < kRows && top + row < p.height; ++row, entry += p.grid_width * k)
+        write_entry(entry, __int_as_float(static_cast<int>(static_cast<unsigned>(from[row] >> 32))),
+                    static_cast<int>(static_cast<unsigned>(from[row])));
     }
     return true;
   }
@@ -456,28 +521,23 @@ class Tile {
   }
 };
 
-// Searches tile by tile; those that it leaves are counted and listed for `leftover_kernel`.
+// Searches tile by tile; those that it leaves are counted and listed for `left_kernel`.
 template <int kPs, int kChannels, bool kLists>
-__global__ void __launch_bounds__(32 * kTileWarps)
+__global__ void __launch_bounds__(32, kLists ? 8 : 12)
     tiles_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover) {
-  extern __shared__ uint64_t shared[];
-  const int warp = threadIdx.x / 32;
-  const int64_t tile = static_cast<int64_t>(blockIdx.x) * kTileWarps + warp;
-  if (tile >= tile_count(p)) return;
-  Tile<kPs, kChannels, kLists> one(p, tile, shared + warp * (tile_shared(p.k) / 8));
-  if (!one.run() && threadIdx.x % 32 == 0)
+  extern __shared__ __align__(8) char shared[];
+  const int64_t tile = blockIdx.x;
+  uint64_t lists[kLists ? kTileColumns * kListMost : 1];
+  Tile<kPs, kChannels, kLists> one(p, tile, lists, shared);
+  if (!one.run() && threadIdx.x == 0)
     leftover[1 + atomicAdd(leftover, 1)] = static_cast<int32_t>(tile);
 }
 
 template <int kPs, int kChannels, bool kLists>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
-  const int shared = kTileWarps * tile_shared(p.k);
   const auto kernel = tiles_kernel<kPs, kChannels, kLists>;
-  // More than 48 KiB must be asked for; the setting is the device's, and cheap to repeat.
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  if (error != cudaSuccess) return error;
-  kernel<<<blocks_for(tile_count(p), kTileWarps), 32 * kTileWarps, shared, stream>>>(p, p.scratch);
+  const unsigned tiles = static_cast<unsigned>(tile_count(p));
+  kernel<<<tiles, 32, tile_shared(kLists), stream>>>(p, p.scratch);
   return cudaSuccess;
 }
 

@@ -77,32 +77,37 @@ class Matches {
   int waiting = 0;  // candidates put aside
 
   __device__ static float limit_of(uint64_t key) {
-    return key == ~uint64_t(0) ? infinity<float>() : distance_of_key(key);
+    return key == kNoMatch ? infinity<float>() : distance_of_key(key);
   }
 
   __device__ void settle() {
-    for (int i = 0; __any_sync(0xffffffffu, i < waiting); ++i) {
-      const float2 one = queue[32 * i];
-      const int id = __float_as_int(one.y);
-      uint64_t key = ~uint64_t(0);
-      if (i < waiting) {
-        key = ordered_key(one.x, id);
-        if (id == self) {
-          if (first == 1 && one.x == one.x) list[0] = key;
-          key = ~uint64_t(0);
-        }
-      }
-      insert(key);
+    if constexpr (kList > 1) {
+      Batch<kWindowQueue> batch;
+#pragma unroll
+      for (int i = 0; i < kWindowQueue; ++i) batch.keys[i] = waiting_key(i);
+      best.merge(batch);
+      last = best.last();
+    } else {
+      for (int i = 0; __any_sync(0xffffffffu, i < waiting); ++i) insert(waiting_key(i));
     }
     waiting = 0;
     limit = limit_of(last);
   }
 
+  // The key of a candidate that was put aside, if it is chosen by its distance.
+  __device__ __forceinline__ uint64_t waiting_key(int i) const {
+    const float2 one = queue[32 * i];
+    const int id = __float_as_int(one.y);
+    if (i >= waiting) return kNoMatch;
+    const uint64_t key = ordered_key(one.x, id);
+    if (id != self) return key;
+    if (first == 1 && one.x == one.x) list[0] = key;
+    return kNoMatch;
+  }
+
+  // A list of any size.
   __device__ __forceinline__ void insert(uint64_t key) {
-    if constexpr (kList > 1) {
-      best.insert(key);
-      last = best.last();
-    } else if (key < last) {
+    if (key < last) {
       uint64_t most = key;
       int place = first;
 #pragma unroll 4

@@ -9,6 +9,7 @@ namespace stnls {
 constexpr int kWindowWhole = 24 * 1024;  // bytes that the distances of whole windows may take
 constexpr int kWindowUnion = 3000;       // displacements from which on single queries are cheaper
 constexpr int kWindowMostShared = 56 * 1024;  // bytes of shared memory
+constexpr int kWindowSmall = 13 * 1024;       // of which 16 fit a multiprocessor of 228 KiB
 
 // How many matches are kept in registers: 0: they are kept in memory.
 STNLS_HD int window_list(const SearchProblem& p) {

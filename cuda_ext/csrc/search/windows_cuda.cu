@@ -6,7 +6,7 @@
 namespace stnls {
 namespace {
 
-cudaError_t launch_any_size(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
+cudaError_t launch_any_size(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
   if (window_few_channels(p)) {
     switch (p.ps) {
       case 3:
@@ -31,17 +31,18 @@ cudaError_t launch_any_size(const SearchProblem& p, const float4* slopes, cudaSt
   }
 }
 
-// Where the slopes begin: they are read as four numbers at once.
-int64_t slopes_at(const SearchProblem& p) { return (window_tile_count(p) + 1 + 3) / 4 * 4; }
+// Where the slopes begin: they are read as two numbers at once.
+int64_t slopes_at(const SearchProblem& p) { return (window_tile_count(p) + 1 + 1) / 2 * 2; }
 
 }  // namespace
 
 int64_t windows_scratch(const SearchProblem& p) {
-  return windows_apply_cuda(p) ? slopes_at(p) + 4 * slope_count(p) : 0;
+  return windows_apply_cuda(p) ? slopes_at(p) + 3 * slope_count(p) : 0;
 }
 
 cudaError_t search_windows_cuda(const SearchProblem& p, cudaStream_t stream) {
-  float4* slopes = reinterpret_cast<float4*>(p.scratch + slopes_at(p));
+  float* at = reinterpret_cast<float*>(p.scratch + slopes_at(p));
+  const KeySlopes slopes{reinterpret_cast<float2*>(at), at + 2 * slope_count(p)};
   cudaError_t error = cudaMemsetAsync(p.scratch, 0, sizeof(int32_t), stream);
   if (error != cudaSuccess) return error;
   if (slope_count(p) > 0) key_slopes_cuda(p, slopes, stream);

@@ -1,6 +1,6 @@
-// The search for all that tiles_cuda.h does not serve: real positions, many channels, small
-// patches. A warp walks the union of the windows of a tile of queries, in whole pixels; a lane
-// holds a column of the tile's pixels.
+// The search for what neither tiles_cuda.h nor pixels_cuda.h serves: real positions, many channels,
+// small patches. A warp walks the union of the windows of a tile of queries, in whole pixels; a
+// lane holds a column of the tile's pixels.
 //
 // On the real grid a window's candidates lie between whole displacements. With bilinear weights u
 // (columns) and v (rows), the squared difference of a patch q to the interpolated key k follows
@@ -20,6 +20,7 @@
 #include "../common/cuda_launch.h"
 #include "box_sums_cuda.h"
 #include "key_slopes.h"
+#include "query_window_cuda.h"
 #include "window_shape_cuda.h"
 
 namespace stnls {
@@ -29,6 +30,7 @@ class WindowTile {
  public:
   using Search = DirectSearch<float, kFloat, kProduct>;
   using Pos = typename Search::Pos;
+  using Index = typename Search::Index;
   static constexpr int kRows = window_rows(kList == 1);  // of queries
   static constexpr int kHigh = kRows + kPs - 1;          // of pixels
   static constexpr int kColumns = 33 - kPs;
@@ -40,7 +42,7 @@ class WindowTile {
   static constexpr int kLine = kRows * 32;  // from one line of distances to the next
 
   __device__ WindowTile(const SearchProblem& problem, int tile, uint64_t* shared,
-                        const float4* slopes)
+                        const KeySlopes& slopes)
       : p(problem),
         search(problem),
         slopes(slopes),
@@ -99,7 +101,7 @@ class WindowTile {
 
   const SearchProblem& p;
   const Search search;
-  const float4* const slopes;
+  const KeySlopes slopes;
   const int lane, height, width;
   uint64_t* lists;
   float2* queue;
@@ -125,7 +127,7 @@ class WindowTile {
 
   __device__ void clear() {
     for (int row = 0; row < kRows; ++row)
-      for (int e = 0; e < p.k; ++e) entry(e, row, lane) = ~uint64_t(0);
+      for (int e = 0; e < p.k; ++e) entry(e, row, lane) = kNoMatch;
   }
 
   // Mirrors at most once: where all of `low` .. `high` can be mirrored so.
@@ -143,9 +145,8 @@ class WindowTile {
       Place w{};
       w.first_h = kNever;
       if (has_query(row)) {
-        const Query q = query_of(row, lane);
-        const auto window = search.window(q, slot);
-        if (begins) pin(q, row, slot, window);
+        const auto window = query_window(search, b, head, t, top + row, left + lane, slot);
+        if (begins && p.self_action != kNone) pin(query_of(row, lane), row, slot, window);
         if (window.finite) {
           w.anchor_h = static_cast<float>(window.anchor_h);
           w.anchor_w = static_cast<float>(window.anchor_w);
@@ -230,7 +231,8 @@ class WindowTile {
   __device__ void walk(int slot) {
     const int64_t frame = slot_frame(t, slot, p.wt, p.frames);
     const float* key = plane_of(p.key, p.key_stride, frame);
-    const float4* slope = slopes + ((b * p.heads + head) * p.frames + frame) * height * width;
+    const int64_t plane = ((b * p.heads + head) * p.frames + frame) * height * width;
+    const KeySlopes slope{slopes.across + plane, slopes.down + plane};
     const bool whole = kept == reach;
     for (int dx = low_w; dx < low_w + wide; dx += kAbreast) {
       int first_h[kRows], first_w[kRows];
@@ -358,23 +360,53 @@ class WindowTile {
     for (int r = 0; r < kHigh - 1 + kSteps; ++r) row[r] = at(y + r, 0, p.key_stride[4]);
 #pragma unroll
     for (int n = 0; n < kAbreast; ++n) across[n] = 4u * static_cast<unsigned>(mirror(x + n, width));
-#pragma unroll 2
-    for (int c = 0; c < p.channels; ++c, query += p.query_stride[3], key += p.key_stride[3]) {
-      float a[kHigh];
+    // A channel is read while the one before it is summed.
+    Channel one, other;
+    const int channels = static_cast<int>(p.channels);
+    one.read(query, own, key, row, across);
+    for (int c = 1;; c += 2) {
+      if (c < channels) {
+        query += p.query_stride[3];
+        key += p.key_stride[3];
+        other.read(query, own, key, row, across);
+      }
+      one.add_to(terms);
+      if (c >= channels) return;
+      if (c + 1 < channels) {
+        query += p.query_stride[3];
+        key += p.key_stride[3];
+        one.read(query, own, key, row, across);
+      }
+      other.add_to(terms);
+      if (c + 1 >= channels) return;
+    }
+  }
+
+  // What one channel adds to the terms.
+  struct Channel {
+    float a[kHigh], k[kAbreast][kHigh - 1 + kSteps];
+
+    __device__ __forceinline__ void read(const float* query, const unsigned (&own)[kHigh],
+                                         const float* key,
+                                         const unsigned (&row)[kHigh - 1 + kSteps],
+                                         const unsigned (&across)[kAbreast]) {
 #pragma unroll
       for (int r = 0; r < kHigh; ++r) a[r] = *place_of(query, own[r]);
 #pragma unroll
-      for (int n = 0; n < kAbreast; ++n) {
-        float k[kHigh - 1 + kSteps];
+      for (int n = 0; n < kAbreast; ++n)
 #pragma unroll
-        for (int r = 0; r < kHigh - 1 + kSteps; ++r) k[r] = *place_of(key, row[r] + across[n]);
+        for (int r = 0; r < kHigh - 1 + kSteps; ++r) k[n][r] = *place_of(key, row[r] + across[n]);
+    }
+    __device__ __forceinline__ void add_to(float (&terms)[kAbreast][kSteps][kHigh]) const {
+#pragma unroll
+      for (int n = 0; n < kAbreast; ++n)
 #pragma unroll
         for (int s = 0; s < kSteps; ++s)
 #pragma unroll
-          for (int r = 0; r < kHigh; ++r) terms[n][s][r] = add(a[r], k[r + s], terms[n][s][r]);
-      }
+          for (int r = 0; r < kHigh; ++r)
+            terms[n][s][r] = Search::add_term(a[r], k[n][r + s], terms[n][s][r]);
     }
-  }
+  };
 
   template <class Rows>
   __device__ void read_row(const float* key, int y, int x, Rows& k, int r) const {
@@ -403,9 +435,9 @@ class WindowTile {
     const Place w;
     const bool active;
     const int row, y, x, id;  // first whole position; first candidate
-    const float4* const slope;
+    const KeySlopes slope;
 
-    __device__ Row(const WindowTile& tile, int slot, int row, const float4* slope)
+    __device__ Row(const WindowTile& tile, int slot, int row, const KeySlopes& slope)
         : w(tile.places[row * 32 + tile.lane]),
           active(w.first_h < kNever),
           row(row),
@@ -577,30 +609,44 @@ class WindowTile {
     if (active) done = static_cast<uint8_t>(j);
   }
 
-  // Reads the sums over the key down a column, a line ahead of where they are needed.
+  // Reads the sums over the key down a column, a line ahead of where they are needed: X, Y, the
+  // difference of Y to the next column, M.
   struct Slopes {
-    const float4* const slope;
-    const int x, width, last;
+    const KeySlopes slope;
+    const int x, after, width, last;
     int y;
 
     __device__ Slopes(const Row& r, int column, const WindowTile& tile)
         : slope(r.slope),
           x(min(max(r.x + column, 0), tile.width - 1)),
+          after(x + 1 < tile.width ? 1 : 0),
           width(tile.width),
           last(tile.height - 1),
           y(r.y) {}
     __device__ __forceinline__ float4 next() {
       float4 sums{};
       if constexpr (!kProduct) {
-        const unsigned at = 16u * static_cast<unsigned>(min(max(y, 0), last) * width + x);
-        const char* from = reinterpret_cast<const char*>(slope) + at;
-        // Compilers put such a read off until its result is needed.
-        asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
-                     : "=f"(sums.x), "=f"(sums.y), "=f"(sums.z), "=f"(sums.w)
-                     : "l"(from));
+        const unsigned at = static_cast<unsigned>(min(max(y, 0), last) * width + x);
+        const float2 across = read(slope.across + at);
+        const float down = read(slope.down + at), right = read(slope.down + at + after);
+        sums = make_float4(across.x, down, right - down, across.y);
         ++y;
       }
       return sums;
+    }
+
+    // Compilers put such a read off until its result is needed.
+    __device__ __forceinline__ static float read(const float* from) {
+      float value;
+      asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(from));
+      return value;
+    }
+    __device__ __forceinline__ static float2 read(const float2* from) {
+      float2 value;
+      asm volatile("ld.global.nc.v2.f32 {%0, %1}, [%2];"
+                   : "=f"(value.x), "=f"(value.y)
+                   : "l"(from));
+      return value;
     }
   };
 
@@ -624,42 +670,62 @@ class WindowTile {
     return kProduct ? found : fmaf(-vv, g, found);
   }
 
+  // Offsets of a candidate of the query at (y, x).
+  __device__ void write_offsets(int y, int x, int id, bool exactly_self, Index* out) const {
+    const unsigned ws = static_cast<unsigned>(p.ws), area = ws * ws, candidate = id;
+    const int slot = static_cast<int>(candidate / area);
+    const unsigned at = candidate % area;
+    const auto w = query_window(search, b, head, t, y, x, slot);
+    Index dt = static_cast<Index>(slot_frame(t, slot, p.wt, p.frames) - t);
+    Index dh =
+        static_cast<Index>(search.position(w.anchor_h, at / ws, w.offset_h) - static_cast<Pos>(y));
+    Index dw =
+        static_cast<Index>(search.position(w.anchor_w, at % ws, w.offset_w) - static_cast<Pos>(x));
+    if (exactly_self) dt = dh = dw = Index(0);
+    if (p.components == 3) *out++ = dt;
+    out[0] = dh;
+    out[1] = dw;
+  }
+
   // Writes the lists, row by row of the tile, so that what is written lies side by side.
   // False where too few of a query's candidates are valid to fill its list.
   __device__ bool write(int slot) {
-    const int k = static_cast<int>(p.k), first = pins() ? 1 : 0;
+    const unsigned k = static_cast<unsigned>(p.k);
+    const int first = pins() ? 1 : 0;
     bool full = true;
     for (int row = 0; row < kRows; ++row) {
-      for (int e = first + 1; kList == 0 && e < k; ++e) {  // the others are sorted
+      for (int e = first + 1; kList == 0 && e < static_cast<int>(k);
+           ++e) {  // the others are sorted
         const uint64_t key = entry(e, row, lane);
         int to = e;
         for (; to > first && entry(to - 1, row, lane) > key; --to)
           entry(to, row, lane) = entry(to - 1, row, lane);
         entry(to, row, lane) = key;
       }
-      full = full && (!has_query(row) || entry(k - 1, row, lane) != ~uint64_t(0));
+      full = full && (!has_query(row) || entry(k - 1, row, lane) != kNoMatch);
     }
     if (!__all_sync(0xffffffffu, full)) return false;
     __syncwarp();
     const int columns = min(kColumns, width - left);
     const int64_t entries = entry_count(p);
-    const int64_t start = p.keep == kBestOfEach ? (slot - p.first_slot) * k : 0;
+    const int64_t start = p.keep == kBestOfEach ? (slot - p.first_slot) * p.k : 0;
     for (int row = 0; row < kRows && top + row < height; ++row) {
       const int64_t line =
           (((static_cast<int64_t>(b) * p.heads + head) * p.frames + t) * p.grid_height + top +
            row) *
               p.grid_width +
           left;
-      for (int item = lane; item < columns * k; item += 32) {
-        const int column = item / k, e = item - column * k;
+      for (int item = lane; item < columns * static_cast<int>(k); item += 32) {
+        const int column = static_cast<int>(static_cast<unsigned>(item) / k);
+        const int e = item - column * static_cast<int>(k);
         const uint64_t key = entry(e, row, column);
         const int id = static_cast<int>(static_cast<unsigned>(key));
         const int64_t at = (line + column) * entries + start + e;
         static_cast<float*>(p.dists)[at] = Search::key_to_distance(distance_of_key(key));
         const bool exactly =
             p.self_action == kAnchor && e == 0 && id != search.candidate(p.first_slot, 0, 0);
-        search.write_offsets(query_of(row, column), id, exactly,
-                             static_cast<typename Search::Index*>(p.inds) + at * p.components);
+        write_offsets(top + row, left + column, id, exactly,
+                      static_cast<Index*>(p.inds) + at * p.components);
       }
     }
     __syncwarp();
@@ -667,19 +733,20 @@ class WindowTile {
   }
 };
 
-template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
-__global__ void __launch_bounds__(32, kList == 1 ? 16 : 12)
+// kBlocks: how many are to fit a multiprocessor, as far as registers go.
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, int kBlocks>
+__global__ void __launch_bounds__(32, kBlocks)
     windows_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover,
-                   const float4* slopes) {
+                   const KeySlopes slopes) {
   extern __shared__ uint64_t shared[];
   const int tile = static_cast<int>(blockIdx.x);
   WindowTile<kPs, kChannels, kProduct, kFloat, kList> one(p, tile, shared, slopes);
   if (!one.run() && threadIdx.x == 0) leftover[1 + atomicAdd(leftover, 1)] = tile;
 }
 
-template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
-cudaError_t launch_windows(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
-  const auto kernel = windows_kernel<kPs, kChannels, kProduct, kFloat, kList>;
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, int kBlocks>
+cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
+  const auto kernel = windows_kernel<kPs, kChannels, kProduct, kFloat, kList, kBlocks>;
   const int bytes = 8 * WindowShared(p).words;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
@@ -688,14 +755,27 @@ cudaError_t launch_windows(const SearchProblem& p, const float4* slopes, cudaStr
   return cudaSuccess;
 }
 
+// Small windows leave shared memory for more warps, which then get fewer registers each.
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
+cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
+  if constexpr (kList == 1)
+    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, 16>(p, slopes, stream);
+  if constexpr (kPs == 3 && kChannels == 0 && kList > 1) {
+    if (8 * WindowShared(p).words <= kWindowSmall)
+      return launch_windows<kPs, kChannels, kProduct, kFloat, kList, 16>(p, slopes, stream);
+  }
+  return launch_windows<kPs, kChannels, kProduct, kFloat, kList, 12>(p, slopes, stream);
+}
+
 // One patch size; each is compiled in sources of its own, side by side.
 template <int kPs, bool kProduct, bool kFloat>
-cudaError_t launch_any_list(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
+cudaError_t launch_any_list(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
   return window_list(p) > 0 ? launch_windows<kPs, 0, kProduct, kFloat, kListMost>(p, slopes, stream)
                             : launch_windows<kPs, 0, kProduct, kFloat, 0>(p, slopes, stream);
 }
 template <int kPs>
-cudaError_t launch_any_channels(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
+cudaError_t launch_any_channels(const SearchProblem& p, const KeySlopes& slopes,
+                                cudaStream_t stream) {
   if (p.product)
     return p.float_grid ? launch_any_list<kPs, true, true>(p, slopes, stream)
                         : launch_any_list<kPs, true, false>(p, slopes, stream);
@@ -704,7 +784,8 @@ cudaError_t launch_any_channels(const SearchProblem& p, const float4* slopes, cu
 }
 
 template <int kPs>
-cudaError_t launch_few_channels(const SearchProblem& p, const float4* slopes, cudaStream_t stream) {
+cudaError_t launch_few_channels(const SearchProblem& p, const KeySlopes& slopes,
+                                cudaStream_t stream) {
   if (p.channels == 1)
     return window_single(p) ? launch_windows<kPs, 1, false, true, 1>(p, slopes, stream)
                             : launch_windows<kPs, 1, false, true, kListMost>(p, slopes, stream);
@@ -712,21 +793,21 @@ cudaError_t launch_few_channels(const SearchProblem& p, const float4* slopes, cu
                           : launch_windows<kPs, 3, false, true, kListMost>(p, slopes, stream);
 }
 
-extern template cudaError_t launch_any_channels<1>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_any_channels<1>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
-extern template cudaError_t launch_any_channels<3>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_any_channels<3>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
-extern template cudaError_t launch_any_channels<5>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_any_channels<5>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
-extern template cudaError_t launch_any_channels<7>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_any_channels<7>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
-extern template cudaError_t launch_few_channels<3>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_few_channels<3>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
-extern template cudaError_t launch_few_channels<5>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_few_channels<5>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
-extern template cudaError_t launch_few_channels<7>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_few_channels<7>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
-extern template cudaError_t launch_few_channels<9>(const SearchProblem&, const float4*,
+extern template cudaError_t launch_few_channels<9>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
 
 }  // namespace stnls

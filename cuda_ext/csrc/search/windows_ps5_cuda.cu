@@ -2,6 +2,6 @@
 
 namespace stnls {
 
-template cudaError_t launch_any_channels<5>(const SearchProblem&, const float4*, cudaStream_t);
+template cudaError_t launch_any_channels<5>(const SearchProblem&, const KeySlopes&, cudaStream_t);
 
 }  // namespace stnls

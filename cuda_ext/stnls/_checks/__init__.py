@@ -41,6 +41,7 @@ from stnls._checks.searches import (
     whole_frames,
 )
 from stnls._checks.tensors import (
+    device_kind,
     dimension,
     entries,
     fill,
@@ -56,6 +57,7 @@ from stnls._checks.tensors import (
     same_dtype,
     same_place,
     shape,
+    sizes,
     tangents_possible,
     tensor,
     writable,
@@ -68,6 +70,7 @@ __all__ = [
     "choice_of_candidates",
     "configured",
     "covered",
+    "device_kind",
     "dimension",
     "enough_frames",
     "entries",
@@ -110,6 +113,7 @@ __all__ = [
     "same_place",
     "shape",
     "shown",
+    "sizes",
     "slot_times",
     "some_frames",
     "some_heads",

@@ -31,7 +31,7 @@ def one_stride(strideIn: int, strideOut: int) -> None:
 def input_size(outH: int, outW: int, video: Tensor) -> None:
     """The size of the result is that of the video; 0 stands for it."""
     height, width = video.shape[-2:]
-    if outH not in (0, height) or outW not in (0, width):
+    if (outH and outH != height) or (outW and outW != width):
         raise StnlsValueError(
             f"outH and outW must be 0 or the size of the video, {height} and {width}, "
             f"not {outH} and {outW}"

@@ -45,10 +45,10 @@ def few_candidates(windows: int, ws: int, what: str) -> None:
         )
 
 
-def configured(missing: Sequence[str]) -> None:
+def configured(what: str, missing: Sequence[str]) -> None:
     """A configuration lacks no option."""
     if missing:
-        raise StnlsValueError(f"the configuration of a search lacks {' and '.join(missing)}")
+        raise StnlsValueError(f"the configuration of {what} lacks {' and '.join(missing)}")
 
 
 def flow_by_name(
@@ -105,7 +105,8 @@ def query_grid(
 ) -> None:
     """The shape is `before`, the grid of queries on frames of `size` (H, W), and `after`."""
     expected = (*before, *grid_shape(size, stride0), *after)
-    shape(name, value, expected, layout, grid_note(size, stride0))
+    # Made only for an error: to put sizes in words would tie a traced graph to them.
+    shape(name, value, expected, layout, lambda: grid_note(size, stride0))
 
 
 def kr(value: object) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from stnls._checks.scalars import any_int, any_number, shown
+from stnls._checks.scalars import any_int, any_number, positive_int, shown
 from stnls._errors import StnlsRuntimeError, StnlsTypeError, StnlsValueError
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -18,6 +18,8 @@ def tensor(name: str, value: object, ndims: Sequence[int], layout: str) -> Tenso
     """`value` as a dense tensor with one of the numbers of dimensions."""
     if not isinstance(value, Tensor):
         raise StnlsTypeError(f"{name} must be a tensor {layout}, not {type(value).__name__}")
+    if value.is_nested:
+        raise StnlsTypeError(f"{name} must be a dense tensor, not a nested one")
     if value.layout != torch.strided:
         raise StnlsTypeError(f"{name} must be a dense tensor, not {value.layout}")
     if value.ndim not in ndims:
@@ -33,20 +35,39 @@ def float_dtype(name: str, value: object) -> torch.dtype:
     return value
 
 
+def device_kind(name: str, value: object) -> str:
+    """The kind of the device, "cuda" of "cuda:1"."""
+    if not isinstance(value, (str, torch.device)):
+        raise StnlsTypeError(f"{name} must be a device or its name, not {shown(value)}")
+    try:
+        return torch.device(value).type
+    except RuntimeError:
+        raise StnlsValueError(f"{name} must be a device such as cpu or cuda, not {value}") from None
+
+
+def sizes(**given: object) -> list[int]:
+    """Sizes of a video by their names; its frames have pixels, the rest may be empty."""
+    return [
+        positive_int(name, value, minimum=1 if name in ("H", "W") else 0)
+        for name, value in given.items()
+    ]
+
+
 def real_dtype(name: str, value: Tensor) -> None:
     """The dtype is one that the kernels compute in."""
     float_dtype(name, value.dtype)
 
 
 def floating(name: str, value: Tensor) -> None:
-    """The dtype is one of floating-point numbers."""
-    if not value.is_floating_point():
+    """The dtype is one of floating-point numbers of 16 bits or more."""
+    if not value.is_floating_point() or value.dtype.itemsize < 2:
         raise StnlsTypeError(f"{name} must hold floating-point numbers, not {value.dtype}")
 
 
 def numbers(name: str, value: Tensor) -> None:
-    """The dtype is one of real numbers, integers among them."""
-    if value.is_complex() or value.dtype == torch.bool:
+    """The dtype is one of real numbers, integers among them; not one of 8-bit reals."""
+    narrow = value.is_floating_point() and value.dtype.itemsize < 2
+    if value.is_complex() or value.dtype == torch.bool or narrow:
         raise StnlsTypeError(f"{name} must hold real numbers, not {value.dtype}")
 
 
@@ -87,17 +108,19 @@ def shape(
     value: Tensor,
     expected: Sequence[int | tuple[int, ...]],
     layout: str,
-    note: str = "",
+    note: Callable[[], str] = str,
 ) -> None:
-    """Every dimension is the expected one (a tuple lists those that are allowed)."""
+    """Every dimension is the expected one (a tuple lists those that are allowed); `note` makes the
+    end of the message."""
     for found, wanted in zip(value.shape, expected, strict=True):
-        if found not in (wanted if isinstance(wanted, tuple) else (wanted,)):
+        # Not `in`: traced, a size that changes is never found in a tuple with a number.
+        if all(found != size for size in (wanted if isinstance(wanted, tuple) else (wanted,))):
             text = ", ".join(
                 " or ".join(str(w) for w in wanted) if isinstance(wanted, tuple) else str(wanted)
                 for wanted in expected
             )
             raise StnlsValueError(
-                f"{name} must have shape {layout} = ({text}), not {tuple(value.shape)}{note}"
+                f"{name} must have shape {layout} = ({text}), not {tuple(value.shape)}{note()}"
             )
 
 

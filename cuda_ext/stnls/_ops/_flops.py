@@ -10,7 +10,13 @@ from typing import Any, cast
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from stnls._ops import _blend, _patches, _search  # noqa: F401  they define the operators
+from stnls._ops import (  # noqa: F401  they define the operators
+    _blend,
+    _choose,
+    _patches,
+    _search,
+    _ssim,
+)
 from stnls._ops._patches import PatchSettings
 from stnls._ops._search import SearchGradient, SearchSettings
 from stnls._positions import grid_shape
@@ -31,9 +37,11 @@ def search_flops(
 
 
 def patch_flops(video: Sequence[int], weights: Sequence[int], s: PatchSettings) -> int:
-    """Of a weighted patch sum of a (B, HD, T, C, H, W) video; every entry counts."""
+    """Of a weighted patch sum of a (B, HD, T, C/HD, H, W) or (B, T, C, H, W) video; every entry
+    counts."""
     term = 2 + (BILINEAR if s.float_grid else 0)
-    return math.prod(weights) * s.ps**2 * video[3] * term
+    channels = video[3] if len(video) == 6 else video[2] // weights[1]
+    return math.prod(weights) * s.ps**2 * channels * term
 
 
 @register_flop_formula(torch.ops.stnls.search)
@@ -66,6 +74,20 @@ def _(video: Any, weights: Any, inds: Any, *args: Any, **_: Any) -> int:
 def _(video: Any, offset: Any, weight: Any, ps: int, **_: Any) -> int:
     # Sixteen products and sums for a sample, and those of the average.
     return int(math.prod(video) * ps**2 * (2 * 16 + 2))
+
+
+@register_flop_formula(torch.ops.stnls.choose_match)
+def _(
+    query: Any, key: Any, flow: Any, dists: Any, offsets: Any, ps: int, *_: Any, **__: Any
+) -> int:
+    # Nine distances, which share their samples.
+    return int(math.prod(key) * (6 * (ps + 2) ** 2 + 3 * 9 * ps**2))
+
+
+@register_flop_formula(torch.ops.stnls.ssim_sums)
+def _(reference: Any, frames: Any, *_: Any, **__: Any) -> int:
+    # Five means along both axes of a window of eleven.
+    return int(math.prod(frames) * (11 * (2 + 2 + 3 * 2) + 11 * 5 * 2 + 20))
 
 
 @register_flop_formula(torch.ops.stnls.patch_scatter)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from stnls import _checks, _native
+from stnls import _checks, _heads, _native
 from stnls._ops import _reproducible
 from stnls._ops._registry import (
     DTYPES,
@@ -23,7 +23,11 @@ from stnls._ops._registry import (
 
 
 class PatchSettings(NamedTuple):
-    """Arguments of the operators that are no tensors; csrc/aggregate/problem.h explains them."""
+    """Arguments of the operators that are no tensors; csrc/aggregate/problem.h explains them.
+
+    Videos are (B, HD, T, C/HD, H, W), or (B, T, C, H, W) with their heads among the channels. With
+    `heads_last` the sum of the latter is the same, unless it is stacked; else it has its heads.
+    """
 
     ps: int
     stride0: int
@@ -36,75 +40,161 @@ class PatchSettings(NamedTuple):
     heads_last: bool
 
 
-def _describe(
-    p: _native.PatchProblem,
-    s: PatchSettings,
-    video: Tensor,
-    own: Tensor,
-    weights: Tensor,
-    inds: Tensor,
-) -> None:
-    """Sizes and pointers for contiguous weights and offsets; own is (B, HD, [K,] T, C, H, W)."""
-    p.video, p.own = video.data_ptr(), own.data_ptr()
-    p.weights, p.inds = weights.data_ptr(), inds.data_ptr()
-    p.video_stride = _native.i64_array(video.stride()[:5])
-    own_stride = list(own.stride())
+# Sizes and strides of a tensor.
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _layout(video: Tensor, heads: int) -> Layout:
+    return _by_head(video.shape, video.stride(), heads)
+
+
+def _by_head(shape: tuple[int, ...], stride: tuple[int, ...], heads: int) -> Layout:
+    """The layout of a video (B, T, C, H, W) as (B, HD, T, C/HD, H, W); of what has its heads
+    already, its own."""
+    if len(shape) != 5:
+        return shape, stride
+    b, t, channels, h, w = shape
+    by_batch, by_frame, by_channel, by_row, by_column = stride
+    each = channels // heads
+    by_head = (by_batch, each * by_channel, by_frame, by_channel, by_row, by_column)
+    return (b, heads, t, each, h, w), by_head
+
+
+def _problem(
+    s: PatchSettings, dtype: torch.dtype, video: Layout, own: Layout, entries: tuple[int, ...]
+) -> _native.PatchProblem:
+    """All but the pointers; own is (B, HD, [K,] T, C, H, W)."""
+    p = _native.PatchProblem()
+    shape, stride = video
+    p.video_stride = _native.i64_array(stride[:5])
+    own_stride = list(own[1])
     if s.stacked:
         p.own_entry_stride = own_stride.pop(2)
     p.own_stride = _native.i64_array(own_stride[:5])
-    p.batch, p.heads, p.frames, p.channels, p.height, p.width = video.shape
-    p.grid_height, p.grid_width, p.k = weights.shape[3:]
+    p.batch, p.heads, p.frames, p.channels, p.height, p.width = shape
+    p.grid_height, p.grid_width, p.k = entries[3:]
     p.ps, p.patch_offset, p.dilation = s.ps, 0 if s.use_adj else -(s.ps // 2), s.dilation
     p.stride0, p.reflect_bounds = s.stride0, s.reflect_bounds
-    p.float_grid, p.dtype = s.float_grid, DTYPES[video.dtype]
+    p.float_grid, p.dtype = s.float_grid, DTYPES[dtype]
     p.stacked, p.normalize = s.stacked, s.normalize
+    return p
 
 
-def _packed(
-    p: _native.PatchProblem, copies: int, like: Tensor
-) -> tuple[_native.PackedPatchProblem, Tensor] | None:
-    """The problem for the faster kernels of the GPU, and their scratch memory: for each copy 32 MiB
-    at most, or one batch item and head. None where they cannot take it."""
-    if not like.is_cuda:
-        return None
-    packed = _native.PackedPatchProblem(patch=p, components=3)
-    floats = _native.cuda_patch_packed_scratch(packed, copies)
-    if floats == 0:
-        return None
-    scratch = like.new_empty(floats)
-    packed.scratch = scratch.data_ptr()
-    return packed, scratch
+class _Prepared(NamedTuple):
+    """A problem that waits for its pointers, in the form for the faster kernels of the GPU if they
+    can take it; the floats of scratch memory that they want."""
+
+    problem: _native.PatchProblem | _native.PackedPatchProblem
+    floats: int
+
+
+@functools.lru_cache(maxsize=256)
+def _prepared(
+    s: PatchSettings,
+    dtype: torch.dtype,
+    video: Layout,
+    own: Layout,
+    entries: tuple[int, ...],
+    grad_video: tuple[int, ...] | None,
+    copies: int,
+) -> _Prepared:
+    """The same for equal tensors: filling structures costs more than launching kernels. `copies`
+    of videos that a GPU packs, each 32 MiB at most, or one batch item and head; 0: none."""
+    p = _problem(s, dtype, video, own, entries)
+    if copies > 0:
+        packed = _native.PackedPatchProblem(patch=p, components=3)
+        if grad_video is not None:
+            packed.grad_video_stride = _native.i64_array(grad_video[:5])
+        floats = _native.cuda_patch_packed_scratch(packed, copies)
+        if floats > 0:
+            return _Prepared(packed, floats)
+    return _Prepared(p, 0)
+
+
+class _Call:
+    """A prepared problem with its pointers, and its scratch memory."""
+
+    def __init__(
+        self,
+        prepared: _Prepared,
+        video: int | None,
+        own: Tensor,
+        weights: Tensor,
+        inds: Tensor,
+    ) -> None:
+        problem = type(prepared.problem).from_buffer_copy(prepared.problem)
+        if isinstance(problem, _native.PackedPatchProblem):
+            self.packed: _native.PackedPatchProblem | None = problem
+            self.patch: _native.PatchProblem = problem.patch
+            self.scratch = weights.new_empty(prepared.floats)
+            problem.scratch = self.scratch.data_ptr()
+        else:
+            self.packed, self.patch = None, problem
+        p = self.patch
+        p.video, p.own = video, own.data_ptr()
+        p.weights, p.inds = weights.data_ptr(), inds.data_ptr()
+
+    def run(self, plain: str, packed: str, device: torch.device) -> None:
+        """The kernel of the problem's form."""
+        if self.packed is None:
+            run(plain, self.patch, device)
+        else:
+            run(packed, self.packed, device)
 
 
 def _own_output(video: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
-    b, heads, t, c, h, w = video.shape
+    heads, k = weights.shape[1], weights.shape[-1]
+    if video.dim() == 5:
+        b, t, c, h, w = video.shape
+        if s.heads_last and not s.stacked:
+            return video.new_empty((b, t, c, h, w))
+        c = c // heads
+    else:
+        b, _, t, c, h, w = video.shape
     if s.stacked:
-        return video.new_empty((b, heads, weights.shape[-1], t, c, h, w))
-    # heads_last: the caller folds the heads back into the channels, so that they lie beside them.
+        return video.new_empty((b, heads, k, t, c, h, w))
+    # heads_last: the heads lie beside the channels, so that they can be folded back into them.
     if s.heads_last:
         return video.new_empty((b, t, heads, c, h, w)).permute(0, 2, 1, 3, 4, 5)
     return video.new_empty((b, heads, t, c, h, w))
 
 
+class _SumPlan(NamedTuple):
+    """What a patch sum needs to know of its tensors, and does not have to find out again."""
+
+    settings: PatchSettings
+    like_video: bool  # the result has the sizes of the video
+    prepared: _Prepared | None  # None: an empty result
+
+
 @functools.lru_cache(maxsize=256)
-def _check_covered(height: int, width: int, s: PatchSettings) -> None:
-    _checks.covered(height, width, s.ps, s.stride0, s.dilation, s.use_adj)
+def _sum_plan(
+    args: tuple[Any, ...], dtype: torch.dtype, video: Layout, entries: tuple[int, ...], copies: int
+) -> _SumPlan:
+    s = PatchSettings(*args)
+    shape, stride = video
+    if s.normalize:
+        _checks.covered(shape[-2], shape[-1], s.ps, s.stride0, s.dilation, s.use_adj)
+    like_video = len(shape) == 5 and s.heads_last and not s.stacked
+    out = _own_output(torch.empty(shape, device="meta"), torch.empty(entries, device="meta"), s)
+    if out.numel() == 0:
+        return _SumPlan(s, like_video, None)
+    heads = entries[1]
+    layouts = _by_head(shape, stride, heads), _by_head(out.shape, out.stride(), heads)
+    return _SumPlan(s, like_video, _prepared(s, dtype, *layouts, entries, None, copies))
 
 
 def _sum(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
-    s = PatchSettings(*args)
-    if s.normalize:
-        _check_covered(video.shape[-2], video.shape[-1], s)
     video, weights, inds = rows_contiguous(video), weights.contiguous(), inds.contiguous()
-    out = _own_output(video, weights, s)
-    if out.numel() > 0:
-        p = _native.PatchProblem()
-        _describe(p, s, video, out, weights, inds)
-        packed = _packed(p, 1, out)
-        if packed is not None:
-            run("patch_packed_sum", packed[0], out.device)
-        else:
-            run("patch_sum", p, out.device)
+    layout = video.shape, video.stride()
+    plan = _sum_plan(args, video.dtype, layout, weights.shape, int(video.is_cuda))
+    if plan.like_video:
+        out = video.new_empty(layout[0])
+    else:
+        out = _own_output(video, weights, plan.settings)
+    if plan.prepared is not None:
+        call = _Call(plan.prepared, video.data_ptr(), out, weights, inds)
+        call.run("patch_sum", "patch_packed_sum", out.device)
     return out
 
 
@@ -134,21 +224,20 @@ def _scatter(own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *a
     out = _video_output(own, s)
     if out.numel() == 0 or weights.numel() == 0:
         return out
-    p = _native.PatchProblem()
-    _describe(p, s, out, own, weights, inds)
+    to, given = (out.shape, out.stride()), (own.shape, own.stride())
+    copies = int(own.is_cuda and not deterministic)
+    prepared = _prepared(s, own.dtype, to, given, weights.shape, out.stride(), copies)
+    call = _Call(prepared, out.data_ptr(), own, weights, inds)
+    if call.packed is not None:
+        call.packed.grad_video = out.data_ptr()
     if not deterministic:
-        packed = _packed(p, 1, out)
-        if packed is not None:
-            packed[0].grad_video, packed[0].grad_video_stride = p.video, p.video_stride
-            run("patch_packed_gradient", packed[0], out.device)
-        else:
-            run("patch_scatter", p, out.device)
+        call.run("patch_scatter", "patch_packed_gradient", out.device)
         return out
     bound = _reproducible.largest(own) * _reproducible.largest(weights)
     scale = _reproducible.scale_for(bound, weights[0, 0].numel() * s.ps * s.ps)
     fixed = torch.zeros_like(out, dtype=torch.int64)
-    p.fixed_video, p.fixed_scale = fixed.data_ptr(), scale.data_ptr()
-    run("patch_scatter", p, out.device)
+    call.patch.fixed_video, call.patch.fixed_scale = fixed.data_ptr(), scale.data_ptr()
+    run("patch_scatter", call.patch, out.device)
     return _reproducible.finish(fixed, scale, out)
 
 
@@ -173,14 +262,12 @@ def _dot(
     to_weights = torch.zeros_like(weights) if of_weights else None
     to_inds = torch.zeros_like(inds) if of_inds else None
     if weights.numel() > 0 and video.numel() > 0:
-        p = _native.PatchProblem()
-        _describe(p, s, video, own, weights, inds)
-        p.grad_weights, p.grad_inds = pointer(to_weights), pointer(to_inds)
-        packed = _packed(p, 1, video)
-        if packed is not None:
-            run("patch_packed_gradient", packed[0], video.device)
-        else:
-            run("patch_dot", p, video.device)
+        heads = weights.shape[1]
+        layouts = _layout(video, heads), _layout(own, heads)
+        prepared = _prepared(s, video.dtype, *layouts, weights.shape, None, int(video.is_cuda))
+        call = _Call(prepared, video.data_ptr(), own, weights, inds)
+        call.patch.grad_weights, call.patch.grad_inds = pointer(to_weights), pointer(to_inds)
+        call.run("patch_dot", "patch_packed_gradient", video.device)
     return (
         nothing(video) if to_weights is None else to_weights,
         nothing(video) if to_inds is None else to_inds,
@@ -235,10 +322,17 @@ def _gradient(
     own = _divided(grad, weights, s) if s.normalize else grad
     to_video = nothing(video)
     if of_video:
-        to_video = _scatter(own, weights, inds, deterministic, *args)
+        to_video = _scatter(_split(own, weights), weights, inds, deterministic, *args)
+        if video.dim() == 5:
+            to_video = _heads.merged(to_video)
     if not (of_weights or of_inds):
         return to_video, nothing(video), nothing(video)
     return to_video, *_dot(video, own, weights, inds, of_weights, of_inds, *args)
+
+
+def _split(video: Tensor, weights: Tensor) -> Tensor:
+    """With heads of their own."""
+    return _heads.split(video, weights.shape[1]) if video.dim() == 5 else video
 
 
 def _gradient_at_once(
@@ -251,27 +345,35 @@ def _gradient_at_once(
     of_inds: bool,
     s: PatchSettings,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    if video.numel() == 0 or weights.numel() == 0:
+    if video.numel() == 0 or weights.numel() == 0 or video.dtype != torch.float32:
         return None
     video, own = rows_contiguous(video), rows_contiguous(grad)
     weights, inds = weights.contiguous(), inds.contiguous()
-    p = _native.PatchProblem()
-    _describe(p, s, video, own, weights, inds)
-    found = _packed(p, int(of_video) + int(of_weights or of_inds), video)
-    if found is None:
-        return None
-    packed, _scratch = found
-    packed.divide_own = s.normalize
+    heads = weights.shape[1]
     to_video = nothing(video)
+    to_stride = None
     if of_video:
-        to_video = _video_like(own, s, torch.empty)
-        packed.grad_video = to_video.data_ptr()
-        packed.grad_video_stride = _native.i64_array(to_video.stride()[:5])
+        if video.dim() == 5:
+            to_video = video.new_empty(video.shape)
+        else:
+            to_video = _video_like(own, s, torch.empty)
+        to_stride = _layout(to_video, heads)[1]
+    prepared = _prepared(
+        *(s, video.dtype, _layout(video, heads), _layout(own, heads), weights.shape, to_stride),
+        int(of_video) + int(of_weights or of_inds),
+    )
+    if prepared.floats == 0:
+        return None
+    call = _Call(prepared, video.data_ptr(), own, weights, inds)
+    assert call.packed is not None
+    call.packed.divide_own = s.normalize
+    if of_video:
+        call.packed.grad_video = to_video.data_ptr()
     to_weights = torch.empty_like(weights) if of_weights else nothing(video)
     to_inds = torch.empty_like(inds) if of_inds else nothing(video)
-    packed.patch.grad_weights = to_weights.data_ptr() if of_weights else None
-    packed.patch.grad_inds = to_inds.data_ptr() if of_inds else None
-    run("patch_packed_gradient", packed, video.device)
+    call.patch.grad_weights = to_weights.data_ptr() if of_weights else None
+    call.patch.grad_inds = to_inds.data_ptr() if of_inds else None
+    run("patch_packed_gradient", call.packed, video.device)
     return to_video, to_weights, to_inds
 
 
@@ -286,7 +388,11 @@ def _gradient_fake(
     deterministic: bool,
     *args: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    to_video = _video_output(grad, PatchSettings(*args)) if of_video else nothing(video)
+    to_video = nothing(video)
+    if of_video and video.dim() == 5:
+        to_video = video.new_empty(video.shape)
+    elif of_video:
+        to_video = _video_output(_split(grad, weights), PatchSettings(*args))
     return to_video, *_dot_fake(video, grad, weights, inds, of_weights, of_inds, *args)
 
 
@@ -326,25 +432,25 @@ def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _sum_backward(ctx: Any, grad: Tensor) -> Any:
     video, weights, inds = ctx.saved_tensors
     s = PatchSettings(*ctx.settings)
-    of_video, of_weights, of_inds = ctx.needs_input_grad[:3]
+    of_video, of_weights, of_inds, *_ = ctx.needs_input_grad
     of_inds = of_inds and s.float_grid
     deterministic = _reproducible.wanted(grad.device)
     to_video = to_weights = to_inds = None
     if not torch.is_grad_enabled():
         found = patch_gradient(
-            *(video, grad, weights, inds, of_video, of_weights, of_inds, deterministic),
-            *ctx.settings,
+            *(video, grad, weights, inds, of_video, of_weights, of_inds, deterministic), *s
         )
-        to_video, to_weights, to_inds = (
-            gradient if wanted else None
-            for gradient, wanted in zip(found, (of_video, of_weights, of_inds), strict=True)
-        )
-        return to_video, to_weights, to_inds, *(None,) * len(ctx.settings)
+        to_video = found[0] if of_video else None
+        to_weights = found[1] if of_weights else None
+        to_inds = found[2] if of_inds else None
+        return to_video, to_weights, to_inds, *(None,) * len(s)
     # The gradient of the video can be differentiated again.
     if s.normalize:
         grad = _divided(grad, weights, s)
     if of_video:
-        to_video = patch_scatter(grad, weights, inds, deterministic, *ctx.settings)
+        to_video = patch_scatter(_split(grad, weights), weights, inds, deterministic, *ctx.settings)
+        if video.dim() == 5:
+            to_video = _heads.merged(to_video)
     if of_weights or of_inds:
         dots = patch_dot(video, grad, weights, inds, of_weights, of_inds, *ctx.settings)
         to_weights, to_inds = dots[0] if of_weights else None, dots[1] if of_inds else None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stnls import _checks, _native
 from stnls._errors import StnlsRuntimeError
+from stnls._ops._eager import differentiates, eager
 
 DTYPES = {torch.float32: 0, torch.float64: 1}
 
@@ -37,19 +38,60 @@ def define(
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., None] | None = None,
 ) -> Any:
-    """Defines `torch.ops.stnls.<name>`; without `backward`, going backward raises an error."""
+    """Defines `torch.ops.stnls.<name>` and returns it as a function; without `backward`, going
+    backward raises an error. Tensors are the first of the arguments. `known_eager`: the caller
+    has asked `eager` about them."""
     _library.define(f"{name}({arguments}) -> {result}")
+    kernel = _without_tangents(kernel)
     for device in ("CPU", "CUDA"):
-        _library.impl(name, _without_tangents(kernel), device)
+        _library.impl(name, kernel, device)
     torch.library.register_fake(f"stnls::{name}", fake, lib=_library)
     # Without a formula PyTorch would only warn, and leave the gradients empty.
+    if backward is None:
+        backward = _no_gradient(name)
     torch.library.register_autograd(
-        f"stnls::{name}",
-        _no_gradient(name) if backward is None else backward,
-        setup_context=setup_context,
-        lib=_library,
+        f"stnls::{name}", backward, setup_context=setup_context, lib=_library
     )
-    return getattr(torch.ops.stnls, name).default
+    operator = getattr(torch.ops.stnls, name).default
+    tensors = sum(argument.lstrip().startswith("Tensor") for argument in arguments.split(","))
+    differentiable = _differentiable(name, kernel, backward, setup_context, tensors)
+
+    def call(*args: Any, known_eager: bool = False) -> Any:
+        given = args[:tensors]
+        if not (known_eager or eager(given)):
+            return operator(*args)
+        if differentiates(given):
+            return differentiable.apply(*given, args[tensors:])
+        return kernel(*args)
+
+    return call
+
+
+def _differentiable(
+    name: str,
+    kernel: Callable[..., Any],
+    backward: Callable[..., Any],
+    setup_context: Callable[..., None] | None,
+    tensors: int,
+) -> type[torch.autograd.Function]:
+    """What autograd remembers of a call past the dispatcher. The tensors are arguments of their
+    own, and what follows them is one more."""
+
+    class Differentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            inputs = (*args[:tensors], *args[tensors])
+            output = kernel(*inputs)
+            if setup_context is not None:
+                setup_context(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return *backward(ctx, *grads)[:tensors], None
+
+    Differentiable.__name__ = Differentiable.__qualname__ = f"stnls_{name}"
+    return Differentiable
 
 
 def _no_gradient(name: str) -> Callable[..., NoReturn]:
@@ -75,8 +117,8 @@ def _without_tangents(kernel: Callable[..., Any]) -> Callable[..., Any]:
 def run(name: str, problem: ctypes.Structure, device: torch.device, *cpu_more: int) -> None:
     """Runs a kernel on the threads or the current stream of PyTorch."""
     if device.type == "cuda":
-        stream = torch.cuda.current_stream(device).cuda_stream
-        index = device.index if device.index is not None else torch.cuda.current_device()
+        index = device.index  # tensors know theirs
+        stream = torch._C._cuda_getCurrentRawStream(index)
         _native.call_cuda(f"stnls_cuda_{name}", problem, index, stream)
     else:
         _native.call_cpu(f"stnls_cpu_{name}", problem, torch.get_num_threads(), *cpu_more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -113,21 +114,64 @@ def _describe_prior(p: _native.SearchProblem, prior: Tensor, source: Tensor, win
     p.prior_entries, p.windows = prior.shape[-2], windows
 
 
-def _search(query: Tensor, key: Tensor, flow: Tensor | None, *args: Any) -> tuple[Tensor, Tensor]:
+# Sizes and strides of a tensor.
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+class _Plan(NamedTuple):
+    """What a search needs to know of its tensors, and does not have to find out again."""
+
+    problem: _native.SearchProblem  # without its pointers
+    dists: tuple[int, ...]
+    inds: tuple[int, ...]
+    inds_dtype: torch.dtype
+    direct: bool
+    words: int  # of scratch memory on a GPU
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(
+    args: tuple[Any, ...],
+    dtype: torch.dtype,
+    query: Layout,
+    key: Layout,
+    flow: tuple[int, ...] | None,
+    cuda: bool,
+) -> _Plan:
     s = SearchSettings(*args)
+    query_like, key_like = (
+        torch.empty_strided(*layout, dtype=dtype, device="meta") for layout in (query, key)
+    )
+    flow_like = None if flow is None else torch.empty(flow, dtype=dtype, device="meta")
+    dists, inds = _outputs(query_like, key_like, s)
+    p = _native.SearchProblem()
+    words = 0
+    if dists.numel() > 0:
+        _describe(p, s, query_like, key_like, flow_like, dists, inds)
+        words = _native.cuda_search_scratch(p) if cuda and not s.direct else 0
+    return _Plan(p, tuple(dists.shape), tuple(inds.shape), inds.dtype, s.direct, words)
+
+
+def _search(query: Tensor, key: Tensor, flow: Tensor | None, *args: Any) -> tuple[Tensor, Tensor]:
     query, key = rows_contiguous(query), rows_contiguous(key)
     flow = None if flow is None else flow.contiguous()
-    dists, inds = _outputs(query, key, s)
+    layouts = (query.shape, query.stride()), (key.shape, key.stride())
+    flow_shape = None if flow is None else flow.shape
+    plan = _plan(args, query.dtype, *layouts, flow_shape, query.is_cuda)
+    dists = query.new_empty(plan.dists)
+    inds = query.new_empty(plan.inds, dtype=plan.inds_dtype)
     if dists.numel() > 0:
-        p = _native.SearchProblem()
-        _describe(p, s, query, key, flow, dists, inds)
+        p = _native.SearchProblem.from_buffer_copy(plan.problem)
+        p.query, p.key = query.data_ptr(), key.data_ptr()
+        if flow is not None and flow.shape[3] > 0:
+            p.flow = flow.data_ptr()
+        p.dists, p.inds = dists.data_ptr(), inds.data_ptr()
         if query.is_cuda:
-            words = 0 if s.direct else _native.cuda_search_scratch(p)
-            scratch = query.new_empty(words, dtype=torch.int32)
-            p.scratch = scratch.data_ptr() if words else None
+            scratch = query.new_empty(plan.words, dtype=torch.int32)
+            p.scratch = scratch.data_ptr() if plan.words else None
             run("search", p, query.device)
         else:
-            run("search", p, query.device, int(s.direct))
+            run("search", p, query.device, int(plan.direct))
     return dists, inds
 
 

@@ -33,6 +33,9 @@ def _tvl1(
         f.batch, f.height, f.width = frame0.shape
         f.tau, f.lambda_, f.theta, f.epsilon = tau, lambda_, theta, epsilon
         f.warps, f.outer, f.inner, f.median = warps, outer, inner, median
+        if flow.is_cuda:
+            scratch = flow.new_empty(_native.cuda_tvl1_scratch(f))
+            f.scratch = scratch.data_ptr()
         run("tvl1", f, flow.device)
     return flow
 

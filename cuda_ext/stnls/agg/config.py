@@ -59,4 +59,7 @@ def init(cfg: object) -> nn.Module:
     name = _config.options(cfg, {"agg_name": "wpsum"})["agg_name"]
     _checks.one_of("agg_name", name, tuple(AGGREGATIONS))
     aggregation, defaults = AGGREGATIONS[name]
-    return aggregation(**_config.options(cfg, defaults))
+    options = _config.options(cfg, defaults)
+    needed = ("k_agg", "channels") if aggregation is StackConv else ()
+    _checks.configured(f"agg_name={name!r}", [name for name in needed if options[name] == -1])
+    return aggregation(**options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks
 from stnls.agg._options import PatchModule, PatchOptions, take_inputs
 
 
@@ -52,6 +52,4 @@ class NonLocalGather(PatchModule):
 
         """
         i = take_inputs(self.options, vid, weights, inds)
-        settings = self.options.settings(stacked=True, normalize=True, heads_last=False)
-        out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        return out.to(i.dtype)
+        return self._sum(i, stacked=True, merged=False)

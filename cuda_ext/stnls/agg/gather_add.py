@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stnls import _ops
 from stnls.agg._options import SumModule
 
 
@@ -38,6 +37,4 @@ class NonLocalGatherAdd(SumModule):
 
         """
         i = self._take_inputs(vid, weights, flows)
-        settings = self.options.settings(stacked=False, normalize=True, heads_last=False)
-        out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        return out.to(i.dtype)
+        return self._sum(i, stacked=False, merged=False)

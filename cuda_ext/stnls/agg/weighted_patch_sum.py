@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stnls import _checks, _ops
+from stnls import _checks
 from stnls.agg._options import PatchModule, PatchOptions, take_inputs
 
 
@@ -69,9 +69,4 @@ class WeightedPatchSum(PatchModule):
 
         """
         i = take_inputs(self.options, vid, weights, inds)
-        merged = vid.ndim == 5
-        settings = self.options.settings(stacked=False, normalize=True, heads_last=merged)
-        out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings)
-        if out.dtype != i.dtype:
-            out = out.to(i.dtype)
-        return out.transpose(1, 2).flatten(2, 3) if merged else out
+        return self._sum(i, stacked=False, merged=vid.ndim == 5)

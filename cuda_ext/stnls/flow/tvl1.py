@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stnls import _checks, _ops
-from stnls._errors import StnlsRuntimeError
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
@@ -47,8 +46,8 @@ def tvl1(
     the pyramid are not OpenCV's (5 scales of 0.8), which lose motion above some ten pixels.
 
     Args:
-        frame0, frame1: (N, 1, H, W) grey or (N, 3, H, W) RGB, in [0, 1], on the CPU. RGB is made
-            grey by the luma of BT.601. Computed in float32.
+        frame0, frame1: (N, 1, H, W) grey or (N, 3, H, W) RGB, in [0, 1], on the CPU or a GPU. RGB
+            is made grey by the luma of BT.601. Computed in float32.
         initial_flow: (N, 2, H, W) in pixels, channel 0 = dx, 1 = dy, where to begin (default: 0).
         tau: time step of the dual variables, up to 0.25 by their proof of convergence.
         lambda_: weight of the brightness; smaller is smoother.
@@ -65,9 +64,14 @@ def tvl1(
     Returns:
         (N, 2, H, W) float32, channel 0 = dx, 1 = dy in pixels. There is no gradient.
 
+    On a GPU all pairs are computed at once, on the current stream and without waiting for it (a
+    pair ends early by itself), so that the call can be captured in a graph. For each pair it takes
+    90 bytes of memory for each pixel while it runs. The flows of CPU and GPU differ in
+    rounding, which the iterations enlarge where the frames leave the flow undetermined.
+
     Raises:
         StnlsError: (also ValueError, TypeError or RuntimeError) for tensors that do not fit
-            together, for parameters without meaning, and for frames that are not on the CPU.
+            together, and for parameters without meaning.
 
     """
     _checks.tensor("frame0", frame0, (4,), "(N, 1 or 3, H, W)")
@@ -78,10 +82,6 @@ def tvl1(
     _checks.same("shape", "frame0", tuple(frame0.shape), "frame1", tuple(frame1.shape))
     _checks.one_of("channels of frame0", frame0.shape[1], (1, 3))
     _checks.not_empty_frames("frame0", frame0)
-    if frame0.device.type != "cpu":
-        raise StnlsRuntimeError(
-            f"tvl1 runs on the CPU, frame0 is on {frame0.device}: move the frames with .cpu()"
-        )
     count, _, height, width = frame0.shape
     if initial_flow is not None:
         _checks.tensor("initial_flow", initial_flow, (4,), "(N, 2, H, W)")
@@ -104,7 +104,7 @@ def tvl1(
     scales = _pyramid(_grey(frame0), _grey(frame1), nscales, scaleStep)
     coarsest = scales[-1][0].shape[-2:]
     if initial_flow is None:
-        flow = torch.zeros((count, 2, *coarsest), dtype=torch.float32)
+        flow = frame0.new_zeros((count, 2, *coarsest), dtype=torch.float32)
     else:
         flow = _resized_flow(initial_flow.detach().float(), coarsest)
     for gray0, gray1 in reversed(scales):
@@ -127,10 +127,11 @@ def tvl1(
 def _grey(frame: Tensor) -> Tensor:
     """(N, H, W) float32, 0 to 255."""
     frame = frame.detach().float()
-    if frame.shape[1] == 3:
-        weights = frame.new_tensor(LUMA)[:, None, None]
-        frame = (frame * weights).sum(1, keepdim=True)
-    return (frame * WHITE)[:, 0].contiguous()
+    if frame.shape[1] == 1:
+        return (frame[:, 0] * WHITE).contiguous()
+    # Numbers of Python's: a tensor of weights would have to be copied to the device.
+    red, green, blue = frame.unbind(1)
+    return (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]) * WHITE
 
 
 def _pyramid(
@@ -156,4 +157,6 @@ def _resized_flow(flow: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if (height, width) == tuple(size):
         return flow
     resized = interpolate(flow, size=tuple(size), mode="bilinear")
-    return resized * resized.new_tensor((size[1] / width, size[0] / height))[:, None, None]
+    resized[:, 0] *= size[1] / width
+    resized[:, 1] *= size[0] / height
+    return resized

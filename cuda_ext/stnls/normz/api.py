@@ -31,4 +31,5 @@ def init(cfg: object) -> SoftmaxWeights:
     """
     o = _config.options(cfg, _DEFAULTS)
     _checks.one_of("normz_name", o["normz_name"], ("softmax",))
+    _checks.not_negative_number("normz_scale", o["normz_scale"])
     return SoftmaxWeights(o["normz_scale"], o["normz_drop_rate"], o["dist_type"], o["k_agg"])

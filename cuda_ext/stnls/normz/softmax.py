@@ -35,7 +35,7 @@ class SoftmaxWeights(nn.Module):
         self, scale: float = 10, drop_rate: float = 0, dist_type: str = "l2", k_agg: int = -1
     ) -> None:
         super().__init__()
-        self.scale = _checks.not_negative_number("normz_scale", scale)
+        self.scale = _checks.not_negative_number("scale", scale)
         self.drop_rate = _checks.fraction("normz_drop_rate", drop_rate)
         _checks.one_of("dist_type", dist_type, ("l2", "prod"))
         self.dist_type = dist_type

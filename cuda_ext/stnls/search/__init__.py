@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stnls.search.choose_match import choose_match
 from stnls.search.config import init
 from stnls.search.functional import (
     empty_flow,
@@ -21,6 +22,7 @@ __all__ = [
     "PairedRefine",
     "PairedSearch",
     "RefineSearch",
+    "choose_match",
     "empty_flow",
     "get_time_window_inds",
     "init",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stnls import _checks, _ops
 from stnls._positions import grid_shape
+from stnls._read_only import ReadOnly
 from stnls.search._options import SearchOptions, take_places
 
 
@@ -18,6 +19,21 @@ class SearchModule(nn.Module):
     """A search with options; it has neither parameters nor buffers."""
 
     options: SearchOptions
+    ps = ReadOnly[int]()
+    k = ReadOnly[int]()
+    nheads = ReadOnly[int]()
+    stride0 = ReadOnly[int]()
+    stride1 = ReadOnly[float]()
+    dist_type = ReadOnly[str]()
+    dilation = ReadOnly[int]()
+    self_action = ReadOnly["str | None"]()
+    reflect_bounds = ReadOnly[bool]()
+    full_ws = ReadOnly[bool]()
+    use_adj = ReadOnly[bool]()
+    k_agg = ReadOnly[int]()
+    off_Hq = ReadOnly[int]()  # noqa: N815 - the original's name
+    off_Wq = ReadOnly[int]()  # noqa: N815
+    itype = ReadOnly[str]()
     _of_pairs: ClassVar[bool] = False
     """Whether frames are searched one by one, with offsets that have no time."""
     _not_shown: ClassVar[Sequence[str]] = ()
@@ -33,6 +49,10 @@ class SearchModule(nn.Module):
 
         Every tap of every candidate counts: 3 operations for "l2", 2 for "prod", and 7 more for an
         interpolated pixel of the key. What the kernels save by sharing work is not subtracted.
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for sizes that no video has.
+
         """
         return self._operations((B, T, C, H, W))
 
@@ -56,18 +76,18 @@ class SearchModule(nn.Module):
             B, T, C, H, W: sizes of the videos.
             dtype: of the videos.
             device: "cuda" adds the scratch memory of a call on the GPU: on the real grid with
-                "l2" three numbers for each pixel of the key and each head, otherwise next to
-                nothing.
+                "l2" three numbers for each pixel of the key and each head (none for most searches
+                with ps = 1), otherwise next to nothing.
 
         Raises:
-            StnlsError: (also TypeError or RuntimeError) for a dtype that videos cannot have, and
-                for "cuda" where those kernels are not built.
+            StnlsError: (also ValueError, TypeError or RuntimeError) for sizes that no video has, a
+                dtype that videos cannot have, and for "cuda" where those kernels are not built.
 
         """
         return self._bytes((B, T, C, H, W), dtype) + self._scratch((B, T, C, H, W), dtype, device)
 
     def _scratch(self, sizes: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> int:
-        if torch.device(device).type != "cuda":
+        if _checks.device_kind("device", device) != "cuda":
             return 0
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         settings = self.options.settings(with_time=not self._of_pairs)
@@ -94,8 +114,11 @@ class SearchModule(nn.Module):
 
     def _video_shape(self, sizes: Sequence[int]) -> tuple[int, int, int, int, int, int]:
         """(B, HD, T, C/HD, H, W) of the videos that the operator gets."""
-        b, t, c, h, w = sizes
+        b, t, c, h, w = _checks.sizes(B=sizes[0], T=sizes[1], C=sizes[2], H=sizes[3], W=sizes[4])
         heads = self.options.nheads
+        _checks.equal_channels("the video", c, heads, f"nheads={heads} does not")
+        if not self._of_pairs:
+            _checks.enough_frames(t, self.options.wt)
         batch, frames = (b * t, 1) if self._of_pairs else (b, t)
         return batch, heads, frames, c // heads, h, w
 
@@ -119,6 +142,8 @@ def bytes_computed_in(dtype: torch.dtype) -> int:
 class RefinementModule(SearchModule):
     """A search around the matches of an earlier one."""
 
+    wr = ReadOnly[int]("ws")
+    topk_mode = ReadOnly[str]()
     kr: float
 
     def flops(self, B: int, T: int, C: int, H: int, W: int, *, Ks: int | None = None) -> int:

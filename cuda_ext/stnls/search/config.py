@@ -94,5 +94,5 @@ def init(cfg: object) -> SearchModule:
     options = _config.options(cfg, defaults)
     needed = {NonLocalSearch: ("ws", "wt"), PairedSearch: ("ws",)}.get(search, ())
     missing = [name for name in needed if options[name] == -1]
-    _checks.configured(missing)
+    _checks.configured("a search", missing)
     return search(**options)

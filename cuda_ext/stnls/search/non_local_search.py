@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stnls import _checks
 from stnls._positions import grid_shape
+from stnls._read_only import ReadOnly
 from stnls.nn.search_flow import search_flow
 from stnls.search._base import SearchModule, bytes_computed_in
 from stnls.search._options import SearchOptions, only_defaults, search_videos
@@ -70,6 +71,11 @@ class NonLocalSearch(SearchModule):
 
     """
 
+    ws = ReadOnly[int]()
+    wt = ReadOnly[int]()
+    topk_mode = ReadOnly[str]()
+    strideQ = ReadOnly["int | None"]()  # noqa: N815 - the original's name
+
     def __init__(
         self,
         ws: int,
@@ -118,7 +124,6 @@ class NonLocalSearch(SearchModule):
             itype=itype,
             k_agg=k_agg,
         )
-        self.strideQ = self.options.strideQ
 
     def forward(
         self,
@@ -193,8 +198,8 @@ class NonLocalSearch(SearchModule):
             B, T, C, H, W: sizes of the videos.
             dtype: of the videos.
             device: "cuda" adds the scratch memory of a call on the GPU: on the real grid with
-                "l2" three numbers for each pixel of the key and each head, otherwise next to
-                nothing.
+                "l2" three numbers for each pixel of the key and each head (none for most searches
+                with ps = 1), otherwise next to nothing.
             composed: the call is ``(vid0, vid1, fflow, bflow)``, with both flows of this dtype:
                 count the flow of 2 wt slots that it composes too, with all its copies.
 

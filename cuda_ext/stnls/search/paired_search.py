@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from stnls import _checks, _heads
+from stnls._read_only import ReadOnly
 from stnls.search._base import SearchModule
 from stnls.search._options import (
     SearchOptions,
@@ -40,6 +41,8 @@ class PairedSearch(SearchModule):
 
     _of_pairs = True
     _not_shown = ("wt", "topk_mode", "strideQ")
+
+    ws = ReadOnly[int]()
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from stnls import _checks
+from stnls._read_only import ReadOnly
 from stnls.search._base import RefinementModule
 from stnls.search._options import SearchOptions, anchored, only_defaults, take_videos
 
@@ -39,6 +40,7 @@ class RefineSearch(RefinementModule):
     """
 
     _not_shown = ("wt",)
+    strideQ = ReadOnly["int | None"]()  # noqa: N815 - the original's name
 
     def __init__(
         self,
@@ -94,7 +96,6 @@ class RefineSearch(RefinementModule):
             itype=itype,
             k_agg=k_agg,
         )
-        self.strideQ = self.options.strideQ
 
     def forward(self, vid0: Tensor, vid1: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
         """Refines `flows`, the offsets that a search of `vid0` in `vid1` returned.
@@ -126,8 +127,13 @@ class RefineSearch(RefinementModule):
         if flows.ndim == 5:
             rows, columns = o.grid(key)
             flat = (b, heads, frames * rows * columns, flows.shape[3], 3)
-            note = _checks.grid_note(key.shape[-2:], o.stride0)
-            _checks.shape("flows", flows, flat, "(B, HD, T nH nW, Ks, 3)", note)
+            _checks.shape(
+                "flows",
+                flows,
+                flat,
+                "(B, HD, T nH nW, Ks, 3)",
+                lambda: _checks.grid_note(key.shape[-2:], o.stride0),
+            )
             flows = flows.unflatten(2, (frames, rows, columns))
         before, after = (b, heads, frames), (flows.shape[5], 3)
         layout = "(B, HD, T, nH, nW, Ks, 3)"

@@ -1,0 +1,310 @@
+// Which of a query's matches is taken, and where between the positions of the grid it lies.
+//
+// A match costs its mean squared difference and a charge for each squared pixel from the place that
+// the flow predicts. It is chosen among the shortlist of an earlier search and the 3 x 3 positions
+// around that place, and moved to the lowest point of the paraboloid through the distances at it
+// and around it.
+#pragma once
+
+#include "../common/geometry.h"
+#include "problem.h"
+
+#if defined(__CUDA_ARCH__)
+#define STNLS_UNROLL _Pragma("unroll")
+#else
+#define STNLS_UNROLL
+#endif
+
+namespace stnls {
+
+struct ChooseProblem {
+  const void* query;    // (batch, channels, height, width), frames of a batch query_stride apart
+  const void* key;      // (batch, channels, height, width)
+  const void* flow;     // (batch, 2: dx dy, height, width)
+  const void* dists;    // (batch, height, width, entries), smallest first
+  const void* offsets;  // (batch, height, width, entries, 2: dh dw)
+  void* distance;       // (batch, height, width)
+  void* position;       // (batch, height, width, 2), the offset on the grid
+  void* offset;         // (batch, height, width, 2), the offset between positions
+  int64_t query_stride;
+  int64_t batch, channels, height, width, entries;
+  int64_t ps;
+  int64_t full_window, near, between, dtype;  // near: also the positions next to the flow's place
+  double stride1, charge;
+};
+
+template <class Real>
+struct Surface {
+  Real dh, dw;
+};
+
+// Where the parabola through three values is lowest, from the middle one: within half a step.
+template <class Real>
+STNLS_HD Real lowest_on_axis(Real before, Real at, Real after) {
+  const Real bend = before + after - Real(2) * at;
+  if (!(bend > Real(0)) || !is_finite(bend)) return Real(0);
+  const Real shift = (before - after) / (Real(2) * bend);
+  return shift < Real(-0.5) ? Real(-0.5) : shift > Real(0.5) ? Real(0.5) : shift;
+}
+
+// Where the paraboloid through nine values in raster order is lowest, from the middle one, at most
+// 3/4 of a step along an axis: beyond, the neighbour would have been nearer. Where it has no clear
+// lowest place each axis answers.
+template <class Real>
+STNLS_HD Surface<Real> lowest(const Real* d) {
+  const Real slope_h = (d[7] - d[1]) / Real(2), slope_w = (d[5] - d[3]) / Real(2);
+  const Real bend_h = d[1] + d[7] - Real(2) * d[4], bend_w = d[3] + d[5] - Real(2) * d[4];
+  const Real twist = (d[0] - d[2] - d[6] + d[8]) / Real(4);
+  const Real area = bend_h * bend_w - twist * twist;
+  if (bend_h > Real(0) && bend_w > Real(0) && area > Real(0.3) * bend_h * bend_w &&
+      is_finite(area)) {
+    Real dh = (twist * slope_w - bend_w * slope_h) / area;
+    Real dw = (twist * slope_h - bend_h * slope_w) / area;
+    const Real far_h = std::fabs(dh), far_w = std::fabs(dw);
+    const Real farthest = far_h > far_w ? far_h : far_w;
+    if (farthest > Real(0.75)) {
+      const Real less = Real(0.75) / farthest;
+      dh *= less;
+      dw *= less;
+    }
+    if (is_finite(dh) && is_finite(dw)) return {dh, dw};
+  }
+  return {lowest_on_axis(d[1], d[4], d[7]), lowest_on_axis(d[3], d[4], d[5])};
+}
+
+// The nine positions from (top, left) on, a step apart, of which those outside the frame are none.
+template <class Real>
+struct NinePlaces {
+  Real top, left, step;
+
+  STNLS_HD Real h(int n) const { return top + step * static_cast<Real>(n / 3); }
+  STNLS_HD Real w(int n) const { return left + step * static_cast<Real>(n % 3); }
+};
+
+// Chooses for one query. Distances::nine(b, i, j, places, d) gives the patch distances at nine
+// places, infinite where there is none.
+template <class Real, class Distances>
+STNLS_HD void choose(const ChooseProblem& p, const Distances& distances, int64_t b, int64_t i,
+                     int64_t j) {
+  const int64_t plane = p.height * p.width, pixel = i * p.width + j, index = b * plane + pixel;
+  const Real* dists = static_cast<const Real*>(p.dists) + index * p.entries;
+  const Real* offsets = static_cast<const Real*>(p.offsets) + 2 * index * p.entries;
+  const Real* flow = static_cast<const Real*>(p.flow) + b * 2 * plane + pixel;
+  const Real step = static_cast<Real>(p.stride1), charge = static_cast<Real>(p.charge);
+  const Real share = Real(1) / static_cast<Real>(p.channels * p.ps * p.ps);
+  const Real h = static_cast<Real>(i), w = static_cast<Real>(j);
+  const bool finite = is_finite(flow[0]) && is_finite(flow[plane]);
+  const Real centre_h = finite ? flow[plane] : Real(0), centre_w = finite ? flow[0] : Real(0);
+  const auto cost = [&](Real found, Real dh, Real dw) {
+    const Real away_h = dh - centre_h, away_w = dw - centre_w;
+    return found * share + charge * (away_h * away_h + away_w * away_w);
+  };
+  Real distance = dists[0], dh = offsets[0], dw = offsets[1];
+  Real least = cost(distance, dh, dw);
+  for (int64_t k = 1; charge > Real(0) && k < p.entries; ++k) {
+    const Real c = cost(dists[k], offsets[2 * k], offsets[2 * k + 1]);
+    if (c < least) {
+      least = c;
+      distance = dists[k];
+      dh = offsets[2 * k];
+      dw = offsets[2 * k + 1];
+    }
+  }
+  // What is next to the flow's place and not on the shortlist is no nearer than its last entry.
+  const bool look = charge > Real(0) && p.near && finite && least > dists[p.entries - 1] * share;
+  Real d[9];
+  bool around = false;  // whether d holds the distances around the match
+  for (int stage = look ? 0 : 1; stage < 2; ++stage) {
+    NinePlaces<Real> places{reflect(h + dh, p.height) - step, reflect(w + dw, p.width) - step,
+                            step};
+    if (stage == 0) {
+      const Real anchor_h = reflect(h + centre_h, p.height);
+      const Real anchor_w = reflect(w + centre_w, p.width);
+      const bool full = p.full_window != 0;
+      const int64_t before_h = window_offset_real(anchor_h, step, 3, p.height, full);
+      const int64_t before_w = window_offset_real(anchor_w, step, 3, p.width, full);
+      places.top = anchor_h - step * static_cast<Real>(before_h);
+      places.left = anchor_w - step * static_cast<Real>(before_w);
+    } else if (around || !p.between || !is_finite(distance)) {
+      break;
+    }
+    distances.nine(b, i, j, places, d);
+    if (stage == 1) {
+      around = true;
+      break;
+    }
+    STNLS_UNROLL
+    for (int n = 0; n < 9; ++n) {
+      const Real near_h = places.h(n) - h, near_w = places.w(n) - w;
+      const Real c = cost(d[n], near_h, near_w);
+      if (c < least) {
+        least = c;
+        around = n == 4;
+        distance = d[n];
+        dh = near_h;
+        dw = near_w;
+      }
+    }
+  }
+  static_cast<Real*>(p.distance)[index] = distance;
+  Real* position = static_cast<Real*>(p.position) + 2 * index;
+  position[0] = dh;
+  position[1] = dw;
+  if (p.between && around) {
+    const Surface<Real> place = lowest(d);
+    dh += step * place.dh;
+    dw += step * place.dw;
+  }
+  Real* offset = static_cast<Real*>(p.offset) + 2 * index;
+  offset[0] = dh;
+  offset[1] = dw;
+}
+
+// reflect() for places within some patches of a frame: in 32 bits, where a GPU divides faster.
+STNLS_HD int64_t reflect_small(int64_t place, int32_t length) {
+  int32_t x = static_cast<int32_t>(place);
+  const int32_t last = length - 1;
+  if (x >= 0 && x <= last) return x;
+  if (last == 0) return 0;
+  if (x < 0) x = -x;
+  x %= 2 * last;
+  return x <= last ? x : 2 * last - x;
+}
+
+// Patch distances tap by tap. kPs is the patch's size, or 0 for any.
+template <class Real, int kPs>
+struct PatchDistances {
+  const ChooseProblem& p;
+
+  STNLS_HD const Real* query(int64_t b) const {
+    return static_cast<const Real*>(p.query) + b * p.query_stride;
+  }
+  STNLS_HD const Real* key(int64_t b) const {
+    return static_cast<const Real*>(p.key) + b * p.channels * p.height * p.width;
+  }
+
+  STNLS_HD void nine(int64_t b, int64_t i, int64_t j, const NinePlaces<Real>& places,
+                     Real* d) const {
+    if constexpr (kPs > 0) {
+      if (places.step == Real(1) && std::fabs(places.top) < Real(1 << 22) &&
+          std::fabs(places.left) < Real(1 << 22)) {
+        together(b, i, j, places, d);
+        drop_outside(places, d);
+        return;
+      }
+    }
+    STNLS_UNROLL
+    for (int n = 0; n < 9; ++n) {
+      const Real h = places.h(n), w = places.w(n);
+      // Elsewhere, where a place may be no number, nothing can be read.
+      const bool valid = inside(h, p.height) && inside(w, p.width);
+      d[n] = valid ? one(b, i, j, h, w) : infinity<Real>();
+    }
+    drop_outside(places, d);
+  }
+
+  // Infinite where the place lies outside, or where the distance is no number.
+  STNLS_HD void drop_outside(const NinePlaces<Real>& places, Real* d) const {
+    STNLS_UNROLL
+    for (int n = 0; n < 9; ++n) {
+      const bool valid = inside(places.h(n), p.height) && inside(places.w(n), p.width);
+      if (!valid || d[n] != d[n]) d[n] = infinity<Real>();
+    }
+  }
+
+  STNLS_HD Real one(int64_t b, int64_t i, int64_t j, Real h, Real w) const {
+    const int64_t first = -(p.ps / 2), plane = p.height * p.width;
+    Real sum = Real(0);
+    for (int64_t y = first; y < first + p.ps; ++y) {
+      const Real* query_row = query(b) + reflect(i + y, p.height) * p.width;
+      const Corners<Real> ch =
+          bilinear_corners(reflect(h + static_cast<Real>(y), p.height), p.height);
+      for (int64_t x = first; x < first + p.ps; ++x) {
+        const Corners<Real> cw =
+            bilinear_corners(reflect(w + static_cast<Real>(x), p.width), p.width);
+        const Real* low = key(b) + ch.low * p.width;
+        const Real* high = key(b) + ch.high * p.width;
+        const int64_t at = reflect(j + x, p.width);
+        for (int64_t c = 0; c < p.channels; ++c) {
+          const int64_t o = c * plane;
+          const Real upper =
+              multiply_add(cw.weight_high, low[o + cw.high] - low[o + cw.low], low[o + cw.low]);
+          const Real lower =
+              multiply_add(cw.weight_high, high[o + cw.high] - high[o + cw.low], high[o + cw.low]);
+          const Real difference =
+              query_row[o + at] - multiply_add(ch.weight_high, lower - upper, upper);
+          sum = multiply_add(difference, difference, sum);
+        }
+      }
+    }
+    return sum;
+  }
+
+  // All nine, a pixel apart: they share the samples of one patch of kPs + 2 pixels.
+  STNLS_HD void together(int64_t b, int64_t i, int64_t j, const NinePlaces<Real>& places,
+                         Real* d) const {
+    constexpr int kSize = kPs > 0 ? kPs : 1, kWide = kSize + 2, kFirst = -(kSize / 2);
+    const Real floor_h = std::floor(places.top), floor_w = std::floor(places.left);
+    const Real share_h = places.top - floor_h, share_w = places.left - floor_w;
+    const int64_t top = static_cast<int64_t>(floor_h) + kFirst;
+    const int64_t left = static_cast<int64_t>(floor_w) + kFirst;
+    STNLS_UNROLL
+    for (int n = 0; n < 9; ++n) d[n] = Real(0);
+    const bool whole = top >= 0 && top + kWide < p.height && left >= 0 && left + kWide < p.width &&
+                       i + kFirst >= 0 && i + kFirst + kSize <= p.height && j + kFirst >= 0 &&
+                       j + kFirst + kSize <= p.width;
+    if (whole)
+      sum<true>(b, i, j, top, left, share_h, share_w, d);
+    else
+      sum<false>(b, i, j, top, left, share_h, share_w, d);
+  }
+
+  // kWhole: all pixels lie inside the frames.
+  template <bool kWhole>
+  STNLS_HD void sum(int64_t b, int64_t i, int64_t j, int64_t top, int64_t left, Real share_h,
+                    Real share_w, Real* d) const {
+    constexpr int kSize = kPs > 0 ? kPs : 1, kWide = kSize + 2, kFirst = -(kSize / 2);
+    const int32_t height = static_cast<int32_t>(p.height), width = static_cast<int32_t>(p.width);
+    const auto row_at = [&](int64_t row) { return kWhole ? row : reflect_small(row, height); };
+    const auto column_at = [&](int64_t column) {
+      return kWhole ? column : reflect_small(column, width);
+    };
+    const int64_t plane = p.height * p.width;
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const Real* q = query(b) + c * plane;
+      const Real* k = key(b) + c * plane;
+      Real before[kWide] = {}, sample[kWide] = {};
+      for (int r = 0; r <= kWide; ++r) {
+        const Real* row = k + row_at(top + r) * p.width;
+        Real low = row[column_at(left)];
+        STNLS_UNROLL
+        for (int x = 0; x < kWide; ++x) {
+          const Real high = row[column_at(left + x + 1)];
+          const Real line = multiply_add(share_w, high - low, low);
+          sample[x] = multiply_add(share_h, line - before[x], before[x]);
+          before[x] = line;
+          low = high;
+        }
+        STNLS_UNROLL
+        for (int dy = 0; dy < 3; ++dy) {
+          const int y = r - 1 - dy;
+          if (y < 0 || y >= kSize) continue;
+          const Real* line = q + row_at(i + kFirst + y) * p.width;
+          STNLS_UNROLL
+          for (int x = 0; x < kSize; ++x) {
+            const Real value = line[column_at(j + kFirst + x)];
+            STNLS_UNROLL
+            for (int dx = 0; dx < 3; ++dx) {
+              const Real difference = value - sample[x + dx];
+              d[3 * dy + dx] = multiply_add(difference, difference, d[3 * dy + dx]);
+            }
+          }
+        }
+      }
+    }
+  }
+};
+
+}  // namespace stnls
+
+#undef STNLS_UNROLL

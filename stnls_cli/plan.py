@@ -1,0 +1,143 @@
+"""How much of a clip is worked on at a time, and the memory that takes on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stnls_cli.errors import UserError
+from stnls_cli.flow import MethodSource
+from stnls_cli.reader import AHEAD
+
+if TYPE_CHECKING:
+    import torch
+
+    from stnls_cli.flow import FlowSource
+    from stnls_cli.options import AlignOptions
+    from stnls_cli.video import ClipInfo
+
+PAIR_PIXELS = 2**22
+"""Pixels that fill a GPU: as many pairs of frames are aligned together, at most."""
+FLOW_PIXELS = 2**23
+"""The same for flow, whose coarse scales are small."""
+FRAMES_ON_GPU = 6
+"""Reference frames that may wait for their scores, pictures and files."""
+
+KEPT = 72
+"""Bytes for each pixel of a pair that waits for its scores, whole."""
+MOST_KEPT = 2**30
+
+# Bytes for each pixel on a GPU: what is held, and the most that is in use beside it for a moment.
+FRAME = 12
+FLOW = 8
+PAIR = 250
+SEARCH = 130
+"""Of a pair more, where both searches run together."""
+MATCH = 100
+"""Of a pair more, for each of the k matches but the first."""
+FLOW_PAIR = 110
+FIXED = 256 * 2**20
+"""Bytes whatever the size."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`ahead`: frames read beyond the temporal window; `pairs`: neighbours aligned together;
+    `flow_pairs`: flows computed together on the device, 0 where threads compute them;
+    `under_way`: reference frames that wait to be recorded; `shrink_at_once`: what the pictures of
+    a pair would be made of is shrunk before it is known whether they are wanted; `together`: both
+    searches of a pair run at once."""
+
+    ahead: int
+    pairs: int
+    flow_pairs: int
+    under_way: int
+    shrink_at_once: bool = False
+    together: bool = False
+
+
+def plan_for(
+    options: AlignOptions,
+    info: ClipInfo,
+    device: torch.device,
+    threads: int,
+    source: FlowSource | None,
+) -> Plan:
+    """What suits the frames and the device. UserError where a GPU's memory does not do."""
+    if device.type == "cuda":
+        native = isinstance(source, MethodSource) and source.method.native is not None
+        plan = gpu_plan(options, info, native=native)
+        return fitted(plan, options, info, str(device), free_bytes(device))
+    computed = source is not None and source.needs_frames
+    return Plan(
+        # Each frame brings two flows for the threads; many cores shall not cost much memory.
+        ahead=min(threads // 2 + 1, 8) if computed else 1,
+        pairs=1,
+        flow_pairs=0,
+        under_way=-(-threads // (2 * options.wt)),
+    )
+
+
+def gpu_plan(options: AlignOptions, info: ClipInfo, *, native: bool) -> Plan:
+    """Batches that fill a GPU. `native`: the flows are computed there."""
+    pixels = info.height * info.width
+    flow_pairs = max(2, min(FLOW_PIXELS // pixels, 16)) if native else 0
+    kept = pixels * 2 * options.wt * KEPT * FRAMES_ON_GPU <= MOST_KEPT
+    pairs = max(1, min(PAIR_PIXELS // pixels, 2 * options.wt))
+    return Plan(
+        ahead=max(1, flow_pairs // 2) if native else 4,
+        pairs=pairs,
+        flow_pairs=flow_pairs,
+        under_way=FRAMES_ON_GPU if kept else 2,
+        shrink_at_once=not kept,
+        together=pairs > 1,
+    )
+
+
+def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
+    """Memory that a run needs on a GPU, at most."""
+    frames = 2 * options.wt + 1 + plan.ahead
+    held = FRAME * (2 if options.sigma > 0 else 1) * frames
+    held += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
+    held += FLOW * (2 * (options.wt + plan.ahead) + 2 * options.wt)
+    if not plan.shrink_at_once:
+        held += KEPT * 2 * options.wt * plan.under_way
+    of_pairs = PAIR + MATCH * (options.k - 1) + (SEARCH if plan.together else 0)
+    # Flows and pairs take turns.
+    moment = max(plan.pairs * of_pairs, plan.flow_pairs * FLOW_PAIR)
+    return info.height * info.width * (held + moment) + FIXED
+
+
+def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free: int) -> Plan:
+    """The plan, or a smaller one where `free` bytes are too few for it; UserError where even the
+    smallest does not fit."""
+    smallest = replace(
+        plan,
+        ahead=1,
+        pairs=1,
+        flow_pairs=min(plan.flow_pairs, 1),
+        under_way=1,
+        shrink_at_once=True,
+        together=False,
+    )
+    for candidate in (plan, smallest):
+        if gpu_bytes(candidate, options, info) <= free:
+            return candidate
+    needed = gpu_bytes(smallest, options, info)
+    raise UserError(
+        f"{info.path}: frames of {info.width}x{info.height} with --wt {options.wt} need about "
+        f"{_told(needed)} of memory on {device}, of which {_told(free)} are free; "
+        "use a smaller --size or --wt, or --device cpu"
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory on a GPU that is free, or that this process holds without using it."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _told(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,82 @@
+"""The metrics of `metrics.py` for many aligned frames at once, left on the device until they are
+asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from stnls.metrics import ssim
+from torch import Tensor
+
+from stnls_cli.metrics import (
+    METRICS,
+    PEAK,
+    SSIM_WINDOW,
+    FlowMetric,
+    FrameMetric,
+    decibels,
+    out_of_frame_shares,
+)
+
+MOST_VALUES = 2**23
+"""Numbers in float64 at a time."""
+NO_SCORE = math.nan
+OF_DIFFERENCE: dict[str, Callable[[Tensor], Tensor]] = {"psnr": torch.square, "mae": torch.abs}
+"""Of which the mean is taken."""
+
+
+def score_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of one frame, and those of one flow."""
+    kinds = (FrameMetric, FlowMetric)
+    of_frame, of_flow = (
+        tuple(name for name in names if isinstance(METRICS[name], kind)) for kind in kinds
+    )
+    return of_frame, of_flow
+
+
+def frame_scores(names: Sequence[str], reference: Tensor, frames: Tensor) -> Tensor:
+    """(M, len(names)) float64 of frame metrics: PSNR as the mean squared error, NaN where a frame
+    is too small for SSIM.
+
+    `reference` is (C, H, W), `frames` (M, C, H, W), float32 on the 0-255 scale.
+    """
+    columns = _means(reference, frames, [name for name in names if name in OF_DIFFERENCE])
+    if "ssim" in names:
+        columns["ssim"] = _similarities(reference, frames)
+    if not columns:
+        return frames.new_empty((frames.shape[0], 0), dtype=torch.float64)
+    return torch.stack([columns[name] for name in names], dim=1)
+
+
+def flow_scores(names: Sequence[str], flows: Tensor) -> Tensor:
+    """(N, len(names)) float64 of flow metrics, for flows (N, 2, H, W)."""
+    measures = {"out_of_frame": out_of_frame_shares}
+    return torch.stack([measures[name](flows) for name in names], dim=1)
+
+
+def score(name: str, value: float) -> float | None:
+    """What a number of the two above says."""
+    if math.isnan(value) and name != "mae" and name != "psnr":
+        return None
+    return decibels(value) if name == "psnr" else value
+
+
+def _means(reference: Tensor, frames: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Means of functions of the difference, for each frame."""
+    if not names:
+        return {}
+    count = max(1, MOST_VALUES // max(1, reference.numel()))
+    means: dict[str, list[Tensor]] = {name: [] for name in names}
+    for part in frames.split(count):
+        difference = (part - reference).double()
+        for name in names:
+            means[name].append(OF_DIFFERENCE[name](difference).mean(dim=(1, 2, 3)))
+    return {name: torch.cat(parts) for name, parts in means.items()}
+
+
+def _similarities(reference: Tensor, frames: Tensor) -> Tensor:
+    if min(frames.shape[2:]) < SSIM_WINDOW:
+        return frames.new_full((frames.shape[0],), NO_SCORE, dtype=torch.float64)
+    return ssim(reference, frames, PEAK)

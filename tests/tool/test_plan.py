@@ -1,0 +1,185 @@
+"""How much is worked on at a time: the same results, and the memory of a GPU reckoned before."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from outcome import refused
+
+import stnls_cli.job
+from stnls_cli import UserError, align
+from stnls_cli.options import AlignOptions
+from stnls_cli.plan import FRAMES_ON_GPU, Plan, fitted, gpu_bytes, gpu_plan
+from stnls_cli.video import ClipInfo
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def info(width: int, height: int, bits: int = 8) -> ClipInfo:
+    return ClipInfo(
+        path=Path("in.mp4"),
+        stem="in",
+        width=width,
+        height=height,
+        source_width=width,
+        source_height=height,
+        rate=Fraction(25),
+        stream=0,
+        frames_expected=20,
+        pixel_format="yuv420p",
+        bit_depth=bits,
+        notes=(),
+    )
+
+
+@pytest.mark.parametrize("methods", ["none,flow,nls,shifted-nls", "nls", "none,shifted-nls"])
+def test_batches_do_not_change_the_results(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, methods: str
+) -> None:
+    """What a GPU does at a time, on the CPU."""
+    options: dict[str, Any] = {"ws": 5, "ps": 3, "wt": 2, "sigma": 3, "methods": methods}
+    if "shifted-nls" in methods:
+        options["save"] = "aligned,offsets,flow"
+    one = align(clip, tmp_path / "one", **options)
+    plan = Plan(ahead=3, pairs=3, flow_pairs=4, under_way=2, shrink_at_once=True, together=True)
+    monkeypatch.setattr(stnls_cli.job, "plan_for", lambda *_: plan)
+    two = align(clip, tmp_path / "two", **options)
+    for row, other in zip(one.rows, two.rows, strict=True):
+        assert (row.t, row.dt, row.method) == (other.t, other.dt, other.method)
+        assert other.psnr == pytest.approx(row.psnr, abs=2e-3)
+        assert other.ssim == pytest.approx(row.ssim, abs=2e-4)
+        assert other.out_of_frame == row.out_of_frame
+    names = [
+        sorted(str(path.relative_to(tmp_path / run)) for path in (tmp_path / run).rglob("*"))
+        for run in ("one", "two")
+    ]
+    assert names[0] == names[1]
+    # tvl1 is timed where it runs: by the threads that compute it, or as a stage.
+    computed = "flow" in methods or "shifted-nls" in methods
+    assert ("flow_cpu" in one.timings, "flow" in one.timings) == (computed, False)
+    assert ("flow_cpu" in two.timings, "flow" in two.timings) == (False, computed)
+
+
+def test_plans_by_size() -> None:
+    options = AlignOptions(flow="zero")
+    small = gpu_plan(options, info(854, 480), native=True)
+    assert small == Plan(8, 4, 16, FRAMES_ON_GPU, shrink_at_once=False, together=True)
+    assert gpu_plan(options, info(854, 480), native=False).flow_pairs == 0
+    large = gpu_plan(options, info(3840, 2160), native=True)
+    assert large == Plan(1, 1, 2, 2, shrink_at_once=True, together=False)
+    assert gpu_plan(AlignOptions(flow="zero", wt=1), info(64, 64), native=True).pairs == 2
+
+
+def test_memory_grows_with_what_is_held() -> None:
+    def needed(width: int = 854, height: int = 480, bits: int = 8, **given: Any) -> int:
+        options = AlignOptions(flow="zero", **given)
+        clip = info(width, height, bits)
+        return gpu_bytes(gpu_plan(options, clip, native=True), options, clip)
+
+    base = needed()
+    assert base < needed(sigma=5.0)
+    assert base < needed(wt=3)
+    assert base < needed(k=5)
+    assert base < needed(bits=10)
+    # 4K in 4 GB.
+    assert needed(3840, 2160) < 4e9
+
+
+def test_a_smaller_plan_where_memory_is_short() -> None:
+    options, clip = AlignOptions(flow="zero"), info(854, 480)
+    plan = gpu_plan(options, clip, native=True)
+    needed = gpu_bytes(plan, options, clip)
+    assert fitted(plan, options, clip, "cuda:0", needed) == plan
+    smaller = fitted(plan, options, clip, "cuda:0", needed - 1)
+    assert smaller == Plan(1, 1, 1, 1, shrink_at_once=True, together=False)
+    least = gpu_bytes(smaller, options, clip)
+    assert least < needed / 2
+    with pytest.raises(UserError) as caught:
+        fitted(plan, options, clip, "cuda:1", least - 1)
+    words = str(caught.value)
+    assert words.startswith("in.mp4: frames of 854x480 with --wt 2 need about 0.4 GiB of memory on")
+    assert (
+        "cuda:1, of which 0.4 GiB are free; use a smaller --size or --wt, or --device cpu" in words
+    )
+
+
+@pytest.mark.gpu
+@GPU
+def test_too_large_for_the_gpu_is_said_before_the_work(
+    cli: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stnls_cli.plan
+
+    monkeypatch.setattr(stnls_cli.plan, "free_bytes", lambda _: 2**20)
+    ended = cli("align", clip, "--device=cuda", "-q")
+    refused(ended, "clip.mkv: frames of 48x32 with --wt 2 need about 0.3 GiB of memory on cuda:0")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("size", ["854x480", "1920x1080"])
+@pytest.mark.parametrize("given", [{}, {"sigma": 5.0, "wt": 1}, {"k": 3}])
+def test_memory_is_what_was_reckoned(
+    tmp_path: Path, clip: Path, size: str, given: dict[str, Any]
+) -> None:
+    options = {"size": size, "save": "none", "device": "cuda", **given}
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    align(clip, tmp_path / "out", **options)
+    used = torch.cuda.max_memory_allocated() - before
+    width, height = map(int, size.split("x"))
+    settings = AlignOptions(**options)
+    plan = gpu_plan(settings, info(width, height), native=True)
+    assert used <= gpu_bytes(plan, settings, info(width, height))
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("sigma", [0.0, 10.0])
+def test_all_on_the_gpu_is_as_on_the_cpu(
+    tmp_path: Path, textured: Any, encode: Any, sigma: float
+) -> None:
+    """With the flow that is computed there, what is saved, and the pictures."""
+    path = encode(tmp_path / "in.mkv", textured(7, 96, 144), codec="ffv1", pixel_format="bgr0")
+    options: dict[str, Any] = {"ws": 5, "wt": 2, "sigma": sigma, "save": "aligned,flow,offsets"}
+    cpu = align(path, tmp_path / "cpu", device="cpu", **options)
+    gpu = align(path, tmp_path / "cuda", device="cuda", **options)
+    for one, two in zip(cpu.rows, gpu.rows, strict=True):
+        assert (one.t, one.dt, one.method) == (two.t, two.dt, two.method)
+        assert two.psnr == pytest.approx(one.psnr, abs=0.02)
+        assert two.ssim == pytest.approx(one.ssim, abs=0.002)
+        assert two.mae == pytest.approx(one.mae, abs=0.02)
+    names = [
+        sorted(str(path.relative_to(tmp_path / run)) for path in (tmp_path / run).rglob("*.*"))
+        for run in ("cpu", "cuda")
+    ]
+    assert [name for name in names[0] if "pictures" not in name] == [
+        name for name in names[1] if "pictures" not in name
+    ]
+    assert "flow" in gpu.timings
+    assert "flow_cpu" not in gpu.timings
+    again = align(path, tmp_path / "again", device="cuda", **options)
+    assert again.rows == gpu.rows
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device or none")
+def test_two_gpus_give_the_results_of_one(tmp_path: Path, textured: Any, encode: Any) -> None:
+    clips = [
+        encode(tmp_path / f"{name}.mkv", textured(5, 64, 96), codec="ffv1", pixel_format="bgr0")
+        for name in "abc"
+    ]
+    options: dict[str, Any] = {"ws": 5, "wt": 1, "save": "aligned"}
+    one = align(clips, tmp_path / "one", device="cuda:0", **options)
+    two = align(clips, tmp_path / "two", device="cuda", **options)
+    assert len({report.device for report in two}) == 2
+    assert [report.rows for report in one] == [report.rows for report in two]
+    for path in (tmp_path / "one").rglob("*.png"):
+        same = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert same.read_bytes() == path.read_bytes()

@@ -1,0 +1,221 @@
+"""Clips aligned side by side, each by a process of its own: what comes out is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from outcome import refused
+
+from stnls_cli import UserError, align
+from stnls_cli.devices import resolve_devices
+from stnls_cli.errors import WorkerError
+from stnls_cli.options import AlignOptions
+from stnls_cli.workers import worker_options
+
+QUICK = ["--flow=farneback", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr,ssim", "--sigma=4"]
+OPTIONS: dict[str, Any] = {"flow": "zero", "ws": 3, "ps": 3, "wt": 1, "metrics": "psnr"}
+
+
+@pytest.fixture
+def clips(tmp_path: Path, clip: Path) -> list[Path]:
+    """Three clips of six frames and different names."""
+    paths = [tmp_path / f"{name}.mkv" for name in "abc"]
+    for path in paths:
+        shutil.copy(clip, path)
+    return paths
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Files by name, and the report without what differs from run to run."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix not in (".json", ".html"):
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    for path in sorted(folder.rglob("report.json")):
+        report = json.loads(path.read_text())
+        del report["timings"], report["parameters"]["threads"]
+        found[str(path.relative_to(folder))] = report
+    return found
+
+
+def test_two_processes_give_the_results_of_one(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    save = "--save=aligned,flow,offsets,video"
+    assert cli("align", *clips, *QUICK, save, "-o", "one", "-q").code == 0
+    ended = cli("align", *clips, *QUICK, save, "-o", "two", "--workers=2", "--threads=2", "--json")
+    assert ended.code == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    documents = json.loads(ended.out)
+    assert [document["input"]["clip"] for document in documents] == ["a", "b", "c"]
+    assert {document["parameters"]["threads"] for document in documents} == {1}
+    assert sum(line.startswith("report: two/") for line in ended.lines) == 3
+    # Done already, which costs no process its work.
+    ended = cli("align", *clips, *QUICK, save, "-o", "two", "--workers=3")
+    assert ended.code == 0
+    assert sum("is complete already" in line for line in ended.lines) == 3
+
+
+def test_notes_name_their_clip(cli: Any, clips: list[Path]) -> None:
+    ended = cli("align", *clips[:2], *QUICK, "--wt=4", "--workers=2", "--timings")
+    assert ended.code == 0
+    for name in "ab":
+        assert any(line.startswith(f"{name}.mkv: 6 frames are fewer") for line in ended.lines)
+    assert sum("6 frames in " in line and "cores busy" in line for line in ended.lines) == 2
+
+
+def test_one_input_fails_and_the_others_do_not(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    clips[1].write_bytes(b"no video")
+    ended = cli("align", *clips, *QUICK, "--workers=2", "-q")
+    assert ended.code == 1
+    assert [line for line in ended.lines if "not a video" in line] == [
+        line for line in ended.lines if "b.mkv" in line
+    ]
+    assert ended.lines[-1] == "stnls: 1 of 3 inputs failed"
+    assert "Traceback" not in ended.err
+    assert sorted(p.name for p in tmp_path.glob("*.stnls*")) == ["a.stnls", "c.stnls"]
+
+
+def test_from_python(clips: list[Path], tmp_path: Path) -> None:
+    one = align(clips, tmp_path / "one", **OPTIONS)
+    two = align(clips, tmp_path / "two", workers=2, **OPTIONS)
+    assert [report.rows for report in two] == [report.rows for report in one]
+    clips[0].write_bytes(b"")
+    with pytest.raises(UserError, match="the file is empty"):
+        align(clips, tmp_path / "three", workers=2, **OPTIONS)
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return sorted(int(child) for task in tasks for child in task.read_text().split())
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def recorded(folder: Path) -> int:
+    journal = folder / "frames.ndjson"
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+@pytest.fixture
+def slow(tmp_path: Path, textured: Any, encode: Any) -> list[Path]:
+    """Two clips that take a while."""
+    frames = textured(16, 80, 112)
+    return [
+        encode(tmp_path / f"{name}.mkv", frames, codec="ffv1", pixel_format="bgr0")
+        for name in ("x", "y")
+    ]
+
+
+SLOW = ["--flow=tvl1-opencv", "--ws=5", "--ps=3", "--wt=1", "--metrics=psnr", "--save=none"]
+
+
+def test_an_interrupted_run_goes_on(start: Any, cli: Any, slow: list[Path], tmp_path: Path) -> None:
+    process = start("align", *slow, *SLOW, "-o", "out", "--workers=2", "--threads=2", "-q")
+    partial = tmp_path / "out/x.stnls.partial"
+    wait_for(lambda: recorded(partial) >= 2)
+    working = children(process.pid)
+    assert len(working) == 2
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (out, err) == ("", "stnls: interrupted; the same command goes on where it stopped\n")
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in working))
+    done = recorded(partial)
+    assert 2 <= done < 16
+    ended = cli("align", *slow, *SLOW, "-o", "out", "--workers=2")
+    assert ended.code == 0
+    assert f"x.mkv: resuming after {done} finished frames" in ended.lines
+    assert cli("align", *slow, *SLOW, "-o", "whole", "-q").code == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_process_that_dies_is_one_failed_input(
+    start: Any, cli: Any, slow: list[Path], tmp_path: Path
+) -> None:
+    process = start("align", *slow, *SLOW, "-o", "out", "--workers=2", "--threads=2", "-q")
+    wait_for(lambda: recorded(tmp_path / "out/x.stnls.partial") >= 1)
+    lock = (tmp_path / "out/x.stnls.partial/.lock").read_text()
+    os.kill(int(lock), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    lines = err.splitlines()
+    assert len(lines) == 2
+    assert "x.mkv: the process that aligned it ended by signal 9; the same command" in lines[0]
+    assert lines[1] == "stnls: 1 of 2 inputs failed"
+    assert (tmp_path / "out/y.stnls/report.json").is_file()
+    assert cli("align", *slow, *SLOW, "-o", "out", "-q").code == 0
+
+
+def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(inputs: int, **given: Any) -> list[tuple[str, int | None]]:
+        options = AlignOptions(**{"device": "cpu", **given})
+        return [(each.device, each.threads) for each in worker_options(options, inputs)]
+
+    assert planned(5, threads=8) == []
+    assert planned(5, threads=8, workers=3) == [("cpu", 2)] * 3
+    assert planned(2, threads=8, workers=3) == [("cpu", 4)] * 2
+    assert planned(1, threads=8, workers=3) == []
+    assert planned(4, threads=1, workers=2) == [("cpu", 1)] * 2
+
+    import stnls_cli.devices
+
+    def resolved(name: str) -> torch.device:
+        return torch.device("cuda:1" if name in ("auto", "cuda") else name)
+
+    monkeypatch.setattr(stnls_cli.devices, "resolve_device", resolved)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [str(device) for device in resolve_devices("auto")] == ["cuda:1", "cuda:0", "cuda:2"]
+    assert planned(8, threads=12, device="cuda") == [("cuda:1", 4), ("cuda:0", 4), ("cuda:2", 4)]
+    assert planned(8, threads=12, device="cuda:2") == []
+    assert planned(8, threads=12, device="cuda:2", workers=2) == [("cuda:2", 6)] * 2
+    assert [device for device, _ in planned(8, threads=8, device="auto", workers=4)] == [
+        "cuda:1", "cuda:0", "cuda:2", "cuda:1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--workers=0", "--workers must be at least 1"),
+        ("--workers=65", "--workers must be at most 64"),
+        ("--trace=trace.json", "--trace trace.json takes one input, not 3"),
+    ],
+)
+def test_what_is_refused(cli: Any, clips: list[Path], option: str, words: str) -> None:
+    refused(cli("align", *clips, *QUICK, option), words)
+
+
+def test_trace(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    assert cli("align", clips[0], *QUICK, "--trace=trace.json", "-q").code == 0
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert {"search", "metrics", "decode"} <= {event.get("name") for event in events}
+    refused(cli("align", clips[1], *QUICK, "--trace=none/trace.json"), "cannot write none/")
+
+
+def test_timings(cli: Any, clips: list[Path]) -> None:
+    for option in ("--timings", "-v", "--verbose"):
+        lines = cli("align", clips[0], *QUICK, option, "--overwrite").lines
+        rows = [line.split() for line in lines if line.strip().endswith("%")]
+        assert {"search", "metrics", "aggregate", "decode"} <= {row[0] for row in rows}
+        assert sum(float(row[2]) for row in rows) == pytest.approx(100, abs=1)
+        waits = [line.split() for line in lines if line.split()[:1] == ["wait"]]
+        assert [len(row) for row in waits] == [2]
+
+
+def test_a_worker_error_is_told_as_it_is() -> None:
+    from stnls_cli.console import described
+
+    assert described(WorkerError("x.mkv: gone")) == "x.mkv: gone"
