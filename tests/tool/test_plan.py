@@ -169,7 +169,8 @@ def test_all_on_the_gpu_is_as_on_the_cpu(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device or none")
+@GPU
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="one GPU only")
 def test_two_gpus_give_the_results_of_one(tmp_path: Path, textured: Any, encode: Any) -> None:
     clips = [
         encode(tmp_path / f"{name}.mkv", textured(5, 64, 96), codec="ffv1", pixel_format="bgr0")
