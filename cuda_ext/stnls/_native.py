@@ -48,6 +48,7 @@ class SearchProblem(ctypes.Structure):
             )
         ),
         ("stride1", ctypes.c_double),
+        ("charge", ctypes.c_double),
         ("scratch", _PTR),
     )
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 SEARCH = SearchSettings(
-    *(3, 1, 3, 4, "all", "none", 0, 1, 1.0, 1, "l2", 1, True, True, False, 0, 0),
+    *(3, 1, 3, 4, "all", "none", 0, 1, 1.0, 0.5, 1, "l2", 1, True, True, False, 0, 0),
     *(True, True, -1, False),
 )
 PATCHES = PatchSettings(3, 1, 1, True, False, True, False, True, False)
