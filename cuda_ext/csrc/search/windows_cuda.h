@@ -27,8 +27,6 @@ namespace stnls {
 
 template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kCharge>
 class WindowTile {
-  static_assert(kFloat || !kCharge, "only candidates of the real grid are charged");
-
  public:
   using Search = DirectSearch<float, kFloat, kProduct>;
   using Pos = typename Search::Pos;
@@ -481,12 +479,15 @@ class WindowTile {
     active = active && j * step == column && j >= r.w.from_w && j < r.w.from_w + r.w.count_w;
     const unsigned count = active ? r.w.count_h : 0;
     int id = r.id + j;
+    const int steps_w = j - r.w.offset_w, before = r.w.offset_h - r.w.from_h;
     for (int i = -r.w.from_h, end = i + ws; __any_sync(0xffffffffu, i < end); i += kTogether) {
       list.make_room(kTogether);
 #pragma unroll
       for (int n = 0; n < kTogether; ++n) {
         const bool has = static_cast<unsigned>(i + n) < count;
-        list.offer(has ? *from : nothing(), id);
+        float found = has ? *from : nothing();
+        if constexpr (kCharge) found += search.charge_at(i + n - before, steps_w);
+        list.offer(found, id);
         if (i + n + 1 < end) from += step * kLine;
         id += ws;
       }
@@ -814,10 +815,16 @@ cudaError_t launch_few_channels(const SearchProblem& p, const KeySlopes& slopes,
 }
 
 // Where leaving the flow is charged for: 3 channels.
+template <int kPs, bool kFloat>
+cudaError_t launch_charged(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
+  return window_single(p)
+             ? launch_windows<kPs, 3, false, kFloat, 1, true>(p, slopes, stream)
+             : launch_windows<kPs, 3, false, kFloat, kListMost, true>(p, slopes, stream);
+}
 template <int kPs>
 cudaError_t launch_charged(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
-  return window_single(p) ? launch_windows<kPs, 3, false, true, 1, true>(p, slopes, stream)
-                          : launch_windows<kPs, 3, false, true, kListMost, true>(p, slopes, stream);
+  return p.float_grid ? launch_charged<kPs, true>(p, slopes, stream)
+                      : launch_charged<kPs, false>(p, slopes, stream);
 }
 
 extern template cudaError_t launch_any_channels<1>(const SearchProblem&, const KeySlopes&,
