@@ -153,7 +153,7 @@ def test_all_on_the_gpu_is_as_on_the_cpu(
     gpu = align(path, tmp_path / "cuda", device="cuda", **options)
     for one, two in zip(cpu.rows, gpu.rows, strict=True):
         assert (one.t, one.dt, one.method) == (two.t, two.dt, two.method)
-        assert two.psnr == pytest.approx(one.psnr, abs=0.1)
+        assert two.psnr == pytest.approx(one.psnr, rel=0.005)
         assert two.ssim == pytest.approx(one.ssim, abs=0.005)
         assert two.mae == pytest.approx(one.mae, rel=0.02)
     names = [
