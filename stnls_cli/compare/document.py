@@ -13,14 +13,13 @@ from typing import Any
 from stnls_cli.aggregates import Aggregate, aggregate
 from stnls_cli.compare.job import CellRows, Outcome
 from stnls_cli.compare.options import CompareOptions
-from stnls_cli.errors import UserError
 from stnls_cli.metrics import table_label, table_text
 from stnls_cli.report import Row
 from stnls_cli.report.files import csv_text
 from stnls_cli.report.plain import from_plain, plain
 from stnls_cli.report.row import METHODS
 from stnls_cli.report.versions import tool_versions
-from stnls_cli.storage import storage_errors, write_text
+from stnls_cli.storage import read_document, write_text
 
 SCHEMA = "stnls-comparison"
 SCHEMA_VERSION = 1
@@ -370,15 +369,7 @@ def read_comparison(path: Path) -> ComparisonDocument:
     path = Path(path)
     if path.is_dir():
         path = path / JSON_NAME
-    try:
-        with storage_errors(path, "read"):
-            text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
-        if not isinstance(document, dict):
-            raise ValueError("not a comparison of stnls")
-        return ComparisonDocument.from_json(document)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    return read_document(path, "a comparison", ComparisonDocument.from_json)
 
 
 def markdown(document: ComparisonDocument) -> str:
