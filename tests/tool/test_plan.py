@@ -83,7 +83,7 @@ def test_flows_are_computed_in_whole_batches(
     align(path, tmp_path / "out", wt=wt, methods="flow", metrics="psnr", save="none")
     assert sum(counts) == 2 * 59
     assert max(counts) == plan.flow_pairs == 16
-    assert counts.count(16) >= 6
+    assert len(counts) <= 9
 
 
 def test_plans_by_size() -> None:
