@@ -14,6 +14,7 @@
 
 #include <cuda_runtime.h>
 
+#include "../common/cuda_launch.h"
 #include "../common/geometry.h"
 #include "problem.h"
 
@@ -197,6 +198,8 @@ static __global__ void __launch_bounds__(kPackThreads)
                 const __grid_constant__ Packing packing, const __grid_constant__ Planes planes,
                 int each, bool wide, float4* packed, float4* zeros) {
   const PackItem item(p, packing, planes, packing.height, each);
+  wait_for_previous();
+  let_next_start();
   if (!item.works) return;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int64_t next = planes.stride[3];
@@ -296,6 +299,8 @@ static __global__ void __launch_bounds__(kPackThreads)
                   const __grid_constant__ Packing packing, const __grid_constant__ Planes planes,
                   int each, bool wide, const float4* packed) {
   const PackItem item(p, packing, planes, static_cast<int>(p.height), each);
+  wait_for_previous();
+  let_next_start();
   if (!item.works) return;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int64_t next = planes.stride[3];
@@ -353,15 +358,15 @@ inline dim3 pack_grid(const PackedPatchProblem& p, const Packing& packing, int64
 inline void launch_pack(const PackedPatchProblem& p, const Packing& packing, const Planes& planes,
                         float4* packed, float4* zeros, cudaStream_t stream) {
   const int each = (packing.width + kPackPixels - 1) / kPackPixels;
-  pack_kernel<<<pack_grid(p, packing, packing.height, each), kPackThreads, 0, stream>>>(
-      p, packing, planes, each, wide_rows(p, planes), packed, zeros);
+  launch_overlapping(pack_kernel, pack_grid(p, packing, packing.height, each), kPackThreads, 0,
+                     stream, p, packing, planes, each, wide_rows(p, planes), packed, zeros);
 }
 
 inline void launch_unpack(const PackedPatchProblem& p, const Packing& packing, const Planes& planes,
                           const float4* packed, cudaStream_t stream) {
   const int each = static_cast<int>((p.width + kPackPixels - 1) / kPackPixels);
-  unpack_kernel<<<pack_grid(p, packing, p.height, each), kPackThreads, 0, stream>>>(
-      p, packing, planes, each, wide_rows(p, planes), packed);
+  launch_overlapping(unpack_kernel, pack_grid(p, packing, p.height, each), kPackThreads, 0, stream,
+                     p, packing, planes, each, wide_rows(p, planes), packed);
 }
 
 __device__ __forceinline__ void multiply_add(float a, const float4& b, float4* sum) {

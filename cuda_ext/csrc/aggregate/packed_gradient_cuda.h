@@ -5,6 +5,7 @@
 #include "../common/cuda_launch.h"
 #include "entries_cuda.h"
 #include "packed_cuda.h"
+#include "sorted_pixels_cuda.h"
 #include "strip_dot_cuda.h"
 
 namespace stnls {
@@ -417,15 +418,7 @@ template <int kPs, bool kFloatGrid>
 __device__ __forceinline__ void gather_sorted(const Sorted<kFloatGrid>* sorted, int begin, int end,
                                               const float4* own, int lane_bits, int own_width,
                                               int a, int ps, int column, float4* sum) {
-  if constexpr (kFloatGrid && kPs == 1) {
-#pragma unroll 2
-    for (int n = begin; n < end; ++n) {
-      const Sorted<true> e = sorted[n];
-      const float low = e.weight * e.v, row = a > 0 ? low : e.weight - low, right = row * e.u;
-      const float weight = column > (e.place_column & 0xffff) ? right : row - right;
-      multiply_add(weight, own[(e.place_column >> 16) << lane_bits], sum);
-    }
-  } else if constexpr (kFloatGrid) {
+  if constexpr (kFloatGrid) {
     const int up = own_width << lane_bits, back = 1 << lane_bits;
     for (int n = begin; n < end; ++n) {
       const Sorted<true> e = sorted[n];
@@ -617,16 +610,21 @@ __global__ void __launch_bounds__(kSortThreads, 2)
 template <bool kFloatGrid>
 cudaError_t launch_gradient(const PackedPatchProblem& p, const Packing& packing,
                             const float4* packed, float4* sums, cudaStream_t stream) {
+  if (sums != nullptr && takes_sorted_pixels(p)) {
+    const float4* video = p.grad_inds == nullptr ? packed : nullptr;  // its slopes are taken below
+    if (launch_sorted_pixels<kFloatGrid>(p, packing, video, sums, stream)) {
+      if (video == packed) return cudaSuccess;
+      sums = nullptr;
+    }
+  }
   const bool neighbours = p.stride0 == 1 && (p.dilation == 1 || p.ps == 1);
   const SortTile tile = sort_tile_of(p, packing);
   // Between the last pixel and the zeros beyond nothing may be interpolated.
-  bool sorts = sums != nullptr && neighbours && (p.ps > 1 || kFloatGrid) &&
-               p.frames <= kSortFrames && tile.bytes <= kMostSortBytes &&
-               (!kFloatGrid || p.reflect_bounds != 0);
+  bool sorts = sums != nullptr && neighbours && p.ps > 1 && p.frames <= kSortFrames &&
+               tile.bytes <= kMostSortBytes && (!kFloatGrid || p.reflect_bounds != 0);
   if (sorts) {
-    const auto kernel = p.ps == 1   ? sort_scatter_kernel<1, kFloatGrid>
-                        : p.ps == 3 ? sort_scatter_kernel<3, kFloatGrid>
-                                    : sort_scatter_kernel<0, kFloatGrid>;
+    const auto kernel =
+        p.ps == 3 ? sort_scatter_kernel<3, kFloatGrid> : sort_scatter_kernel<0, kFloatGrid>;
     sorts = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  int{kMostSortBytes}) == cudaSuccess;
     if (sorts) {
