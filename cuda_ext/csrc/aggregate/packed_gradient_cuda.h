@@ -475,6 +475,7 @@ __global__ void __launch_bounds__(kSortThreads, 2)
   const int ps = kPs > 0 ? kPs : static_cast<int>(p.ps);
   const int taps = ps + (kFloatGrid ? 1 : 0);  // along an axis, of pixels hit
 
+  let_next_start();
   for (int first = 0; first < k; first += tile.entries) {
     const int count = min(tile.entries, k - first), all = kSortSide * kSortSide * count;
     const float inverse = 1.0f / static_cast<float>(count);
@@ -639,8 +640,8 @@ cudaError_t launch_gradient(const PackedPatchProblem& p, const Packing& packing,
     }
   }
   if (sums == nullptr && takes_strip_dots(p)) {
-    p.ps == 1 ? launch_strip_dots<1, kFloatGrid>(p, packing, packed, stream)
-              : launch_strip_dots<3, kFloatGrid>(p, packing, packed, stream);
+    p.ps == 1 ? launch_strip_dots<1, kFloatGrid>(p, packing, packed, sorts, stream)
+              : launch_strip_dots<3, kFloatGrid>(p, packing, packed, sorts, stream);
     return cudaSuccess;
   }
   if (neighbours && (p.ps == 1 || (p.ps == 3 && sums == nullptr))) {

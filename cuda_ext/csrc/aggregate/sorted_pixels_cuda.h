@@ -87,36 +87,93 @@ __device__ __forceinline__ void scan_run_places(int* counts, int* carry, int* al
   if (thread == kRunThreads - 1) *all = before + sum;
 }
 
-// What the entries that point to one pixel add to it; on the real grid also to the one on its right
-// and those below.
-template <bool kFloatGrid>
-struct RunSums {
-  float4 here;
-
-  __device__ __forceinline__ void add_entry(const RunEntry& e, const RunFraction&,
-                                            const float4& g) {
-    multiply_add(e.weight, g, &here);
+// Takes the run of sorted entries that begins at `order`; dots of an entry go to its place in
+// `dots`, or are added there if there is more.
+template <int kLanes, bool kReads>
+__device__ __forceinline__ void take_run(const uint16_t* order, int each, int nobody,
+                                         const RunEntry* entries, const float4* own,
+                                         const float4* video, float4* sums, bool works, bool more,
+                                         float* dots) {
+  constexpr int kBatch = 4;  // the reads of which are on their way together
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  float4 sum{};
+  int vector = -1;
+  for (int first = 0; first < each; first += kBatch) {
+    int which[kBatch];
+    RunEntry e[kBatch];
+    float4 pixels[kBatch];
+    float values[kBatch];
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      which[n] = first + n < each ? order[first + n] : nobody;
+      e[n] = entries[which[n]];
+      pixels[n] = float4{};
+      if (kReads && works && e[n].vector >= 0)
+        pixels[n] = __ldg(video + static_cast<unsigned>(e[n].vector));
+    }
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const float4 g = own[e[n].own];
+      values[n] = dot(g, pixels[n], 0.0f);
+      if (e[n].vector != vector) {
+        if (works && vector >= 0) atomic_add(sums + static_cast<unsigned>(vector), sum);
+        sum = float4{};
+        vector = e[n].vector;
+      }
+      multiply_add(e[n].weight, g, &sum);
+    }
+    if constexpr (kReads) {
+      // Each lane is left with the sum over all lanes of one of the entries, or of some of them.
+      int kept = kBatch;
+#pragma unroll
+      for (int step = kLanes / 2; step > 0; step /= 2) {
+        kept /= 2;
+        const bool upper = (lane & step) != 0;
+#pragma unroll
+        for (int n = 0; n < kept; ++n) {
+          const float sent = upper ? values[n] : values[n + kept];
+          values[n] =
+              (upper ? values[n + kept] : values[n]) + __shfl_xor_sync(0xffffffffu, sent, step);
+          which[n] = upper ? which[n + kept] : which[n];
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < kBatch / kLanes; ++n)
+        dots[which[n]] = more ? dots[which[n]] + values[n] : values[n];
+    }
   }
-  // Adds to memory what is complete when `next` comes.
-  __device__ __forceinline__ void hand_over(float4* sums, int vector, int, int, int) {
-    atomic_add(sums + static_cast<unsigned>(vector), here);
-    here = float4{};
-  }
-};
+  if (works && vector >= 0) atomic_add(sums + static_cast<unsigned>(vector), sum);
+}
 
-template <>
-struct RunSums<true> {
+// The pixels around a place on the real grid, or what is added to them.
+struct RunCorners {
   float4 here, right, below, beyond;
 
-  __device__ __forceinline__ void add_entry(const RunEntry& e, const RunFraction& f,
-                                            const float4& g) {
-    const float low = e.weight * f.v, high = e.weight - low;
+  __device__ __forceinline__ void read(const float4* video, int vector, int groups, int pitch) {
+    const float4* from = video + static_cast<unsigned>(vector);
+    here = __ldg(from);
+    right = __ldg(from + groups);
+    below = __ldg(from + pitch);
+    beyond = __ldg(from + pitch + groups);
+  }
+
+  __device__ __forceinline__ float dot_with(const RunFraction& f, const float4& g) const {
+    const float d00 = dot(g, here, 0.0f), d01 = dot(g, right, 0.0f);
+    const float d10 = dot(g, below, 0.0f), d11 = dot(g, beyond, 0.0f);
+    const float at_low = fmaf(f.u, d01 - d00, d00), at_high = fmaf(f.u, d11 - d10, d10);
+    return fmaf(f.v, at_high - at_low, at_low);
+  }
+
+  __device__ __forceinline__ void add_entry(float weight, const RunFraction& f, const float4& g) {
+    const float low = weight * f.v, high = weight - low;
     const float w01 = high * f.u, w11 = low * f.u;
     multiply_add(high - w01, g, &here);
     multiply_add(w01, g, &right);
     multiply_add(low - w11, g, &below);
     multiply_add(w11, g, &beyond);
   }
+
+  // Adds to memory what is complete when `next` comes.
   __device__ __forceinline__ void hand_over(float4* sums, int vector, int next, int groups,
                                             int pitch) {
     float4* to = sums + static_cast<unsigned>(vector);
@@ -134,41 +191,43 @@ struct RunSums<true> {
   }
 };
 
-// The pixel, or the four around the place, that an entry points to.
-template <bool kFloatGrid>
-struct RunPixels {
-  float4 here;
-
-  __device__ __forceinline__ void read(const float4* video, int vector, int, int) {
-    here = __ldg(video + static_cast<unsigned>(vector));
+// The same on the real grid.
+template <int kLanes, bool kReads>
+__device__ __forceinline__ void take_real_run(const uint16_t* order, int each,
+                                              const RunEntry* entries, const RunFraction* fractions,
+                                              const float4* own, const float4* video, float4* sums,
+                                              int groups, int pitch, bool works, bool more,
+                                              float* dots) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  RunCorners sum{}, pixels{};
+  int which = *order;
+  RunEntry e = entries[which];
+  if (kReads && e.vector >= 0) pixels.read(video, e.vector, groups, pitch);
+  for (int left_over = each; left_over > 0; --left_over) {
+    const int next_which = *++order;
+    RunEntry next = entries[next_which];
+    if (left_over == 1) next.vector = -1;
+    const float4 g = own[e.own];
+    const RunFraction f = fractions[which];
+    const bool changes = next.vector != e.vector;
+    if constexpr (kReads) {
+      float value = works ? pixels.dot_with(f, g) : 0.0f;
+      if constexpr (kLanes > 2) value += __shfl_xor_sync(0xffffffffu, value, 2);
+      if constexpr (kLanes > 1) value += __shfl_xor_sync(0xffffffffu, value, 1);
+      if (lane == 0) dots[which] = more ? dots[which] + value : value;
+      if (changes && next.vector >= 0) pixels.read(video, next.vector, groups, pitch);
+    }
+    sum.add_entry(e.weight, f, g);
+    if (changes && works && e.vector >= 0)
+      sum.hand_over(sums, e.vector, next.vector, groups, pitch);
+    e = next;
+    which = next_which;
   }
-  __device__ __forceinline__ float dot_with(const RunFraction&, const float4& g) const {
-    return dot(g, here, 0.0f);
-  }
-};
-
-template <>
-struct RunPixels<true> {
-  float4 here, right, below, beyond;
-
-  __device__ __forceinline__ void read(const float4* video, int vector, int groups, int pitch) {
-    const float4* from = video + static_cast<unsigned>(vector);
-    here = __ldg(from);
-    right = __ldg(from + groups);
-    below = __ldg(from + pitch);
-    beyond = __ldg(from + pitch + groups);
-  }
-  __device__ __forceinline__ float dot_with(const RunFraction& f, const float4& g) const {
-    const float d00 = dot(g, here, 0.0f), d01 = dot(g, right, 0.0f);
-    const float d10 = dot(g, below, 0.0f), d11 = dot(g, beyond, 0.0f);
-    const float at_low = fmaf(f.u, d01 - d00, d00), at_high = fmaf(f.u, d11 - d10, d10);
-    return fmaf(f.v, at_high - at_low, at_low);
-  }
-};
+}
 
 // kReads: the gradient of the weights is wanted too.
 template <int kLanes, bool kFloatGrid, bool kReads>
-__global__ void __launch_bounds__(kRunThreads, kFloatGrid ? 2 : 3)
+__global__ void __launch_bounds__(kRunThreads, 2)
     sorted_pixels_kernel(const __grid_constant__ PackedPatchProblem p,
                          const __grid_constant__ Packing packing, int tile_entries,
                          const float4* packed, float4* packed_sums) {
@@ -176,6 +235,7 @@ __global__ void __launch_bounds__(kRunThreads, kFloatGrid ? 2 : 3)
   __shared__ int carry[kRunThreads / 32];
   __shared__ int used;
   constexpr int kSlots = kRunThreads / kLanes, kRounds = kRunHeld * kRunSide / 16;
+  constexpr int kOwn = (kRunQueries + kSlots - 1) / kSlots;  // vectors of a thread
   const int most = kRunQueries * tile_entries;
   float4* own = reinterpret_cast<float4*>(memory);  // [query][lane]
   // The last one, behind those of the tile, is nobody's.
@@ -197,6 +257,11 @@ __global__ void __launch_bounds__(kRunThreads, kFloatGrid ? 2 : 3)
   const float* planes = static_cast<const float*>(p.own) + plane.offset(p, packing, p.own_stride);
   const int k = static_cast<int>(p.k), groups = packing.groups, pitch = packing.width * groups;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
+  const auto own_vector = [&](unsigned query, int group) {
+    return value_inside(
+        p, planes + 4 * group * p.own_stride[3], static_cast<int>(p.channels) - 4 * group,
+        top + static_cast<int>(query / kRunSide), left + static_cast<int>(query % kRunSide));
+  };
   // Each warp takes a row of queries, the entries of which lie one after the other.
   const int y = top + thread / 32, first_query = thread / 32 * kRunSide;
   const int columns = y < height ? min(kRunSide, width - left) : 0;
@@ -223,6 +288,11 @@ __global__ void __launch_bounds__(kRunThreads, kFloatGrid ? 2 : 3)
       const int m = round * 32 + (thread & 31);
       if (m < in_row) raw[round] = read_entry<kFloatGrid>(p, weights, inds, entry_of(m));
     }
+    const bool fresh = first == 0 || packing.chunks > 1;
+    float4 early[kOwn];
+#pragma unroll
+    for (int n = 0; n < kOwn; ++n)
+      if (fresh && n * kSlots + slot < kRunQueries) early[n] = own_vector(n * kSlots + slot, lane);
     __syncthreads();
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {
@@ -241,6 +311,10 @@ __global__ void __launch_bounds__(kRunThreads, kFloatGrid ? 2 : 3)
       }
       entries[before + m] = to;
     }
+#pragma unroll
+    for (int n = 0; n < kOwn; ++n)
+      if (fresh && n * kSlots + slot < kRunQueries)
+        own[(n * kSlots + slot) * kLanes + lane] = early[n];
     __syncthreads();
     scan_run_places(starts, carry, &used);
     __syncthreads();
@@ -259,12 +333,12 @@ __global__ void __launch_bounds__(kRunThreads, kFloatGrid ? 2 : 3)
     for (int chunk = 0; chunk < packing.chunks; ++chunk) {
       const int group = chunk * kLanes + lane;
       const bool works = group < groups;
-      if (first == 0 || packing.chunks > 1) {
-        if (chunk > 0) __syncthreads();
-        for (unsigned query = slot; query < kRunQueries; query += kSlots)
-          own[query * kLanes + lane] = value_inside(
-              p, planes + 4 * group * p.own_stride[3], static_cast<int>(p.channels) - 4 * group,
-              top + static_cast<int>(query / kRunSide), left + static_cast<int>(query % kRunSide));
+      if (chunk > 0) {
+        __syncthreads();
+#pragma unroll
+        for (int n = 0; n < kOwn; ++n)
+          if (n * kSlots + slot < kRunQueries)
+            own[(n * kSlots + slot) * kLanes + lane] = own_vector(n * kSlots + slot, group);
       }
       // Only here what the kernel before has prepared is needed.
       if (first == 0 && chunk == 0) wait_for_previous();
@@ -272,35 +346,13 @@ __global__ void __launch_bounds__(kRunThreads, kFloatGrid ? 2 : 3)
       const int64_t first_vector = plane.slab * packing.vectors + (works ? group : 0);
       const float4* video = whole(packed + first_vector);  // only if it reads
       float4* sums = whole(packed_sums + first_vector);
-      const float4* mine = own + lane;
-      RunSums<kFloatGrid> sum{};
-      RunPixels<kFloatGrid> pixels{};
-      const uint16_t* next_in_order = order + slot * each;
-      int which = *next_in_order;
-      RunEntry e = entries[which];
-      if (kReads && e.vector >= 0) pixels.read(video, e.vector, groups, pitch);
-      for (int left_over = each; left_over > 0; --left_over) {
-        const int next_which = *++next_in_order;
-        RunEntry next = entries[next_which];
-        if (left_over == 1) next.vector = -1;
-        const float4 g = mine[e.own];
-        RunFraction f{};
-        if constexpr (kFloatGrid) f = fractions[which];
-        const bool changes = next.vector != e.vector;
-        if constexpr (kReads) {
-          float value = pixels.dot_with(f, g);
-          if (!works) value = 0.0f;
-          if constexpr (kLanes > 2) value += __shfl_xor_sync(0xffffffffu, value, 2);
-          if constexpr (kLanes > 1) value += __shfl_xor_sync(0xffffffffu, value, 1);
-          if (lane == 0 && e.vector >= 0) dots[which] = chunk > 0 ? dots[which] + value : value;
-          if (changes && next.vector >= 0) pixels.read(video, next.vector, groups, pitch);
-        }
-        sum.add_entry(e, f, g);
-        if (changes && works && e.vector >= 0)
-          sum.hand_over(sums, e.vector, next.vector, groups, pitch);
-        e = next;
-        which = next_which;
-      }
+      const uint16_t* run = order + slot * each;
+      if constexpr (kFloatGrid)
+        take_real_run<kLanes, kReads>(run, each, entries, fractions, own + lane, video, sums,
+                                      groups, pitch, works, chunk > 0, dots);
+      else
+        take_run<kLanes, kReads>(run, each, most, entries, own + lane, video, sums, works,
+                                 chunk > 0, dots);
     }
     if (!kReads) continue;
     __syncthreads();

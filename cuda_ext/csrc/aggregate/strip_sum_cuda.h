@@ -45,15 +45,11 @@ __device__ __forceinline__ float4 shuffle_down(const float4& v, int step) {
 // pixel
 //
 // A block takes a tile of pixels and those below it, step by step. It is large, so that the entries
-// of the few blocks that share a multiprocessor point to pixels that lie close together. The
-// queries of a warp lie beside each other, and so do their entries: the warp decodes them to shared
-// memory, and each thread reads those of its query there.
+// of the few blocks that share a multiprocessor point to pixels that lie close together.
 
 constexpr int kPixelThreads = 512;
-constexpr int kPixelColumns = 32;
-constexpr int kMostPixelSteps = 16;
-constexpr int kPixelBorder = 2;     // steps that the pixels above and below the tile cost
-constexpr int kStagedEntries = 96;  // of a warp
+constexpr int kPixelColumns = 16;
+constexpr int kMostPixelSteps = 4;
 
 // Blocks on a multiprocessor, as far as registers go, and threads: the oldest hold 1024.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -62,118 +58,64 @@ constexpr int pixel_blocks(bool) { return 2; }
 constexpr int pixel_blocks(bool float_grid) { return float_grid ? 2 : 3; }
 #endif
 
-// Adds kBatch entries, the reads of which are on their way together.
-template <int kBatch, bool kFloatGrid>
-__device__ __forceinline__ void add_pixels(const Entry<kFloatGrid>* entries, const float4* video,
-                                           int groups, int pitch, float4* sum) {
-  constexpr int kCorners = kFloatGrid ? 4 : 1;
-  float4 pixels[kBatch][kCorners];
-  Entry<kFloatGrid> e[kBatch];
-#pragma unroll
-  for (int n = 0; n < kBatch; ++n) {
-    e[n] = entries[n];
-    const float4* from = video + static_cast<unsigned>(e[n].at);
-    pixels[n][0] = __ldg(from);
-    if constexpr (kFloatGrid) {
-      pixels[n][1] = __ldg(from + groups);
-      pixels[n][2] = __ldg(from + pitch);
-      pixels[n][3] = __ldg(from + pitch + groups);
-    }
-  }
-#pragma unroll
-  for (int n = 0; n < kBatch; ++n) {
-    if constexpr (kFloatGrid) {
-      const float low = e[n].weight * e[n].v(), high = e[n].weight - low;
-      const float w01 = high * e[n].u, w11 = low * e[n].u;
-      multiply_add(high - w01, pixels[n][0], sum);
-      multiply_add(w01, pixels[n][1], sum);
-      multiply_add(low - w11, pixels[n][2], sum);
-      multiply_add(w11, pixels[n][3], sum);
-    } else {
-      multiply_add(e[n].weight, pixels[n][0], sum);
-    }
-  }
-}
-
 template <int kLanes, bool kFloatGrid>
 __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
     pixel_sum_kernel(const __grid_constant__ PackedPatchProblem p,
                      const __grid_constant__ Packing packing, int steps, const float4* packed) {
-  constexpr int kQueries = 32 / kLanes, kAcross = kPixelColumns / kQueries;  // of a warp; warps
-  constexpr int kRows = kPixelThreads / 32 / kAcross, kRounds = kStagedEntries / 32;
-  constexpr int kMost = kStagedEntries / kQueries;  // entries of a query that are staged
-  constexpr int kBatch = kFloatGrid ? 2 : 4;
-  __shared__ Entry<kFloatGrid> memory[kPixelThreads / 32][kStagedEntries];
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, within = thread & 31;
-  Entry<kFloatGrid>* staged = memory[warp];
+  constexpr int kRows = kPixelThreads / kLanes / kPixelColumns;
+  const int thread = static_cast<int>(threadIdx.x), slot = thread / kLanes;
   const BlockPlane plane(p);
   const int band = static_cast<int>(blockIdx.y) / packing.chunks;
   const int chunk = static_cast<int>(blockIdx.y) - band * packing.chunks;
-  const int query = within / kLanes, groups = packing.groups, pitch = packing.width * groups;
-  const int group = chunk * kLanes + within % kLanes;
-  const int left = static_cast<int>(blockIdx.x) * kPixelColumns + warp % kAcross * kQueries;
-  const int first_y = band * steps * kRows + warp / kAcross;
-  const int width = static_cast<int>(p.width), k = static_cast<int>(p.k);
-  const int last_y = min(first_y + (steps - 1) * kRows, static_cast<int>(p.height) - 1);
-  const int columns = min(kQueries, width - left);
-  if (columns <= 0) return;  // the whole warp
-  const bool works = group < groups && query < columns;
+  const int group = chunk * kLanes + thread % kLanes, groups = packing.groups;
+  const bool works = group < groups;
   const float4* video = whole(packed + plane.slab * packing.vectors + (works ? group : 0));
-  const int64_t first_entry = plane.entries(p, packing);
-  const float* weights = whole(static_cast<const float*>(p.weights) + first_entry);
-  const float* inds =
-      whole(static_cast<const float*>(p.inds) + p.components * first_entry);  // or integers
+  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
+  const int x = static_cast<int>(blockIdx.x) * kPixelColumns + slot % kPixelColumns;
+  const int first_y = band * steps * kRows + slot / kPixelColumns;
+  const int last_y = min(first_y + (steps - 1) * kRows, height - 1);
+  const bool exists = x < width;
+  const int pitch = packing.width * groups;
+  // A query on every pixel has it for itself: there is nothing to divide by.
   const int64_t next = p.own_stride[3];
   const int channels = works ? static_cast<int>(p.channels) - 4 * group : 0;
   float* out = whole(static_cast<float*>(p.own) + plane.offset(p, packing, p.own_stride) +
-                     4 * group * next + left + query);
-
-  const int rounds = (k + kMost - 1) / kMost, most = (k + rounds - 1) / rounds;
+                     4 * group * next + x);
+  EntryReader<kLanes, kFloatGrid> reader(p, packing, plane, thread);
+  reader.read(p, first_y * width + x, 0, exists && first_y <= last_y);
   let_next_start();
-  bool waited = false;
-  for (int y = first_y; y <= last_y; y += kRows) {
+  wait_for_previous();  // the copy of the video may not be there yet
+  // Warps may be of two rows: all of their threads go as far as the last of them.
+  for (int step = 0, y = first_y; step < steps; ++step, y += kRows) {
+    const bool here = exists && y <= last_y;
+    if (__ballot_sync(0xffffffffu, here) == 0) return;
     float4 sum{};
-    for (int first = 0; first < k; first += most) {
-      const int count = min(most, k - first), in_row = columns * count;
-      const unsigned inverse = (65536u + static_cast<unsigned>(count) - 1) / count;
-      const int row = (y * width + left) * k + first;
-      const auto column_of = [&](int n) {  // exact
-        return static_cast<int>(static_cast<unsigned>(n) * inverse >> 16);
-      };
-      RawEntry<kFloatGrid> raw[kRounds];
-#pragma unroll
-      for (int round = 0; round < kRounds; ++round) {
-        const int n = round * 32 + within;
-        if (n < in_row)
-          raw[round] =
-              read_entry<kFloatGrid>(p, weights, inds, row + n + column_of(n) * (k - count));
-      }
-      bool care = false;
-      __syncwarp();
-#pragma unroll
-      for (int round = 0; round < kRounds; ++round) {
-        const int n = round * 32 + within;
-        if (n >= in_row) break;
-        PackedPosition position;
-        Entry<kFloatGrid> e =
-            decode(p, packing, raw[round], plane.frame, y, left + column_of(n), &position);
-        care = care || e.at == kUnused;
-        e.at = e.at == kUnused ? -1 : e.at * groups;
-        staged[n] = e;
-      }
-      const bool careful = __any_sync(0xffffffffu, care) != 0;  // waits for the others too
-      if (!waited) wait_for_previous();  // entries are there, the copy of the video may not be
-      waited = true;
-      if (!works) continue;
-      const Entry<kFloatGrid>* mine = staged + query * count;
-      int n = 0;
-      if (!careful)
-        for (; n + kBatch <= count; n += kBatch)
-          add_pixels<kBatch>(mine + n, video, groups, pitch, &sum);
-      for (; n < count; ++n)
-        if (mine[n].at >= 0) add_pixels<1>(mine + n, video, groups, pitch, &sum);
+    for (int first = 0; first < reader.k; first += kLanes) {
+      const RawEntry<kFloatGrid> raw = reader.next;
+      const bool more = first + kLanes < reader.k;
+      const int next_y = more ? y : y + kRows;
+      reader.read(p, next_y * width + x, more ? first + kLanes : 0,
+                  exists && next_y <= last_y && (more || step + 1 < steps));
+      for_batch<kLanes>(p, packing, raw, here && first + reader.lane < reader.k, reader.k - first,
+                        plane.frame, y, x, 0, [&](const Entry<kFloatGrid>& e, int) {
+                          if (e.at < 0) return;
+                          const float4* from = video + static_cast<unsigned>(e.at);
+                          if constexpr (kFloatGrid) {
+                            const float low = e.weight * e.v(), high = e.weight - low;
+                            const float w01 = high * e.u, w11 = low * e.u;
+                            const float4 v00 = __ldg(from), v01 = __ldg(from + groups);
+                            const float4 v10 = __ldg(from + pitch);
+                            const float4 v11 = __ldg(from + pitch + groups);
+                            multiply_add(high - w01, v00, &sum);
+                            multiply_add(w01, v01, &sum);
+                            multiply_add(low - w11, v10, &sum);
+                            multiply_add(w11, v11, &sum);
+                          } else {
+                            multiply_add(e.weight, __ldg(from), &sum);
+                          }
+                        });
     }
-    // A query on every pixel has it for itself: there is nothing to divide by.
+    if (!here) continue;
     float* to = out + y * p.own_stride[4];
     if (channels > 0) __stcs(to, sum.x);
     if (channels > 1) __stcs(to + next, sum.y);
@@ -333,9 +275,10 @@ void launch_strip_sum(const PackedPatchProblem& p, const Packing& packing, const
   constexpr int kRows = kPixelThreads / kGroups / kPixelColumns;
   const int64_t columns = (p.width + kPixelColumns - 1) / kPixelColumns;
   const int64_t rows = (p.height + kRows - 1) / kRows;
-  const int steps =
-      rows_of_block(packing.chunks, rows, columns * p.frames * packing.slabs * packing.chunks,
-                    kPixelBorder, kMostPixelSteps, pixel_blocks(kFloatGrid));
+  const int64_t in_all = columns * rows * p.frames * packing.slabs * packing.chunks;
+  int steps = kMostPixelSteps;
+  while (steps > 1 && in_all < int64_t{steps} * multiprocessors() * pixel_blocks(kFloatGrid))
+    steps /= 2;
   const dim3 grid = plane_grid(p, packing, columns, (rows + steps - 1) / steps * packing.chunks);
   launch_overlapping(pixel_sum_kernel<kGroups, kFloatGrid>, grid, kPixelThreads, 0, stream, p,
                      packing, steps, packed);

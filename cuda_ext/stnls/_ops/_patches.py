@@ -160,6 +160,12 @@ def _own_output(video: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
     return video.new_empty((b, heads, t, c, h, w))
 
 
+def _like_video(video: Tensor) -> Tensor:
+    """A contiguous tensor of the sizes of the video."""
+    # Faster than handing sizes over.
+    return torch.empty_like(video) if video.is_contiguous() else video.new_empty(video.shape)
+
+
 class _SumPlan(NamedTuple):
     """What a patch sum needs to know of its tensors, and does not have to find out again."""
 
@@ -189,10 +195,7 @@ def _sum(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
     video, weights, inds = rows_contiguous(video), weights.contiguous(), inds.contiguous()
     layout = video.shape, video.stride()
     plan = _sum_plan(args, video.dtype, layout, weights.shape, int(video.is_cuda))
-    if plan.like_video:
-        out = video.new_empty(layout[0])
-    else:
-        out = _own_output(video, weights, plan.settings)
+    out = _like_video(video) if plan.like_video else _own_output(video, weights, plan.settings)
     if plan.prepared is not None:
         call = _Call(plan.prepared, video.data_ptr(), out, weights, inds)
         call.run("patch_sum", "patch_packed_sum", out.device)
@@ -354,10 +357,7 @@ def _gradient_at_once(
     to_video = nothing(video)
     to_stride = None
     if of_video:
-        if video.dim() == 5:
-            to_video = video.new_empty(video.shape)
-        else:
-            to_video = _video_like(own, s, torch.empty)
+        to_video = _like_video(video) if video.dim() == 5 else _video_like(own, s, torch.empty)
         to_stride = _layout(to_video, heads)[1]
     prepared = _prepared(
         *(s, video.dtype, _layout(video, heads), _layout(own, heads), weights.shape, to_stride),
@@ -476,7 +476,7 @@ def _planned_gradient(
     patch.weights, patch.inds = weights.data_ptr(), inds.data_ptr()
     to_video = to_weights = to_inds = None
     if plan.of_video:
-        to_video = video.new_empty(video.shape)
+        to_video = _like_video(video)
         problem.grad_video = to_video.data_ptr()
     if plan.of_weights:
         to_weights = torch.empty_like(weights)
@@ -492,6 +492,10 @@ def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     video, weights, inds, *args = inputs
     ctx.settings = args
     ctx.save_for_backward(video, weights, inds)
+
+
+def _plan_sum_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    video, weights, inds, *args = inputs
     ctx.plan = None
     if video.is_cuda and video.stride(-1) == 1 and weights.is_contiguous() and inds.is_contiguous():
         ctx.plan = _gradient_plan(
@@ -502,7 +506,7 @@ def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _sum_backward(ctx: Any, grad: Tensor) -> Any:
     video, weights, inds = ctx.saved_tensors
-    plan = ctx.plan
+    plan = getattr(ctx, "plan", None)
     if (
         plan is not None
         and grad.stride() == plan.stride
@@ -547,6 +551,7 @@ patch_sum = define(
     _sum_fake,
     backward=_sum_backward,
     setup_context=_sum_context,
+    plan_backward=_plan_sum_backward,
 )
 
 
