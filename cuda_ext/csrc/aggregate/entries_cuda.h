@@ -122,28 +122,39 @@ __device__ __forceinline__ RawEntry<kFloatGrid> read_entry(const PackedPatchProb
                                                            int entry) {
   using Offset = typename RawEntry<kFloatGrid>::Offset;
   const int bytes = static_cast<int>(p.components) * static_cast<int>(sizeof(Offset));
-  const Offset* from = reinterpret_cast<const Offset*>(static_cast<const char*>(inds) +
-                                                       int64_t{entry} * int64_t{bytes});
+  const Offset* end = reinterpret_cast<const Offset*>(static_cast<const char*>(inds) +
+                                                      int64_t{entry + 1} * int64_t{bytes});
+  // No loaded value is touched here, so that nobody waits before it is used.
   RawEntry<kFloatGrid> raw;
   raw.weight = __ldcs(weights + entry);
-  if (p.components == 3) {
-    raw.dt = __ldcs(from);
-    raw.dh = __ldcs(from + 1);
-    raw.dw = __ldcs(from + 2);
-  } else {
-    raw.dt = Offset(0);
-    raw.dh = __ldcs(from);
-    raw.dw = __ldcs(from + 1);
-  }
+  raw.dt = p.components == 3 ? __ldcs(end - 3) : Offset(0);
+  raw.dh = __ldcs(end - 2);
+  raw.dw = __ldcs(end - 1);
   return raw;
 }
 
-// Reflection of what may lie far outside: rare, and too much code to stand in the way of the rest.
-static __device__ __noinline__ int reflect_far(int64_t x, int length) {
-  return static_cast<int>(reflect(x, int64_t{length}));
+// x + dx reflected; x is inside.
+__device__ __forceinline__ int reflect_moved(int x, int dx, int length) {
+  unsigned to = static_cast<unsigned>(x) + static_cast<unsigned>(dx);
+  if (to < static_cast<unsigned>(length)) return static_cast<int>(to);
+  if (length == 1) return 0;
+  if (dx < -x) to = 0u - to;
+  const unsigned period = 2 * static_cast<unsigned>(length - 1);
+  to %= period;
+  return static_cast<int>(min(to, period - to));
 }
-static __device__ __noinline__ float reflect_far(float x, int length) {
-  return reflect(x, int64_t{length});
+
+// The same number as reflect(x), which takes more instructions, for |x| < 2^24: then the whole part
+// is an integer, and all of this is exact.
+__device__ __forceinline__ float reflect_within(float x, int length) {
+  const float last = static_cast<float>(length - 1), period = 2.0f * last;
+  x = fabsf(x);
+  if (length == 1) return 0.0f;
+  if (x > period) {
+    const int whole_part = static_cast<int>(x);
+    x = static_cast<float>(whole_part % (2 * (length - 1))) + (x - static_cast<float>(whole_part));
+  }
+  return x <= last ? x : period - x;
 }
 
 // An entry of a query at row y and column x of frame t. Where it is is told unless it is empty. Few
@@ -163,12 +174,13 @@ __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
     constexpr float empty = static_cast<float>(kEmptyOffset);
     const float last_h = static_cast<float>(height - 1), last_w = static_cast<float>(width - 1);
     float h = static_cast<float>(y) + raw.dh, w = static_cast<float>(x) + raw.dw;
-    frame = t + __float2int_rn(fminf(fmaxf(raw.dt, -1e9f), 1e9f));  // no number: far outside
+    const int dt = __float2int_rn(fminf(fmaxf(raw.dt, -1e9f), 1e9f));  // no number: far outside
+    frame = t + dt;
     if (!(h >= 0.0f && h <= last_h && w >= 0.0f && w <= last_w && frame >= 0 && frame < frames)) {
       if (!(fabsf(raw.dh) < empty && fabsf(raw.dw) < empty && is_finite(raw.dt))) return e;
-      h = reflect_far(h, height);
-      w = reflect_far(w, width);
-      frame = reflect_far(int64_t{frame}, frames);
+      h = reflect_within(h, height);
+      w = reflect_within(w, width);
+      frame = reflect_moved(t, dt, frames);
     }
     row = static_cast<int>(h);
     column = static_cast<int>(w);
@@ -190,9 +202,9 @@ __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
         static_cast<unsigned>(column) >= static_cast<unsigned>(width) ||
         static_cast<unsigned>(frame) >= static_cast<unsigned>(frames)) {
       if (!(raw.dh < empty && raw.dh > -empty && raw.dw < empty && raw.dw > -empty)) return e;
-      row = reflect_far(int64_t{row}, height);
-      column = reflect_far(int64_t{column}, width);
-      frame = reflect_far(int64_t{t} + raw.dt, frames);
+      row = reflect_moved(y, raw.dh, height);
+      column = reflect_moved(x, raw.dw, width);
+      frame = reflect_moved(t, raw.dt, frames);
     }
   }
   position->frame = frame;

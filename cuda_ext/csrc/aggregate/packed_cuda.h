@@ -151,6 +151,7 @@ inline dim3 plane_grid(const PackedPatchProblem& p, const Packing& packing, int6
 // them.
 constexpr int kPackThreads = 256;
 constexpr int kPackPixels = 4;
+constexpr int kPackBlocks = 5;  // on a multiprocessor, as far as registers go
 
 struct PackItem {
   bool works;
@@ -193,7 +194,7 @@ __device__ __forceinline__ void transpose(float4 (&v)[kPackPixels]) {
 
 // Packs the planes; `zeros`, if given, is filled with zeros beside it. `wide`: all rows lie at
 // multiples of 16 bytes and have whole quadruples.
-static __global__ void __launch_bounds__(kPackThreads)
+static __global__ void __launch_bounds__(kPackThreads, kPackBlocks)
     pack_kernel(const __grid_constant__ PackedPatchProblem p,
                 const __grid_constant__ Packing packing, const __grid_constant__ Planes planes,
                 int each, bool wide, float4* packed, float4* zeros) {
@@ -266,6 +267,12 @@ __device__ __forceinline__ int mirrored(int at, int length, int margin, int padd
   return count;
 }
 
+// Whether there are any but the pixel itself; in small frames, perhaps.
+__device__ __forceinline__ bool is_mirrored(int at, int length, int margin, int padded) {
+  return padded >= 2 * length || (at > 0 && at <= margin) ||
+         (at < length - 1 && 2 * (length - 1) - at + margin < padded);
+}
+
 // All places of the margins, and the pixel itself, that mirror pixel (y, x).
 static __device__ __noinline__ float4 sum_of_mirrored(const PackedPatchProblem& p,
                                                       const Packing& packing, const float4* packed,
@@ -304,10 +311,9 @@ static __global__ void __launch_bounds__(kPackThreads)
   if (!item.works) return;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int64_t next = planes.stride[3];
-  const int reach = packing.height - height + 1;  // of the margins
   const int y = item.row;
-  const bool edge = p.reflect_bounds != 0 && reach > 1;
-  const bool edge_row = edge && (y < reach || y + reach >= height);
+  const bool reflects = p.reflect_bounds != 0;
+  const bool edge_row = is_mirrored(y, height, packing.margin, packing.height);
   const int64_t row =
       item.vector + static_cast<int64_t>(y + packing.margin) * packing.width * packing.groups;
   float4 values[kPackPixels] = {};
@@ -321,7 +327,7 @@ static __global__ void __launch_bounds__(kPackThreads)
   for (int n = 0; n < kPackPixels; ++n) {
     const int x = item.first + n;
     if (x >= width) break;
-    if (edge_row || (edge && (x < reach || x + reach >= width)))
+    if (reflects && (edge_row || is_mirrored(x, width, packing.margin, packing.width)))
       values[n] = sum_of_mirrored(p, packing, packed + item.vector, y, x);
   }
   float* line = item.plane + y * planes.stride[4] + item.first;

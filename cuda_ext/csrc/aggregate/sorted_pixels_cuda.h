@@ -7,6 +7,8 @@
 // All runs are of the same length, however often a pixel is hit.
 #pragma once
 
+#include <cuda_pipeline_primitives.h>
+
 #include "../common/cuda_launch.h"
 #include "entries_cuda.h"
 #include "packed_cuda.h"
@@ -41,6 +43,17 @@ struct alignas(16) RunEntry {
 struct alignas(8) RunFraction {
   float v, u;
 };
+
+// A weight or an offset as it lies in memory.
+using Word = int;
+
+template <bool kFloatGrid>
+__device__ __forceinline__ typename RawEntry<kFloatGrid>::Offset offset_of(Word word) {
+  if constexpr (kFloatGrid)
+    return __int_as_float(word);
+  else
+    return word;
+}
 
 struct RunTile {
   int entries;    // of each query that are taken at once
@@ -234,8 +247,7 @@ __global__ void __launch_bounds__(kRunThreads, 2)
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ int carry[kRunThreads / 32];
   __shared__ int used;
-  constexpr int kSlots = kRunThreads / kLanes, kRounds = kRunHeld * kRunSide / 16;
-  constexpr int kOwn = (kRunQueries + kSlots - 1) / kSlots;  // vectors of a thread
+  constexpr int kSlots = kRunThreads / kLanes;
   const int most = kRunQueries * tile_entries;
   float4* own = reinterpret_cast<float4*>(memory);  // [query][lane]
   // The last one, behind those of the tile, is nobody's.
@@ -257,16 +269,32 @@ __global__ void __launch_bounds__(kRunThreads, 2)
   const float* planes = static_cast<const float*>(p.own) + plane.offset(p, packing, p.own_stride);
   const int k = static_cast<int>(p.k), groups = packing.groups, pitch = packing.width * groups;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
-  const auto own_vector = [&](unsigned query, int group) {
-    return value_inside(
-        p, planes + 4 * group * p.own_stride[3], static_cast<int>(p.channels) - 4 * group,
-        top + static_cast<int>(query / kRunSide), left + static_cast<int>(query % kRunSide));
+  // Four channels of the queries' own pixels; zeros beyond the frame, and the channels.
+  const auto copy_own = [&](int group) {
+    const float* from = planes + 4 * group * p.own_stride[3];
+    const int channels = static_cast<int>(p.channels) - 4 * group;
+#pragma unroll 1
+    for (unsigned query = slot; query < kRunQueries; query += kSlots) {
+      const int row = top + static_cast<int>(query / kRunSide);
+      const int column = left + static_cast<int>(query % kRunSide);
+      const bool inside_frame = row < height && column < width;
+      const float* at = from + row * p.own_stride[4] + column;
+      float* to = reinterpret_cast<float*>(own + query * kLanes + lane);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const bool exists = inside_frame && c < channels;
+        __pipeline_memcpy_async(to + c, exists ? at + c * p.own_stride[3] : planes, sizeof(float),
+                                exists ? 0 : sizeof(float));
+      }
+    }
   };
   // Each warp takes a row of queries, the entries of which lie one after the other.
   const int y = top + thread / 32, first_query = thread / 32 * kRunSide;
   const int columns = y < height ? min(kRunSide, width - left) : 0;
 
   let_next_start();
+  const bool has_time = p.components == 3;
+  const int entry_bytes = static_cast<int>(p.components) * static_cast<int>(sizeof(Word));
   for (int first = 0; first < k; first += tile_entries) {
     const int count = min(tile_entries, k - first), in_row = columns * count;
     const int before = first_query * count;  // entries of the rows above
@@ -282,26 +310,34 @@ __global__ void __launch_bounds__(kRunThreads, 2)
     for (int n = 0; n < kRunPlacesEach; ++n) starts[thread + n * kRunThreads] = 0;
     if (thread == 0) entries[most] = RunEntry{-1, 0, 0.0f, 0};
     if (kFloatGrid && thread == 0) fractions[most] = RunFraction{};
-    RawEntry<kFloatGrid> raw[kRounds];
-#pragma unroll
-    for (int round = 0; round < kRounds; ++round) {
-      const int m = round * 32 + (thread & 31);
-      if (m < in_row) raw[round] = read_entry<kFloatGrid>(p, weights, inds, entry_of(m));
+    // All reads of the tile are on their way at once, to shared memory: weight and offsets of an
+    // entry to its own place.
+#pragma unroll 1
+    for (int m = thread & 31; m < in_row; m += 32) {
+      Word* to = reinterpret_cast<Word*>(entries + before + m);
+      const int entry = entry_of(m);
+      const Word* end = reinterpret_cast<const Word*>(reinterpret_cast<const char*>(inds) +
+                                                      int64_t{entry + 1} * int64_t{entry_bytes});
+      __pipeline_memcpy_async(to, weights + entry, sizeof(Word));
+      __pipeline_memcpy_async(to + 1, has_time ? end - 3 : end - 2, sizeof(Word));
+      __pipeline_memcpy_async(to + 2, end - 2, sizeof(Word));
+      __pipeline_memcpy_async(to + 3, end - 1, sizeof(Word));
     }
-    const bool fresh = first == 0 || packing.chunks > 1;
-    float4 early[kOwn];
-#pragma unroll
-    for (int n = 0; n < kOwn; ++n)
-      if (fresh && n * kSlots + slot < kRunQueries) early[n] = own_vector(n * kSlots + slot, lane);
+    if (first == 0 || packing.chunks > 1) copy_own(lane);
+    __pipeline_commit();
     __syncthreads();
-#pragma unroll
-    for (int round = 0; round < kRounds; ++round) {
-      const int m = round * 32 + (thread & 31);
-      if (m >= in_row) break;
+    __pipeline_wait_prior(0);  // each thread reads what it copied
+#pragma unroll 1
+    for (int m = thread & 31; m < in_row; m += 32) {
+      const Word* from = reinterpret_cast<const Word*>(entries + before + m);
+      RawEntry<kFloatGrid> raw;
+      raw.weight = __int_as_float(from[0]);
+      raw.dt = offset_of<kFloatGrid>(has_time ? from[1] : 0);
+      raw.dh = offset_of<kFloatGrid>(from[2]);
+      raw.dw = offset_of<kFloatGrid>(from[3]);
       const int column = column_of(m);
       PackedPosition where;
-      const Entry<kFloatGrid> e =
-          decode(p, packing, raw[round], plane.frame, y, left + column, &where);
+      const Entry<kFloatGrid> e = decode(p, packing, raw, plane.frame, y, left + column, &where);
       RunEntry to{-1, (first_query + column) * kLanes, e.weight, 0};
       if (e.at != kUnused) {
         to.vector = e.at * groups;
@@ -311,10 +347,6 @@ __global__ void __launch_bounds__(kRunThreads, 2)
       }
       entries[before + m] = to;
     }
-#pragma unroll
-    for (int n = 0; n < kOwn; ++n)
-      if (fresh && n * kSlots + slot < kRunQueries)
-        own[(n * kSlots + slot) * kLanes + lane] = early[n];
     __syncthreads();
     scan_run_places(starts, carry, &used);
     __syncthreads();
@@ -335,10 +367,9 @@ __global__ void __launch_bounds__(kRunThreads, 2)
       const bool works = group < groups;
       if (chunk > 0) {
         __syncthreads();
-#pragma unroll
-        for (int n = 0; n < kOwn; ++n)
-          if (n * kSlots + slot < kRunQueries)
-            own[(n * kSlots + slot) * kLanes + lane] = own_vector(n * kSlots + slot, group);
+        copy_own(chunk * kLanes + lane);
+        __pipeline_commit();
+        __pipeline_wait_prior(0);
       }
       // Only here what the kernel before has prepared is needed.
       if (first == 0 && chunk == 0) wait_for_previous();
