@@ -364,8 +364,9 @@ inline dim3 pack_grid(const PackedPatchProblem& p, const Packing& packing, int64
 inline void launch_pack(const PackedPatchProblem& p, const Packing& packing, const Planes& planes,
                         float4* packed, float4* zeros, cudaStream_t stream) {
   const int each = (packing.width + kPackPixels - 1) / kPackPixels;
-  launch_overlapping(pack_kernel, pack_grid(p, packing, packing.height, each), kPackThreads, 0,
-                     stream, p, packing, planes, each, wide_rows(p, planes), packed, zeros);
+  launch_after(packing.first_slab > 0, pack_kernel, pack_grid(p, packing, packing.height, each),
+               kPackThreads, 0, stream, p, packing, planes, each, wide_rows(p, planes), packed,
+               zeros);
 }
 
 inline void launch_unpack(const PackedPatchProblem& p, const Packing& packing, const Planes& planes,

@@ -1,10 +1,11 @@
-// Scatter and dot on packed videos, in three kernels: patches of one pixel, and the dots of those
-// of 3 x 3; the scatter of larger ones; any stride, dilation and size.
+// Scatter and dot on packed videos, in kernels for patches of one pixel, for the dots of those of
+// 3 x 3, for the scatter of larger ones, and for any stride, dilation and size.
 #pragma once
 
 #include "../common/cuda_launch.h"
 #include "entries_cuda.h"
 #include "packed_cuda.h"
+#include "pixel_gradient_cuda.h"
 #include "sorted_pixels_cuda.h"
 #include "strip_dot_cuda.h"
 
@@ -608,14 +609,26 @@ __global__ void __launch_bounds__(kSortThreads, 2)
 // -------------------------------------------------------------------------------------------
 // launch
 
+// after_pack: the kernel before in the stream, if it is one, has made `packed` and `sums`, and
+// waited for all that came before it.
 template <bool kFloatGrid>
 cudaError_t launch_gradient(const PackedPatchProblem& p, const Packing& packing,
-                            const float4* packed, float4* sums, cudaStream_t stream) {
-  if (sums != nullptr && takes_sorted_pixels(p)) {
-    const float4* video = p.grad_inds == nullptr ? packed : nullptr;  // its slopes are taken below
-    if (launch_sorted_pixels<kFloatGrid>(p, packing, video, sums, stream)) {
-      if (video == packed) return cudaSuccess;
-      sums = nullptr;
+                            const float4* packed, float4* sums, bool after_pack,
+                            cudaStream_t stream) {
+  if constexpr (!kFloatGrid) {
+    if (sums != nullptr && takes_pixel_gradient(p)) {
+      launch_pixel_gradient(p, packing, packed, sums, after_pack, stream);
+      return cudaSuccess;
+    }
+  }
+  if constexpr (kFloatGrid) {
+    if (sums != nullptr && takes_sorted_pixels(p)) {
+      const float4* video =
+          p.grad_inds == nullptr ? packed : nullptr;  // its slopes are taken below
+      if (launch_sorted_pixels(p, packing, video, sums, after_pack, stream)) {
+        if (video == packed) return cudaSuccess;
+        sums = nullptr;
+      }
     }
   }
   const bool neighbours = p.stride0 == 1 && (p.dilation == 1 || p.ps == 1);
@@ -674,8 +687,9 @@ inline cudaError_t launch_packed(const PackedPatchProblem& p, const Planes& vide
       error = cudaMemsetAsync(sums, 0, bytes, stream);
       if (error != cudaSuccess) return;
     }
-    error = p.float_grid ? launch_gradient<true>(p, packing, packed, sums, stream)
-                         : launch_gradient<false>(p, packing, packed, sums, stream);
+    error = p.float_grid
+                ? launch_gradient<true>(p, packing, packed, sums, packed != nullptr, stream)
+                : launch_gradient<false>(p, packing, packed, sums, packed != nullptr, stream);
     if (error == cudaSuccess && sums != nullptr) launch_unpack(p, packing, grad, sums, stream);
   });
   return error;

@@ -1,4 +1,4 @@
-// Gradients of the video and of the weights, of patches of one pixel on every pixel.
+// Gradients of the video and of the weights, of patches of one pixel on the real grid.
 //
 // Atomic additions to memory are what a scatter waits for. So a block takes a tile of queries and
 // sorts their entries in shared memory by the pixel they point to. Threads that share an entry then
@@ -39,21 +39,10 @@ struct alignas(16) RunEntry {
   int place;  // where it was counted; how many came before, in the upper bits
 };
 
-// On the real grid: how far it is below and to the right of the pixel.
+// How far it is below and to the right of the pixel.
 struct alignas(8) RunFraction {
   float v, u;
 };
-
-// A weight or an offset as it lies in memory.
-using Word = int;
-
-template <bool kFloatGrid>
-__device__ __forceinline__ typename RawEntry<kFloatGrid>::Offset offset_of(Word word) {
-  if constexpr (kFloatGrid)
-    return __int_as_float(word);
-  else
-    return word;
-}
 
 struct RunTile {
   int entries;    // of each query that are taken at once
@@ -66,8 +55,7 @@ inline RunTile run_tile_of(const PackedPatchProblem& p, int lanes) {
   const int64_t rounds = (p.k + most - 1) / most;
   tile.entries = static_cast<int>((p.k + rounds - 1) / rounds);
   const int64_t all = int64_t{kRunQueries} * tile.entries;
-  const int64_t each =
-      int64_t{sizeof(RunEntry)} + (p.float_grid ? int64_t{sizeof(RunFraction)} : 0);
+  constexpr int64_t each = int64_t{sizeof(RunEntry)} + int64_t{sizeof(RunFraction)};
   tile.bytes = int64_t{sizeof(float4)} * kRunQueries * lanes + each * (all + 1) +
                int64_t{sizeof(int)} * kRunPlaces +
                int64_t{sizeof(uint16_t)} * (all + kRunThreads / lanes + 1);
@@ -100,65 +88,7 @@ __device__ __forceinline__ void scan_run_places(int* counts, int* carry, int* al
   if (thread == kRunThreads - 1) *all = before + sum;
 }
 
-// Takes the run of sorted entries that begins at `order`; dots of an entry go to its place in
-// `dots`, or are added there if there is more.
-template <int kLanes, bool kReads>
-__device__ __forceinline__ void take_run(const uint16_t* order, int each, int nobody,
-                                         const RunEntry* entries, const float4* own,
-                                         const float4* video, float4* sums, bool works, bool more,
-                                         float* dots) {
-  constexpr int kBatch = 4;  // the reads of which are on their way together
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  float4 sum{};
-  int vector = -1;
-  for (int first = 0; first < each; first += kBatch) {
-    int which[kBatch];
-    RunEntry e[kBatch];
-    float4 pixels[kBatch];
-    float values[kBatch];
-#pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      which[n] = first + n < each ? order[first + n] : nobody;
-      e[n] = entries[which[n]];
-      pixels[n] = float4{};
-      if (kReads && works && e[n].vector >= 0)
-        pixels[n] = __ldg(video + static_cast<unsigned>(e[n].vector));
-    }
-#pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      const float4 g = own[e[n].own];
-      values[n] = dot(g, pixels[n], 0.0f);
-      if (e[n].vector != vector) {
-        if (works && vector >= 0) atomic_add(sums + static_cast<unsigned>(vector), sum);
-        sum = float4{};
-        vector = e[n].vector;
-      }
-      multiply_add(e[n].weight, g, &sum);
-    }
-    if constexpr (kReads) {
-      // Each lane is left with the sum over all lanes of one of the entries, or of some of them.
-      int kept = kBatch;
-#pragma unroll
-      for (int step = kLanes / 2; step > 0; step /= 2) {
-        kept /= 2;
-        const bool upper = (lane & step) != 0;
-#pragma unroll
-        for (int n = 0; n < kept; ++n) {
-          const float sent = upper ? values[n] : values[n + kept];
-          values[n] =
-              (upper ? values[n + kept] : values[n]) + __shfl_xor_sync(0xffffffffu, sent, step);
-          which[n] = upper ? which[n + kept] : which[n];
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < kBatch / kLanes; ++n)
-        dots[which[n]] = more ? dots[which[n]] + values[n] : values[n];
-    }
-  }
-  if (works && vector >= 0) atomic_add(sums + static_cast<unsigned>(vector), sum);
-}
-
-// The pixels around a place on the real grid, or what is added to them.
+// The pixels around a place, or what is added to them.
 struct RunCorners {
   float4 here, right, below, beyond;
 
@@ -204,13 +134,13 @@ struct RunCorners {
   }
 };
 
-// The same on the real grid.
+// Takes the run of sorted entries that begins at `order`; the dot of an entry goes to its place in
+// `dots`, or is added there if there is more.
 template <int kLanes, bool kReads>
-__device__ __forceinline__ void take_real_run(const uint16_t* order, int each,
-                                              const RunEntry* entries, const RunFraction* fractions,
-                                              const float4* own, const float4* video, float4* sums,
-                                              int groups, int pitch, bool works, bool more,
-                                              float* dots) {
+__device__ __forceinline__ void take_run(const uint16_t* order, int each, const RunEntry* entries,
+                                         const RunFraction* fractions, const float4* own,
+                                         const float4* video, float4* sums, int groups, int pitch,
+                                         bool works, bool more, float* dots) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   RunCorners sum{}, pixels{};
   int which = *order;
@@ -239,7 +169,7 @@ __device__ __forceinline__ void take_real_run(const uint16_t* order, int each,
 }
 
 // kReads: the gradient of the weights is wanted too.
-template <int kLanes, bool kFloatGrid, bool kReads>
+template <int kLanes, bool kReads>
 __global__ void __launch_bounds__(kRunThreads, 2)
     sorted_pixels_kernel(const __grid_constant__ PackedPatchProblem p,
                          const __grid_constant__ Packing packing, int tile_entries,
@@ -253,7 +183,7 @@ __global__ void __launch_bounds__(kRunThreads, 2)
   // The last one, behind those of the tile, is nobody's.
   RunEntry* entries = reinterpret_cast<RunEntry*>(own + kRunQueries * kLanes);
   RunFraction* fractions = reinterpret_cast<RunFraction*>(entries + most + 1);
-  int* starts = reinterpret_cast<int*>(kFloatGrid ? fractions + most + 1 : fractions);
+  int* starts = reinterpret_cast<int*>(fractions + most + 1);
   float* dots = reinterpret_cast<float*>(starts);  // when the entries are sorted
   uint16_t* order = reinterpret_cast<uint16_t*>(starts + kRunPlaces);
 
@@ -264,8 +194,7 @@ __global__ void __launch_bounds__(kRunThreads, 2)
   const BlockPlane plane(p);
   const int64_t first_entry = plane.entries(p, packing);
   const float* weights = whole(static_cast<const float*>(p.weights) + first_entry);
-  const float* inds =
-      whole(static_cast<const float*>(p.inds) + p.components * first_entry);  // or integers
+  const float* inds = whole(static_cast<const float*>(p.inds) + p.components * first_entry);
   const float* planes = static_cast<const float*>(p.own) + plane.offset(p, packing, p.own_stride);
   const int k = static_cast<int>(p.k), groups = packing.groups, pitch = packing.width * groups;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
@@ -294,7 +223,7 @@ __global__ void __launch_bounds__(kRunThreads, 2)
 
   let_next_start();
   const bool has_time = p.components == 3;
-  const int entry_bytes = static_cast<int>(p.components) * static_cast<int>(sizeof(Word));
+  const int entry_bytes = static_cast<int>(p.components) * static_cast<int>(sizeof(float));
   for (int first = 0; first < k; first += tile_entries) {
     const int count = min(tile_entries, k - first), in_row = columns * count;
     const int before = first_query * count;  // entries of the rows above
@@ -309,19 +238,19 @@ __global__ void __launch_bounds__(kRunThreads, 2)
 #pragma unroll
     for (int n = 0; n < kRunPlacesEach; ++n) starts[thread + n * kRunThreads] = 0;
     if (thread == 0) entries[most] = RunEntry{-1, 0, 0.0f, 0};
-    if (kFloatGrid && thread == 0) fractions[most] = RunFraction{};
+    if (thread == 0) fractions[most] = RunFraction{};
     // All reads of the tile are on their way at once, to shared memory: weight and offsets of an
     // entry to its own place.
 #pragma unroll 1
     for (int m = thread & 31; m < in_row; m += 32) {
-      Word* to = reinterpret_cast<Word*>(entries + before + m);
+      float* to = reinterpret_cast<float*>(entries + before + m);
       const int entry = entry_of(m);
-      const Word* end = reinterpret_cast<const Word*>(reinterpret_cast<const char*>(inds) +
-                                                      int64_t{entry + 1} * int64_t{entry_bytes});
-      __pipeline_memcpy_async(to, weights + entry, sizeof(Word));
-      __pipeline_memcpy_async(to + 1, has_time ? end - 3 : end - 2, sizeof(Word));
-      __pipeline_memcpy_async(to + 2, end - 2, sizeof(Word));
-      __pipeline_memcpy_async(to + 3, end - 1, sizeof(Word));
+      const float* end = reinterpret_cast<const float*>(reinterpret_cast<const char*>(inds) +
+                                                        int64_t{entry + 1} * int64_t{entry_bytes});
+      __pipeline_memcpy_async(to, weights + entry, sizeof(float));
+      __pipeline_memcpy_async(to + 1, has_time ? end - 3 : end - 2, sizeof(float));
+      __pipeline_memcpy_async(to + 2, end - 2, sizeof(float));
+      __pipeline_memcpy_async(to + 3, end - 1, sizeof(float));
     }
     if (first == 0 || packing.chunks > 1) copy_own(lane);
     __pipeline_commit();
@@ -329,21 +258,17 @@ __global__ void __launch_bounds__(kRunThreads, 2)
     __pipeline_wait_prior(0);  // each thread reads what it copied
 #pragma unroll 1
     for (int m = thread & 31; m < in_row; m += 32) {
-      const Word* from = reinterpret_cast<const Word*>(entries + before + m);
-      RawEntry<kFloatGrid> raw;
-      raw.weight = __int_as_float(from[0]);
-      raw.dt = offset_of<kFloatGrid>(has_time ? from[1] : 0);
-      raw.dh = offset_of<kFloatGrid>(from[2]);
-      raw.dw = offset_of<kFloatGrid>(from[3]);
+      const float* from = reinterpret_cast<const float*>(entries + before + m);
+      const RawEntry<true> raw{from[0], has_time ? from[1] : 0.0f, from[2], from[3]};
       const int column = column_of(m);
       PackedPosition where;
-      const Entry<kFloatGrid> e = decode(p, packing, raw, plane.frame, y, left + column, &where);
+      const Entry<true> e = decode(p, packing, raw, plane.frame, y, left + column, &where);
       RunEntry to{-1, (first_query + column) * kLanes, e.weight, 0};
       if (e.at != kUnused) {
         to.vector = e.at * groups;
         to.place = run_place(where);
         to.place |= atomicAdd(&starts[to.place], 1) << 12;
-        if constexpr (kFloatGrid) fractions[before + m] = RunFraction{e.v(), e.u};
+        fractions[before + m] = RunFraction{e.v(), e.u};
       }
       entries[before + m] = to;
     }
@@ -378,12 +303,8 @@ __global__ void __launch_bounds__(kRunThreads, 2)
       const float4* video = whole(packed + first_vector);  // only if it reads
       float4* sums = whole(packed_sums + first_vector);
       const uint16_t* run = order + slot * each;
-      if constexpr (kFloatGrid)
-        take_real_run<kLanes, kReads>(run, each, entries, fractions, own + lane, video, sums,
-                                      groups, pitch, works, chunk > 0, dots);
-      else
-        take_run<kLanes, kReads>(run, each, most, entries, own + lane, video, sums, works,
-                                 chunk > 0, dots);
+      take_run<kLanes, kReads>(order + slot * each, each, entries, fractions, own + lane, video,
+                               sums, groups, pitch, works, chunk > 0, dots);
     }
     if (!kReads) continue;
     __syncthreads();
@@ -395,17 +316,17 @@ __global__ void __launch_bounds__(kRunThreads, 2)
 // Whether queries and patches are such. Between the last pixel and the zeros beyond nothing may be
 // interpolated.
 inline bool takes_sorted_pixels(const PackedPatchProblem& p) {
-  return p.ps == 1 && p.stride0 == 1 && p.stacked == 0 &&
-         (p.float_grid == 0 || p.reflect_bounds != 0);
+  return p.ps == 1 && p.stride0 == 1 && p.stacked == 0 && p.float_grid != 0 &&
+         p.reflect_bounds != 0;
 }
 
 // False on devices that have less shared memory than this takes.
-template <int kLanes, bool kFloatGrid>
+template <int kLanes>
 bool launch_sorted_pixels(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
-                          float4* sums, cudaStream_t stream) {
+                          float4* sums, bool after_pack, cudaStream_t stream) {
   const RunTile tile = run_tile_of(p, kLanes);
-  const auto kernel = packed != nullptr ? sorted_pixels_kernel<kLanes, kFloatGrid, true>
-                                        : sorted_pixels_kernel<kLanes, kFloatGrid, false>;
+  const auto kernel =
+      packed != nullptr ? sorted_pixels_kernel<kLanes, true> : sorted_pixels_kernel<kLanes, false>;
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            int{kMostRunBytes}) != cudaSuccess) {
     cudaGetLastError();
@@ -413,19 +334,19 @@ bool launch_sorted_pixels(const PackedPatchProblem& p, const Packing& packing, c
   }
   const dim3 grid = plane_grid(p, packing, (p.width + kRunSide - 1) / kRunSide,
                                (p.height + kRunSide - 1) / kRunSide);
-  launch_overlapping(kernel, grid, kRunThreads, static_cast<size_t>(tile.bytes), stream, p, packing,
-                     tile.entries, packed, sums);
+  launch_after(after_pack, kernel, grid, kRunThreads, static_cast<size_t>(tile.bytes), stream, p,
+               packing, tile.entries, packed, sums);
   return true;
 }
 
-template <bool kFloatGrid>
-bool launch_sorted_pixels(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
-                          float4* sums, cudaStream_t stream) {
+inline bool launch_sorted_pixels(const PackedPatchProblem& p, const Packing& packing,
+                                 const float4* packed, float4* sums, bool after_pack,
+                                 cudaStream_t stream) {
   if (packing.lane_bits == 0)
-    return launch_sorted_pixels<1, kFloatGrid>(p, packing, packed, sums, stream);
+    return launch_sorted_pixels<1>(p, packing, packed, sums, after_pack, stream);
   if (packing.lane_bits == 1)
-    return launch_sorted_pixels<2, kFloatGrid>(p, packing, packed, sums, stream);
-  return launch_sorted_pixels<4, kFloatGrid>(p, packing, packed, sums, stream);
+    return launch_sorted_pixels<2>(p, packing, packed, sums, after_pack, stream);
+  return launch_sorted_pixels<4>(p, packing, packed, sums, after_pack, stream);
 }
 
 }  // namespace stnls

@@ -154,11 +154,8 @@ void launch_strip_dots(const PackedPatchProblem& p, const Packing& packing, cons
                     kPs - 1, kMostDotRows, dot_blocks(kPs, kFloatGrid));
   const dim3 grid =
       plane_grid(p, packing, columns, (p.height + kBands * rows - 1) / (kBands * rows));
-  const auto kernel = strip_dot_kernel<kPs, kLanes, kFloatGrid>;
-  if (overlaps)
-    launch_overlapping(kernel, grid, kDotThreads, 0, stream, p, packing, rows, packed);
-  else
-    kernel<<<grid, kDotThreads, 0, stream>>>(p, packing, rows, packed);
+  launch_after(overlaps, strip_dot_kernel<kPs, kLanes, kFloatGrid>, grid, kDotThreads, 0, stream, p,
+               packing, rows, packed);
 }
 
 // overlaps: the kernel before in the stream prepares nothing that is read here.

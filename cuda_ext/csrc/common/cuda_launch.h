@@ -91,4 +91,14 @@ void launch_overlapping(void (*kernel)(Parameters...), dim3 grid, int threads, s
   cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
+// The same, or a launch like any other.
+template <class... Parameters, class... Arguments>
+void launch_after(bool overlaps, void (*kernel)(Parameters...), dim3 grid, int threads,
+                  size_t bytes, cudaStream_t stream, Arguments&&... arguments) {
+  if (overlaps)
+    launch_overlapping(kernel, grid, threads, bytes, stream, arguments...);
+  else
+    kernel<<<grid, threads, bytes, stream>>>(static_cast<Parameters>(arguments)...);
+}
+
 }  // namespace stnls
