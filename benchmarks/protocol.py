@@ -13,7 +13,8 @@ from pathlib import Path
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from stnls_cli.compare.document import ComparisonDocument, read_comparison
+from stnls_cli.compare.document import ComparisonDocument
+from stnls_cli.compare.files import read_comparison
 
 COLOURS = {"tvl1": "#1b9e77", "dis": "#d95f02", "farneback": "#7570b3"}
 

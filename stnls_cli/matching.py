@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from stnls.agg import WeightedPatchSum, blend_patches
 from stnls.nn import compose_flow
-from stnls.search import PairedSearch, choose_match
+from stnls.search import PairedSearch, subpixel_offsets
 from torch import Tensor
 
-from stnls_cli.choice import (
-    NEAR,
-    SHORTLIST,
-    Paraboloid,
-    charge,
-    charged,
-    confidence,
-    in_strips,
-    is_among,
-)
+from stnls_cli.choice import charge, confidence
 from stnls_cli.options import AlignOptions
 
 
@@ -58,42 +48,20 @@ class Matcher:
 
     def __init__(self, options: AlignOptions, *, full_ws: bool = True) -> None:
         self._options = options
-        self._full_ws = full_ws
         self._values = 3 * options.ps**2
-        self._prior = options.prior_used()
-        least = SHORTLIST if options.ws > NEAR else NEAR**2
-        shortlist = max(options.k, least) if self._prior else options.k
-        self._search = self._searching(options.ws, min(shortlist, options.ws**2))
-        near = bool(self._prior) and options.ws > NEAR
-        between = options.subpixel_used() == "parabola"
-        # One match on the float grid is chosen and placed by a kernel of the library.
-        self._by_kernel = options.k == 1 and options.grid == "float" and options.dist == "l2"
-        self._kernel: dict[str, Any] = {
-            "ps": options.ps,
-            "stride1": options.stride1,
-            "charge": charge(options.sigma, self._prior),
-            "full_ws": full_ws,
-            "near": near,
-            "between": between,
-        }
-        slow = not self._by_kernel
-        self._near = self._searching(NEAR, NEAR**2) if near and slow else None
-        self._between = Paraboloid(options.ps, options.stride1) if between and slow else None
-        self._taps = options.ps if options.aggregate == "patch" else 1
-        self._sum = WeightedPatchSum(self._taps, 1, itype=options.grid)
-
-    def _searching(self, ws: int, k: int) -> PairedSearch:
-        options = self._options
-        return PairedSearch(
-            ws,
+        self._search = PairedSearch(
+            options.ws,
             options.ps,
-            k,
+            options.k,
             stride0=1,
             stride1=options.stride1,
             dist_type=options.dist,
-            full_ws=self._full_ws,
+            full_ws=full_ws,
             itype=options.grid,
+            charge=charge(options.sigma, options.prior_used()),
         )
+        self._taps = options.ps if options.aggregate == "patch" else 1
+        self._sum = WeightedPatchSum(self._taps, 1, itype=options.grid)
 
     def search(self, reference: Tensor, neighbour: Tensor, flow: Tensor) -> Matches:
         """Matches of `reference` in `neighbour`, both (3, H, W), around `flow` (2, H, W)."""
@@ -101,45 +69,13 @@ class Matcher:
 
     def search_pairs(self, references: Tensor, neighbours: Tensor, flows: Tensor) -> Matches:
         """The same for N pairs at once, each with a leading N."""
-        pairs = references, neighbours, flows
-        distance, offset = (found[:, 0] for found in self._search(*pairs))
-        if self._by_kernel:
-            best, position, offset = choose_match(*pairs, distance, offset, **self._kernel)
-            return Matches(offset[..., None, :], best[..., None], position)
-        if self._prior:
-            near = [found[:, 0] for found in self._near(*pairs)] if self._near is not None else []
-            centre = flows.flip(1).permute(0, 2, 3, 1)
-            chosen = in_strips(self._choose, centre, distance, offset, *near)
-            distance, offset = chosen[..., 0].contiguous(), chosen[..., 1:].to(offset.dtype)
-        position = offset[..., 0, :]
-        if self._between is not None:
-            best = self._between(references, neighbours, position)
+        distance, offset = (x[:, 0] for x in self._search(references, neighbours, flows))
+        position, options = offset[..., 0, :], self._options
+        if options.subpixel_used() == "parabola":
+            frames = references, neighbours
+            best = subpixel_offsets(*frames, position, options.ps, options.stride1)
             offset = torch.cat((best[..., None, :], offset[..., 1:, :]), dim=-2)
         return Matches(offset, distance, position)
-
-    def _choose(self, centre: Tensor, distance: Tensor, offset: Tensor, *near: Tensor) -> Tensor:
-        """The k matches that cost least, (rows, W, k, 3): distance, dy, dx."""
-        cost = self._cost(distance, offset, centre)
-        if near:
-            # What lies next to the flow is charged least: it may win without being on the
-            # shortlist. Where several matches are wanted none may be taken twice.
-            if self._options.k > 1:
-                cost[is_among(offset, near[1], 0.01 * self._options.stride1)] = torch.inf
-            cost = torch.cat((self._cost(near[0], near[1], centre), cost), dim=-1)
-            distance, offset = torch.cat((near[0], distance), -1), torch.cat((near[1], offset), 2)
-        order = cost.argsort(dim=-1, stable=True)[..., : self._options.k, None]
-        matches = torch.cat((distance[..., None], offset.to(distance.dtype)), dim=-1)
-        return matches.gather(2, order.expand(*order.shape[:3], 3))
-
-    def _cost(self, distance: Tensor, offset: Tensor, centre: Tensor) -> Tensor:
-        return charged(
-            distance,
-            offset,
-            centre,
-            values=self._values,
-            sigma=self._options.sigma,
-            prior=self._prior,
-        )
 
     def align(self, neighbour: Tensor, matches: Matches) -> Tensor:
         """`neighbour` (3, H, W), moved onto the reference by its matches."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
-from stnls_cli.errors import StorageError
+from stnls_cli.errors import StorageError, UserError
+
+Document = TypeVar("Document")
 
 
 @contextlib.contextmanager
@@ -18,6 +22,20 @@ def storage_errors(path: Path, doing: str = "write") -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise StorageError(f"cannot {doing} {path}: {reason}") from error
+
+
+def read_document(path: Path, what: str, parse: Callable[[dict[str, Any]], Document]) -> Document:
+    """What `parse` makes of a JSON file. UserError where that is no object, or where `parse` raises
+    a ValueError; `what` the file is meant to be."""
+    try:
+        with storage_errors(path, "read"):
+            text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
+        if not isinstance(document, dict):
+            raise ValueError(f"not {what} of stnls")
+        return parse(document)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

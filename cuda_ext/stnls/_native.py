@@ -48,6 +48,7 @@ class SearchProblem(ctypes.Structure):
             )
         ),
         ("stride1", ctypes.c_double),
+        ("charge", ctypes.c_double),
         ("scratch", _PTR),
     )
 
@@ -185,25 +186,14 @@ class Tvl1Problem(ctypes.Structure):
     )
 
 
-class ChooseProblem(ctypes.Structure):
-    """Mirror of csrc/search/choose.h."""
+class SubpixelProblem(ctypes.Structure):
+    """Mirror of csrc/search/subpixel.h."""
 
     _fields_ = (
-        *(
-            (name, _PTR)
-            for name in (
-                *("query", "key", "flow", "dists", "offsets"),
-                *("distance", "position", "offset"),
-            )
-        ),
-        *(
-            (name, _I64)
-            for name in (
-                *("query_stride", "batch", "channels", "height", "width", "entries"),
-                *("ps", "full_window", "near", "between", "dtype"),
-            )
-        ),
-        *((name, ctypes.c_double) for name in ("stride1", "charge")),
+        *((name, _PTR) for name in ("query", "key", "offsets", "moved")),
+        *((name, _I64) for name in ("query_stride", "batch", "channels", "height", "width")),
+        *((name, _I64) for name in ("ps", "dtype")),
+        ("stride1", ctypes.c_double),
     )
 
 
@@ -222,12 +212,12 @@ class SsimProblem(ctypes.Structure):
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
     *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
-    *(Tvl1Problem, ChooseProblem, SsimProblem),
+    *(Tvl1Problem, SubpixelProblem, SsimProblem),
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
     *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
-    *("patch_blend", "choose_match", "ssim", "tvl1"),
+    *("patch_blend", "subpixel", "ssim", "tvl1"),
 )
 
 

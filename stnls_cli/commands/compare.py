@@ -49,7 +49,7 @@ HELP = "\n\n".join(
 
 def run_compare(names: list[str], options: CompareOptions, command: CompareCommand) -> int:
     """Runs the grid; returns the exit code."""
-    from stnls_cli.compare.document import read_comparison
+    from stnls_cli.compare.files import read_comparison
     from stnls_cli.compare.run import prepare, run
     from stnls_cli.folders import given_path
 
@@ -222,7 +222,7 @@ def _table(document: ComparisonDocument) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from stnls_cli.compare.document import narrow_table
+    from stnls_cli.compare.tables import narrow_table
 
     header, rows = narrow_table(document)
     count = len(document.clip_names)

@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from stnls_cli.compare.clip_pass import Aligner, Cell, PassContext, run_pass
 from stnls_cli.compare.estimate import Survey
 from stnls_cli.compare.flow_cache import FlowCache
 from stnls_cli.compare.grey import GREY_OF
-from stnls_cli.compare.inputs import MARK, ClipInput, EarlierRun, Inputs
+from stnls_cli.compare.inputs import MARK, ClipInput, Inputs
+from stnls_cli.compare.joined import joined, renamed, run_names
 from stnls_cli.compare.masks import FLOW as MASK_FLOW
 from stnls_cli.compare.masks import Masks, flow_along, make_masks
 from stnls_cli.compare.options import CompareOptions
+from stnls_cli.compare.outcome import CellRows, Outcome
 from stnls_cli.compare.protocol import slots
 from stnls_cli.compare.scores import Scorer
 from stnls_cli.compare.setting import Setting, settings_of
@@ -45,20 +47,6 @@ ListenerFor = Callable[[str], contextlib.AbstractContextManager[Listener]]
 
 
 @dataclass(frozen=True)
-class CellRows:
-    """A finished cell. `digest`: of the clip; `source`: path of the earlier run that it is from, if
-    any, and `shared` what that run has for all its methods."""
-
-    clip: str
-    setting: Setting | None
-    parameters: dict[str, Any]
-    rows: tuple[Row, ...]
-    digest: str
-    source: str | None = None
-    shared: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
 class AlignedPair:
     """A pair of clean frames (3, H, W); by method the neighbour aligned, and the motion (2, H, W) =
     (dx, dy) by which it was."""
@@ -67,20 +55,6 @@ class AlignedPair:
     neighbour: Tensor
     aligned: dict[str, Tensor]
     motions: dict[str, Tensor]
-
-
-@dataclass
-class Outcome:
-    """What a comparison came to. `failed`: by input, why it was left out."""
-
-    clips: list[dict[str, Any]] = field(default_factory=list)
-    cells: list[CellRows] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=lambda: {"computed": 0, "kept": 0})
-    flows: dict[str, dict[str, int]] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    device: str = "cpu"
 
 
 @contextlib.contextmanager
@@ -325,7 +299,7 @@ class Comparison:
         for setting in self._settings:
             found = stored[setting.name]
             told = told or found.clip
-            rows = tuple(_named(row, clip.name) for row in found.rows)
+            rows = tuple(renamed(row, clip.name) for row in found.rows)
             cells.append(CellRows(clip.name, setting, setting.parameters(), rows, digest))
         assert told is not None
         return {**told, "clip": clip.name, "path": str(clip.path), "digest": digest}, cells
@@ -495,64 +469,6 @@ def passes(cells: list[Cell]) -> list[tuple[str | None, float, list[Cell]]]:
             key = alike[0] if alike else (None, sigma or 0.0)
             groups.setdefault(key, []).append(cell)
     return [(flow, sigma, group) for (flow, sigma), group in groups.items()]
-
-
-def run_names(runs: Sequence[EarlierRun], clips: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A name for the clip of each run: its own; where clips of other content have that name too,
-    its folder's is put before it, and a number behind it if need be."""
-    taken = {str(clip["clip"]): str(clip["digest"]) for clip in clips}
-    known = {name: {digest} for name, digest in taken.items()}
-    for run in runs:
-        known.setdefault(run.report.input.clip, set()).add(run.report.input.digest)
-    names = []
-    for run in runs:
-        clip, digest = run.report.input.clip, run.report.input.digest
-        name = clip
-        if len(known[clip]) > 1:
-            parent = Path(run.report.input.path).parent.name
-            name = f"{parent}-{clip}" if parent else clip
-        number, first = 1, name
-        while taken.setdefault(name, digest) != digest:
-            number += 1
-            name = f"{first}-{number}"
-        names.append(name)
-    return names
-
-
-def joined(run: EarlierRun, clip: str) -> tuple[dict[str, Any], list[CellRows]]:
-    """The rows of an earlier run as cells, one for each method; its clip is called `clip`."""
-    report = run.report
-    told = {
-        "clip": clip,
-        "path": str(run.path),
-        "digest": report.input.digest,
-        "frames": report.input.frames,
-        "width": report.input.width,
-        "height": report.input.height,
-        "rate": report.input.rate,
-        "notes": list(report.input.notes),
-        "damage": list(report.input.damage),
-    }
-    cells = []
-    shared = tuple(report.parameters.get(name) for name in ("wt", "start", "frames", "size"))
-    for method in report.methods:
-        rows = tuple(_named(row, clip) for row in report.rows if row.method == method)
-        first = rows[0].to_json()
-        names = ("flow", "sigma", "seed", "ws", "ps", "stride1", "k", "dist", "grid", "aggregate")
-        parameters = {"method": method}
-        parameters.update({n: first[n] for n in names if first[n] is not None})
-        if method in ("nls", "shifted-nls"):
-            more = ("prior", "subpixel", "patch_weights", "sampling")
-            parameters.update({n: report.parameters[n] for n in more if n in report.parameters})
-        cells.append(
-            CellRows(clip, None, parameters, rows, report.input.digest, str(run.path), shared)
-        )
-    return told, cells
-
-
-def _named(row: Row, clip: str) -> Row:
-    """A cell is known by its content: the clip may have had another name."""
-    return row if row.clip == clip else replace(row, clip=clip)
 
 
 def _device_name(device: torch.device) -> str:

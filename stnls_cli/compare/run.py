@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from stnls_cli.compare.document import ComparisonDocument, document_of, write_documents
+from stnls_cli.compare.document import ComparisonDocument, document_of
+from stnls_cli.compare.files import write_documents
 from stnls_cli.compare.inputs import find_inputs
 from stnls_cli.compare.job import Comparison, ListenerFor, check_folder, comparison_folder
 from stnls_cli.compare.options import CompareOptions

@@ -9,14 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from stnls_cli.errors import UserError
 from stnls_cli.flow.clip_flow import KINDS, Kind
 from stnls_cli.metrics import mean_score
 from stnls_cli.report import InputRecord
 from stnls_cli.report.plain import from_plain, plain
 from stnls_cli.report.versions import tool_versions
 from stnls_cli.rundir import FLOW_RUN
-from stnls_cli.storage import storage_errors, write_text
+from stnls_cli.storage import read_document, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,15 +114,7 @@ def write_flow_document(folder: Path, document: FlowDocument) -> None:
 
 def read_flow_document(path: Path) -> FlowDocument:
     """Reads flow.json back; UserError where it is none."""
-    try:
-        with storage_errors(path, "read"):
-            text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
-        if not isinstance(document, dict):
-            raise ValueError("not a flow.json of stnls")
-        return FlowDocument.from_json(document)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    return read_document(path, "a flow.json", FlowDocument.from_json)
 
 
 def flow_table(document: FlowDocument) -> Table:

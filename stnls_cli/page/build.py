@@ -30,8 +30,8 @@ def write_align_page(folder: Path, report: Report) -> None:
 
 def rebuild(folder: Path) -> Path:
     """report.html of a finished run or comparison again, from what is stored there."""
-    from stnls_cli.compare.document import JSON_NAME as COMPARISON
-    from stnls_cli.compare.document import read_comparison
+    from stnls_cli.compare.files import JSON_NAME as COMPARISON
+    from stnls_cli.compare.files import read_comparison
     from stnls_cli.report import JSON_NAME, read_report
 
     if not folder.is_dir():
@@ -51,7 +51,7 @@ def rebuild(folder: Path) -> Path:
 
 def write_comparison_page(folder: Path, document: ComparisonDocument, job: Comparison) -> None:
     """report.html of a comparison: its pictures are made now, from the inputs."""
-    from stnls_cli.compare.document import best_setting
+    from stnls_cli.compare.tables import best_setting
     from stnls_cli.page.compare_page import compare_page
 
     shown = best_setting(document)

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stnls_cli.compare.document import (
-    ComparisonDocument,
-    SettingScores,
-    best_setting,
-    clip_table,
-    table_of,
-)
+from stnls_cli.compare.document import ComparisonDocument, SettingScores
 from stnls_cli.compare.protocol import PROTOCOLS
+from stnls_cli.compare.tables import best_setting, clip_table, table_of
 from stnls_cli.metrics import METRICS, mean_score
 from stnls_cli.page.align_page import (
     Score,

@@ -8,10 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stnls_cli.errors import UserError
 from stnls_cli.report.record import SCHEMA, Report
 from stnls_cli.report.row import COLUMNS, Row
-from stnls_cli.storage import storage_errors, write_text
+from stnls_cli.storage import read_document, write_text
 
 JSON_NAME = "report.json"
 CSV_NAME = "report.csv"
@@ -28,15 +27,7 @@ def read_report(path: Path) -> Report:
     path = Path(path)
     if path.is_dir():
         path = path / JSON_NAME
-    try:
-        with storage_errors(path, "read"):
-            text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
-        if not isinstance(document, dict):
-            raise ValueError("not a report of stnls")
-        return Report.from_json(document)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    return read_document(path, "a report", Report.from_json)
 
 
 def is_report(path: Path) -> bool:

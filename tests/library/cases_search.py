@@ -120,6 +120,39 @@ class PairedCase(SearchCase):
         return dists.squeeze(2), inds.squeeze(2)[..., 1:]
 
 
+@dataclass
+class ChargedCase(PairedCase):
+    """One call of `PairedSearch` in which leaving the flow costs something."""
+
+    charge: float = 0.0
+
+    def operator(self) -> Operator:
+        keywords = {**self.keywords(), "charge": self.charge}
+        for name in ("wt", "topk_mode", "strideQ"):
+            del keywords[name]
+        return stnls.search.PairedSearch(**keywords)
+
+    def assert_outputs(self, outputs: Sequence[Tensor]) -> None:
+        """With what they cost, they are the best of the reference's table."""
+        table = self.table()
+        dists, inds = as_video([x.double() for x in outputs])
+        places = table.anchors[..., None, None].expand(*table.anchors.shape, 1, 3)
+        anchor = table.inds.gather(6, places)[..., 0, 0, 1:]
+        all_costs = self.costs(table.dists, table.inds, anchor)
+        found = self.costs(dists, inds, anchor), inds
+        assert_search(self.reference_options, replace(table, dists=all_costs), found)
+
+    def costs(self, dists: Tensor, inds: Tensor, anchor: Tensor) -> Tensor:
+        """Distances (B, HD, 1, nH, nW, ...) and what their offsets (..., 3) cost: `charge` for each
+        squared pixel from that of the anchor (B, HD, 1, nH, nW, 2)."""
+        while anchor.ndim < inds.ndim:
+            anchor = anchor.unsqueeze(-2)
+        away = (inds[..., 1:] - anchor).double().square().sum(-1)
+        channels = self.vid0.shape[-3] // (self.options.nheads if self.vid0.ndim == 4 else 1)
+        sign = 1 if self.options.dist_type == "l2" else -1
+        return dists + sign * self.charge * channels * self.options.ps**2 * away
+
+
 def as_video(found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The result of a pair in the layout of a video of one frame."""
     dists, inds = found
@@ -175,9 +208,10 @@ def draw_gradient(pick: Pick, draw: Callable[..., SearchCase]) -> SearchCase:
     return case
 
 
-def draw_paired(pick: Pick, *, most: int = MOST_TAPS) -> PairedCase:
-    """One pair of frames; its options in the terms of `NonLocalSearch`."""
-    any_options = draw_options(pick, False)
+def draw_paired(pick: Pick, *, tiles: bool = False, most: int = MOST_TAPS) -> PairedCase:
+    """One pair of frames; its options in the terms of `NonLocalSearch`. With `tiles`, one that
+    tiles serve."""
+    any_options = draw_options(pick, tiles)
     changes = {"wt": 0, "topk_mode": "all", "strideQ": None}
     o = SearchOptions(
         **{
@@ -186,9 +220,9 @@ def draw_paired(pick: Pick, *, most: int = MOST_TAPS) -> PairedCase:
             "self_action": pick((None, "anchor", "anchor_self", "anchor_each")),
         }
     )
-    channels, batch = pick((0, 1, 2, 3)), pick((1, 1, 2))
+    channels, batch = pick((3, 3, 1, 2) if tiles else (0, 1, 2, 3)), pick((1, 1, 2))
     height, width = affordable(pick, o, batch * o.nheads * channels, most)
-    dtype = pick((torch.float32, torch.float64))
+    dtype = pick((torch.float32,) if tiles else (torch.float32, torch.float64))
     values, integers = draw_values(pick)
     six = pick((True, False))
     frame0, frame1 = (
@@ -204,6 +238,12 @@ def draw_paired(pick: Pick, *, most: int = MOST_TAPS) -> PairedCase:
     if flow_heads == 1 and pick((True, False)):
         flow = flow[:, 0]
     return PairedCase(o, frame0, frame1, flow, integers and o.itype == "int")
+
+
+def draw_charged(pick: Pick) -> ChargedCase:
+    """One pair of frames and a charge; half of them such that a fast form serves them."""
+    case = draw_paired(pick, tiles=pick((True, False)))
+    return ChargedCase(*vars(case).values(), charge=pick((0.01, 0.3, 5.0)))
 
 
 def draw_options(pick: Pick, tiles: bool) -> SearchOptions:

@@ -9,7 +9,15 @@ import stnls
 import torch
 from cases import Pick, draw_flow, seeded
 from cases_aggregation import draw_patch_sum
-from cases_search import SELF_ACTIONS, PairedCase, SearchCase, direct_form, draw_paired, draw_search
+from cases_search import (
+    SELF_ACTIONS,
+    PairedCase,
+    SearchCase,
+    direct_form,
+    draw_charged,
+    draw_paired,
+    draw_search,
+)
 from compare import assert_same_bits, assert_search, bytes_like, noise
 from reference import SearchOptions, candidates, paired_candidates
 from torch import Tensor
@@ -38,6 +46,18 @@ def test_paired_search(seeds: range) -> None:
         assert case.flows is not None
         table = paired_candidates(case.options, case.vid0, case.vid1, case.flows)
         check(seed, case, case.reference_options, table, case.run_with_time("cuda"))
+
+
+@pytest.mark.parametrize("seeds", chunks(160), ids=str)
+def test_charged_search(seeds: range) -> None:
+    for seed in seeds:
+        case = draw_charged(seeded(seed))
+        found = case.run("cuda")
+        try:
+            case.assert_outputs(found)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {case.options}, {case.charge}\n{error}") from error
+        assert_same_bits(found, case.run("cuda"))
 
 
 def check(

@@ -153,6 +153,7 @@ OTHERS: dict[str, Any] = {
     "strideQ": 2,
     "itype": "int",
     "restricted_radius": True,
+    "charge": 0.5,
 }
 
 

@@ -193,9 +193,12 @@ BY_HEAD = VIDEO.unflatten(2, (2, 1)).transpose(1, 2)
 TAIL = ("l2", 1, True, True, False, 0, 0)
 WEIGHTS, INDS = noise(1, 2, 3, 6, 7, 4), noise(1, 2, 3, 6, 7, 4, 3)
 OPERATORS = [
-    ("search", (BY_HEAD, BY_HEAD, None, 3, 1, 3, 4, "all", "none", 0, 1, 1.0, 1, *TAIL)),
-    ("search", (BY_HEAD, BY_HEAD, FLOW[:, None], 3, 1, 3, 2, "each", "none", 1, 1, 0.5, 1, *TAIL)),
-    ("search", (BY_HEAD, BY_HEAD, None, 3, 1, 1, 0, "every", "remove", 0, 2, 1.0, 2, *TAIL)),
+    ("search", (BY_HEAD, BY_HEAD, None, 3, 1, 3, 4, "all", "none", 0, 1, 1.0, 0.5, 1, *TAIL)),
+    (
+        "search",
+        (BY_HEAD, BY_HEAD, FLOW[:, None], 3, 1, 3, 2, "each", "none", 1, 1, 0.5, 0.0, 1, *TAIL),
+    ),
+    ("search", (BY_HEAD, BY_HEAD, None, 3, 1, 1, 0, "every", "remove", 0, 2, 1.0, 0.0, 2, *TAIL)),
     ("compose_slots", (FLOW[:, :, 0], FLOW[:, :, 1], 1, 2, 2)),
     ("compose_chain", (FLOW[:, :, 0], 1)),
     ("patch_sum", (BY_HEAD, WEIGHTS, INDS, 3, 1, 1, True, False, True, False, True, True)),

@@ -6,11 +6,12 @@ import pytest
 import stnls
 import torch
 from cases import drawn
-from cases_search import PairedCase, draw_paired
+from cases_search import PairedCase, draw_charged, draw_paired
 from compare import PROPERTY, assert_same_bits, assert_search, noise
 from hypothesis import currently_in_test_context, given, note, settings
 from hypothesis import strategies as st
 from reference import paired_candidates
+from torch import Tensor
 
 
 def check(case: PairedCase) -> None:
@@ -26,6 +27,15 @@ def check(case: PairedCase) -> None:
 @given(st.data())
 def test_any_paired_search_equals_the_reference(data: st.DataObject) -> None:
     check(draw_paired(drawn(data)))
+
+
+@settings(PROPERTY, max_examples=150)
+@given(st.data())
+def test_any_charge_for_leaving_the_flow_equals_the_reference(data: st.DataObject) -> None:
+    case = draw_charged(drawn(data))
+    if currently_in_test_context():
+        note(f"{case.options}, charge {case.charge}, {[x.shape for x in case.inputs()]}")
+    case.assert_outputs(case.run())
 
 
 @pytest.mark.parametrize("self_action", ["anchor", "anchor_self", "anchor_each"])
@@ -102,3 +112,23 @@ def test_an_empty_batch() -> None:
     dists, inds = stnls.search.PairedSearch(3, 3, 2, stride0=1, itype="int")(frame, frame, flow)
     assert dists.shape == (0, 1, 9, 14, 2)
     assert inds.shape == (0, 1, 9, 14, 2, 2)
+
+
+def test_a_charge_keeps_matches_near_the_flow() -> None:
+    frame0, frame1 = noise(1, 3, 24, 30, seed=1), noise(1, 3, 24, 30, seed=2)
+    flow = 2 * noise(1, 2, 24, 30, seed=3)
+    predicted = flow.flip(1).permute(0, 2, 3, 1)
+
+    def found(charge: float) -> tuple[Tensor, Tensor]:
+        dists, inds = stnls.search.PairedSearch(7, 5, 1, stride0=1, charge=charge)(
+            frame0, frame1, flow
+        )
+        away = (inds[0, 0, ..., 0, :] - predicted[0]).square().sum(-1)
+        return dists, away[8:-8, 8:-8]  # windows and predicted places inside the frame
+
+    distances, aways = zip(*(found(charge) for charge in (0, 0.05, 1e6)), strict=True)
+    assert aways[0].mean() > aways[1].mean() > aways[2].mean()
+    assert float(aways[2].max()) < 1e-9
+    assert bool((distances[1] >= distances[0] - 1e-4).all())
+    with pytest.raises(stnls.StnlsError, match="charge must be at least 0, not -1"):
+        stnls.search.PairedSearch(3, 3, 1, charge=-1)

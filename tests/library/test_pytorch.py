@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 SEARCH = SearchSettings(
-    *(3, 1, 3, 4, "all", "none", 0, 1, 1.0, 1, "l2", 1, True, True, False, 0, 0),
+    *(3, 1, 3, 4, "all", "none", 0, 1, 1.0, 0.5, 1, "l2", 1, True, True, False, 0, 0),
     *(True, True, -1, False),
 )
 PATCHES = PatchSettings(3, 1, 1, True, False, True, False, True, False)
@@ -42,14 +42,7 @@ def operators() -> list[tuple[str, tuple[object, ...]]]:
         ("patch_sum", (video, weights, prior, *PATCHES._replace(heads_last=True))),
         ("patch_blend", (noise(1, 2, 5, 6), noise(1, 5, 6, 2), torch.ones(1, 5, 6), 3)),
         ("ssim_sums", (noise(3, 12, 13), noise(2, 3, 12, 13), 1.0)),
-        (
-            "choose_match",
-            (
-                *(noise(2, 3, 5, 6), noise(2, 3, 5, 6), noise(2, 2, 5, 6)),
-                *(torch.rand(2, 5, 6, 4), noise(2, 5, 6, 4, 2)),
-                *(3, 1.0, 1.0, True, True, True),
-            ),
-        ),
+        ("subpixel", (noise(2, 3, 5, 6), noise(2, 3, 5, 6), noise(2, 5, 6, 2), 3, 1.0)),
         ("patch_scatter", (video, weights, prior, False, *PATCHES._replace(normalize=False))),
     ]
 

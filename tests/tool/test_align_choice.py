@@ -1,9 +1,7 @@
-"""Which match is taken, where between positions it lies, and how patches are averaged: against
-plain NumPy in double precision."""
+"""Which match is taken, where between positions it lies, and how patches are averaged."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -11,101 +9,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from outcome import refused
 from stnls.search import PairedSearch
 
 from stnls_cli import align
-from stnls_cli.choice import Paraboloid, charged, confidence, lowest
+from stnls_cli.choice import charge, confidence
 from stnls_cli.matching import Matcher
 from stnls_cli.options import AlignOptions
 
 
+def charged(
+    distance: torch.Tensor, offset: torch.Tensor, centre: torch.Tensor, per_square: float
+) -> torch.Tensor:
+    """What matches (H, W, K) of patches of 5 x 5 pixels cost, with offsets (H, W, K, 2)."""
+    away = (offset - centre[:, :, None]).square().sum(-1)
+    return distance / 75 + per_square * away
+
+
 def test_charge_and_confidence() -> None:
-    distance = torch.tensor([[[75.0, 750.0]]])
-    offset = torch.tensor([[[[2.5, -1.0], [0.5, 3.0]]]])  # (dy, dx)
-    flow = torch.tensor([[[0.5, 1.0]]])  # (dy, dx)
-    cost = charged(distance, offset, flow, values=75, sigma=10.0, prior=0.01)
-    np.testing.assert_allclose(cost, [[[1 + (4 + 4) * 1.0, 10 + (0 + 4) * 1.0]]])
-    cost = charged(distance, offset, flow * math.nan, values=75, sigma=0.0, prior=0.01)
-    np.testing.assert_allclose(cost, [[[1 + 7.25 * 0.25, 10 + 9.25 * 0.25]]])
+    assert charge(10.0, 0.01) == pytest.approx(1.0)
+    assert charge(0.0, 0.01) == pytest.approx(0.25)
     weights = confidence(torch.tensor([0.0, 75 * 230.0, math.inf]), values=75, sigma=10.0)
     assert weights[0] == pytest.approx(1 / 20)
     assert weights[1] == pytest.approx(1 / 50)
     assert 0 < weights[2] < 1e-8
-
-
-def patch_distances(a: np.ndarray, b: np.ndarray, ps: int) -> Any:
-    """Sum of squared differences of the patches at (y, x) in a and (y2, x2) in b, inside."""
-    reach = ps // 2
-
-    def distance(y: int, x: int, y2: int, x2: int) -> float:
-        one = a[:, y - reach : y + reach + 1, x - reach : x + reach + 1]
-        two = b[:, y2 - reach : y2 + reach + 1, x2 - reach : x2 + reach + 1]
-        return float(np.square(one - two).sum())
-
-    return distance
-
-
-def lowest_place(values: np.ndarray) -> tuple[float, float]:
-    """Of the quadratic surface with the differences of 3x3 values, (dy, dx)."""
-    gradient = np.array([values[2, 1] - values[0, 1], values[1, 2] - values[1, 0]]) / 2
-    bends = np.diff(values, 2, axis=0)[0, 1], np.diff(values, 2, axis=1)[1, 0]
-    twist = (values[2, 2] - values[2, 0] - values[0, 2] + values[0, 0]) / 4
-    hessian = np.array([[bends[0], twist], [twist, bends[1]]])
-    if min(bends) > 0 and np.linalg.det(hessian) > 0.3 * bends[0] * bends[1]:
-        place = -np.linalg.solve(hessian, gradient)
-        place *= min(1, 0.75 / np.abs(place).max())
-        return place[0], place[1]
-    each = [-g / h if h > 0 else 0.0 for g, h in zip(gradient, bends, strict=True)]
-    return tuple(np.clip(each, -0.5, 0.5))
-
-
-def test_paraboloid() -> None:
-    rng = np.random.default_rng(0)
-    a = rng.uniform(0, 255, (3, 16, 18))
-    b = np.roll(a, (1, -1), (1, 2)) * 0.6 + 0.4 * rng.uniform(0, 255, a.shape)
-    frames = [torch.from_numpy(v).float() for v in (a, b)]
-    offset = torch.from_numpy(rng.integers(-2, 3, (16, 18, 2))).float()
-    moved = Paraboloid(3, 1.0)(*(frame[None] for frame in frames), offset[None])[0].numpy()
-    distance = patch_distances(a, b, 3)
-    kinds = set()
-    for y, x in itertools.product(range(5, 11), range(5, 13)):
-        row, column = y + int(offset[y, x, 0]), x + int(offset[y, x, 1])
-        values = [[distance(y, x, row + i, column + j) for j in (-1, 0, 1)] for i in (-1, 0, 1)]
-        expected = lowest_place(np.array(values))
-        assert moved[y, x] - offset[y, x].numpy() == pytest.approx(expected, abs=5e-3)
-        kinds.add(tuple(np.sign(expected)))
-    assert len(kinds) > 4
-    # Matches whose neighbours lie outside the frame stay on that axis.
-    pairs = [frame[None] for frame in frames]
-    still = Paraboloid(3, 1.0)(*pairs, torch.zeros(1, 16, 18, 2))[0].numpy()
-    assert (still[0, :, 0] == 0).all()
-    assert (still[-1, :, 0] == 0).all()
-    assert (still[:, 0, 1] == 0).all()
-    assert np.abs(still[1:-1, 1:-1]).max() > 0.1
-
-
-@given(
-    st.tuples(*[st.floats(0.5, 3)] * 2),
-    st.floats(-0.4, 0.4),
-    st.tuples(*[st.floats(-0.7, 0.7)] * 2),
-)
-def test_lowest_place_of_a_paraboloid(
-    bends: tuple[float, float], twist: float, place: tuple[float, float]
-) -> None:
-    y, x = np.mgrid[-1:2, -1:2] - np.array(place)[:, None, None]
-    twist *= math.sqrt(bends[0] * bends[1])
-    values = 0.5 * bends[0] * y**2 + 0.5 * bends[1] * x**2 + twist * y * x + 7
-    found = lowest(torch.from_numpy(values.reshape(9)))
-    np.testing.assert_allclose(found, place, atol=1e-9)
-
-
-def test_no_lowest_place() -> None:
-    flat, hill = torch.ones(9), torch.tensor([0.0, 1, 0, 1, 2, 1, 0, 1, 0])
-    beside = torch.tensor([9.0, 9, 9, 9, math.inf, 9, 9, 9, 9])
-    assert (lowest(torch.stack((flat, hill, beside))) == 0).all()
 
 
 def test_subpixel_shift_is_found() -> None:
@@ -147,12 +74,13 @@ def test_prior_keeps_what_has_no_evidence_at_the_flow() -> None:
     # k best, best first: by cost, while what is returned is the plain distance.
     matches = Matcher(AlignOptions(sigma=15.0, k=6)).search(one, two, flow)
     assert matches.distance.shape == (40, 40, 6)
-    cost = charged(matches.distance, matches.offset, centre, values=75, sigma=15.0, prior=0.02)
+    inner = slice(8, -8), slice(8, -8)
+    cost = charged(matches.distance, matches.offset, centre, 4.5)[inner]
     assert (cost[..., 2:] >= cost[..., 1:-1] - 1e-3).all()
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_shortlist_holds_the_best(k: int) -> None:
+def test_the_best_are_found(k: int) -> None:
     """Against the choice among all 81 candidates, of which the library returns every one."""
     generator = torch.Generator().manual_seed(1)
     texture = 255 * torch.rand(3, 40, 40, generator=generator)
@@ -163,16 +91,10 @@ def test_shortlist_holds_the_best(k: int) -> None:
     found = Matcher(options).search(texture, two, flow)
     every = PairedSearch(9, 5, 0, stride0=1, itype="float")
     distance, offset = (x[0, 0] for x in every(texture[None], two[None], flow[None]))
-    cost = charged(distance, offset, centre, values=75, sigma=15.0, prior=0.02)
-    best = cost.sort(-1).values[..., :k]
-    values = charged(found.distance, found.offset, centre, values=75, sigma=15.0, prior=0.02)
-    wrong = (values - best).abs() > 1e-3 * best.abs().clamp(min=1)
-    assert wrong[..., 0].float().mean() < 0.01
-    assert wrong.float().mean() < 0.2
-    # No match twice.
-    for one, other in itertools.combinations(range(k), 2):
-        apart = (found.offset[:, :, one] - found.offset[:, :, other]).abs().amax(-1)
-        assert (apart > 0.5).all()
+    best = charged(distance, offset, centre, 4.5).sort(-1).values[..., :k]
+    inner = slice(8, -8), slice(8, -8)  # elsewhere the flow may point out of the frame
+    values = charged(found.distance, found.offset, centre, 4.5)
+    np.testing.assert_allclose(values[inner], best[inner], rtol=1e-4, atol=1e-2)
 
 
 def test_prefer_motion() -> None:

@@ -14,14 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnls_cli.compare.document import (
-    CellScores,
-    ComparisonDocument,
-    SettingScores,
-    markdown,
-    read_comparison,
-)
+from stnls_cli.compare.document import CellScores, ComparisonDocument, SettingScores
 from stnls_cli.compare.estimate import pairs_of
+from stnls_cli.compare.files import read_comparison
 from stnls_cli.compare.flow_cache import FlowCache
 from stnls_cli.compare.gate import Comparable, below, dropped
 from stnls_cli.compare.grey import luma_wrapped
@@ -31,6 +26,7 @@ from stnls_cli.compare.options import CompareOptions, compare_options
 from stnls_cli.compare.protocol import PROTOCOLS, slots
 from stnls_cli.compare.scores import Scorer, Truth, share_at_edge
 from stnls_cli.compare.setting import settings_of
+from stnls_cli.compare.tables import markdown
 from stnls_cli.compare.truth import read_kitti, true_motion
 from stnls_cli.compare.visible import visible
 from stnls_cli.errors import UserError

@@ -145,16 +145,17 @@ def test_memory_is_what_was_reckoned(
 def test_all_on_the_gpu_is_as_on_the_cpu(
     tmp_path: Path, textured: Any, encode: Any, sigma: float
 ) -> None:
-    """With the flow that is computed there, what is saved, and the pictures."""
+    """With the flow that is computed there, what is saved, and the pictures. TV-L1 looks every few
+    iterations there whether it may stop, so that flows differ by hundredths of a pixel."""
     path = encode(tmp_path / "in.mkv", textured(7, 96, 144), codec="ffv1", pixel_format="bgr0")
     options: dict[str, Any] = {"ws": 5, "wt": 2, "sigma": sigma, "save": "aligned,flow,offsets"}
     cpu = align(path, tmp_path / "cpu", device="cpu", **options)
     gpu = align(path, tmp_path / "cuda", device="cuda", **options)
     for one, two in zip(cpu.rows, gpu.rows, strict=True):
         assert (one.t, one.dt, one.method) == (two.t, two.dt, two.method)
-        assert two.psnr == pytest.approx(one.psnr, abs=0.02)
-        assert two.ssim == pytest.approx(one.ssim, abs=0.002)
-        assert two.mae == pytest.approx(one.mae, abs=0.02)
+        assert two.psnr == pytest.approx(one.psnr, rel=0.005)
+        assert two.ssim == pytest.approx(one.ssim, abs=0.005)
+        assert two.mae == pytest.approx(one.mae, rel=0.02)
     names = [
         sorted(str(path.relative_to(tmp_path / run)) for path in (tmp_path / run).rglob("*.*"))
         for run in ("cpu", "cuda")

@@ -1,6 +1,7 @@
 // A thread for each pixel gathers what the patches that cover it say of it.
 #include "../common/cuda_launch.h"
 #include "blend.h"
+#include "blend_strip_cuda.h"
 
 namespace stnls {
 namespace {
@@ -66,11 +67,17 @@ STNLS_API int stnls_cuda_patch_blend(const stnls::BlendProblem* p, int device, v
                                      char* message, int64_t message_size) {
   using namespace stnls;
   return launch_on(device, message, message_size, [&] {
+    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+    if (strips_apply(*p)) {
+      p->ps == 3   ? launch_strips<3>(*p, s)
+      : p->ps == 5 ? launch_strips<5>(*p, s)
+                   : launch_strips<7>(*p, s);
+      return;
+    }
     const int64_t tiles = p->batch * ((p->height + kRows - 1) / kRows);
     const dim3 blocks(blocks_for(p->width, kColumns),
                       static_cast<unsigned>(tiles < 65535 ? tiles : 65535));
     const dim3 threads(kColumns, kRows);
-    const cudaStream_t s = static_cast<cudaStream_t>(stream);
     p->dtype == kFloat64 ? blend_kernel<double><<<blocks, threads, 0, s>>>(*p)
                          : blend_kernel<float><<<blocks, threads, 0, s>>>(*p);
   });

@@ -6,8 +6,8 @@
 #include "../flow/problem.h"
 #include "../flow/tvl1.h"
 #include "../metrics/ssim.h"
-#include "../search/choose.h"
 #include "../search/problem.h"
+#include "../search/subpixel.h"
 #include "macros.h"
 
 #ifndef STNLS_CUDA_ARCHITECTURES
@@ -39,7 +39,7 @@ STNLS_API int64_t stnls_cuda_struct_size(int which) {
     case 8:
       return sizeof(stnls::Tvl1Problem);
     case 9:
-      return sizeof(stnls::ChooseProblem);
+      return sizeof(stnls::SubpixelProblem);
     case 10:
       return sizeof(stnls::SsimProblem);
     default:

@@ -321,6 +321,34 @@ struct DirectSearch {
     return key == key ? key : worst_key();
   }
 
+  // What a candidate costs beside its distance, so many steps from the anchor of its window.
+  STNLS_HD Real charge_at(int64_t steps_h, int64_t steps_w) const {
+    const Real away_h = static_cast<Real>(p.stride1) * static_cast<Real>(steps_h);
+    const Real away_w = static_cast<Real>(p.stride1) * static_cast<Real>(steps_w);
+    return static_cast<Real>(p.charge) * (away_h * away_h + away_w * away_w);
+  }
+  STNLS_HD Real charge_of_candidate(const Query& q, int64_t candidate) const {
+    if (p.charge == 0) return Real(0);
+    const int64_t area = p.ws * p.ws, at = candidate % area;
+    const Window<Pos> w = window(q, candidate / area);
+    return charge_at(at / p.ws - w.offset_h, at % p.ws - w.offset_w);
+  }
+
+  // By what candidates are compared: distance and charge.
+  STNLS_HD Real cost_at(const Query& q, const Window<Pos>& w, int64_t i, int64_t j) const {
+    const Real key = key_at(q, w, i, j);
+    return p.charge == 0 ? key : key + charge_at(i - w.offset_h, j - w.offset_w);
+  }
+  STNLS_HD Real cost_of_candidate(const Query& q, int64_t candidate) const {
+    return key_of_candidate(q, candidate) + charge_of_candidate(q, candidate);
+  }
+  // The distance of a candidate of which the cost is known.
+  STNLS_HD static Real cost_to_distance(Real cost, Real charge) {
+    if (charge == Real(0)) return key_to_distance(cost);
+    const Real key = cost - charge;
+    return kProduct ? -key : key > Real(0) ? key : Real(0);  // rounded, a zero can fall below
+  }
+
   // Candidates are numbered in raster order over (slot, window row, window column).
   STNLS_HD int64_t candidate(int64_t slot, int64_t i, int64_t j) const {
     return (slot * p.ws + i) * p.ws + j;
@@ -449,7 +477,7 @@ struct DirectSearch {
         if (p.self_action == kAnchor && starts) pinned = self;
         if (pinned >= 0) {
           if (threads.number() == 0) {
-            list.keys[0] = key_of_candidate(q, pinned);
+            list.keys[0] = cost_of_candidate(q, pinned);
             list.ids[0] = static_cast<Index>(pinned);
           }
           ++list.keys;
@@ -466,9 +494,9 @@ struct DirectSearch {
         if (has && id == self) {
           has = swaps;
           id = first;
-          if (has) key = key_of_candidate(q, first);
+          if (has) key = cost_of_candidate(q, first);
         } else if (has) {
-          key = key_at(q, w, at / p.ws, at % p.ws);
+          key = cost_at(q, w, at / p.ws, at % p.ws);
         }
         threads.offer(&list, has, key, id);
       }
@@ -477,7 +505,7 @@ struct DirectSearch {
     const int64_t entries = entry_count(p);
     for (int64_t e = threads.number(); e < entries; e += Threads::kCount) {
       const int64_t id = static_cast<int64_t>(inds[e * p.components]);
-      keys[e] = key_to_distance(keys[e]);
+      keys[e] = cost_to_distance(keys[e], charge_of_candidate(q, id));
       write_offsets(q, id, is_exact_self(id, self), inds + e * p.components);
       if (p.source != nullptr) source_of(inds)[e] = static_cast<int32_t>(id / (p.ws * p.ws));
     }

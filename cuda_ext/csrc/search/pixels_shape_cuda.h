@@ -62,6 +62,7 @@ STNLS_HD int64_t pixel_tile_count(const SearchProblem& p) {
 }
 
 inline bool pixels_apply_cuda(const SearchProblem& p) {
+  if (p.charge != 0) return false;
   constexpr int64_t most = int64_t(1) << 31;
   return p.prior == nullptr && p.dtype == kFloat32 && p.ps == 1 && p.dilation == 1 &&
          p.reflect_bounds && p.stride0 == 1 && p.stride_query == 1 && p.keep == kBestOfAll &&

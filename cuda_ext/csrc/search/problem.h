@@ -41,6 +41,8 @@ struct SearchProblem {
   int64_t reflect_bounds, full_window, product, float_grid, dtype;
   int64_t components;  // 3: (dt, dh, dw); 2: (dh, dw)
   double stride1;
+  double charge;     // what a candidate costs beside its distance, for each squared pixel from the
+                     // anchor of its window; decides which are kept, and their order
   int32_t* scratch;  // CUDA: as many as stnls_cuda_search_scratch says; may be null if that is 0
 };
 

@@ -184,7 +184,8 @@ class TileSearch {
           float* to_dists = dists() + place + k;
           Index* to_inds = inds() + (place + k) * components;
           for (int64_t lane = 0; lane < lanes; ++lane) {
-            *to_dists = Direct::key_to_distance(keys[lane]);
+            const float charge = p.charge == 0 ? 0.0f : plan.charge(id[lane], n + lane);
+            *to_dists = Direct::cost_to_distance(keys[lane], charge);
             Index* to = to_inds;
             if (components == 3)
               *to++ = static_cast<Index>(frame_offset[Candidate::slot(id[lane])]);
@@ -359,11 +360,18 @@ class TileSearch {
         c.id = id + ((UIntV)load(&h.start[n]) << Candidate::kColumnBits) + (UIntV)load(&w.start[n]);
         if constexpr (kExclude) c.excluded = load(&excluded[n]);
         const int64_t at = (y * span_w + d.columns.low) * columns + x;
-        const auto keep = [&](auto value) {
+        const auto keep_values = [&](auto value) {
           if (lists.capacity == 1)
             keep_best<kExclude>(c, lists.keys(n), lists.ids(n), value);
           else
             keep_several<kExclude>(c, lists.capacity, lists.keys(n), lists.ids(n), value);
+        };
+        const auto keep = [&](const auto& value) {
+          if (p.charge == 0) return keep_values(value);
+          const IntV i = load(&h.start[n]) + static_cast<int32_t>(phases * top);
+          const IntV j = load(&w.start[n]) + static_cast<int32_t>(phases * left);
+          const FloatV away_h = plan.away_h(d.slot, n, i), away_w = plan.away_w(d.slot, n, j);
+          keep_values(ChargedValue(value, static_cast<float>(p.charge), away_h, away_w));
         };
         if constexpr (kFloatGrid)
           keep(BilinearValue<kProduct>(load(&h.fraction[n]), load(&w.fraction[n]), low_sums + at,

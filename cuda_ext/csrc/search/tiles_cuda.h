@@ -49,10 +49,11 @@ STNLS_HD int64_t tile_count(const SearchProblem& p) {
 
 // Whether a tile can serve the problem at all.
 inline bool tiles_apply_cuda(const SearchProblem& p) {
-  return p.prior == nullptr && p.dtype == kFloat32 && !p.float_grid && p.reflect_bounds &&
-         p.dilation == 1 && p.stride0 == 1 && p.stride_query == 1 && p.keep == kBestOfAll &&
-         p.k >= 1 && p.k <= kListMost && p.self_action == kNone && p.query_height == p.height &&
-         p.query_width == p.width && static_cast<int64_t>(p.stride1) == 1 && !p.product &&
+  return p.prior == nullptr && p.charge == 0 && p.dtype == kFloat32 && !p.float_grid &&
+         p.reflect_bounds && p.dilation == 1 && p.stride0 == 1 && p.stride_query == 1 &&
+         p.keep == kBestOfAll && p.k >= 1 && p.k <= kListMost && p.self_action == kNone &&
+         p.query_height == p.height && p.query_width == p.width &&
+         static_cast<int64_t>(p.stride1) == 1 && !p.product &&
          (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) &&
          (p.channels == 1 || p.channels == 3) && 2 * p.wt + 1 <= 100 &&
          tile_count(p) < (int64_t(1) << 31);

@@ -164,4 +164,24 @@ struct BilinearValue {
   }
 };
 
+// Keys with what candidates cost beside their distance, at the columns of a row.
+template <class Value>
+struct ChargedValue {
+  Value value;
+  FloatV charge, of_row, away;
+
+  // per_square: for each squared pixel; away_h, away_w: from the anchor to the first candidate.
+  ChargedValue(const Value& value, float per_square, FloatV away_h, FloatV away_w)
+      : value(value),
+        charge(FloatV{} + per_square),
+        of_row(per_square * away_h * away_h),
+        away(away_w) {}
+
+  FloatV next() {
+    const FloatV cost = value.next() + multiply_add(charge * away, away, of_row);
+    away += 1.0f;
+    return cost;
+  }
+};
+
 }  // namespace stnls

@@ -218,6 +218,18 @@ class TilePlan {
     }
   }
 
+  // From the anchors of a vector of queries, the first number n of the tile, to positions of their
+  // windows, in pixels.
+  FloatV away_h(int64_t slot, int64_t n, IntV i) const { return away(anchors[slot].h, n, i); }
+  FloatV away_w(int64_t slot, int64_t n, IntV j) const { return away(anchors[slot].w, n, j); }
+
+  // What a candidate of query n costs beside its distance.
+  float charge(int32_t id, int64_t n) const {
+    const Anchors& a = anchors[Candidate::slot(id)];
+    return direct.charge_at(Candidate::row(id) - a.h.offset[n],
+                            Candidate::column(id) - a.w.offset[n]);
+  }
+
  private:
   struct Anchors {
     AxisAnchor<kFloatGrid> h, w;
@@ -228,6 +240,9 @@ class TilePlan {
   const int64_t phases;
   std::vector<Anchors> anchors;  // of every slot
 
+  FloatV away(const AxisAnchor<kFloatGrid>& a, int64_t n, IntV i) const {
+    return static_cast<float>(p.stride1) * to_float(i - load(&a.offset[n]));
+  }
   Place offset(const AxisAnchor<kFloatGrid>& a, int64_t n, int64_t i, int64_t place) const {
     return static_cast<Place>(direct.position(static_cast<Pos>(a.anchor[n]), i, a.offset[n]) -
                               static_cast<Pos>(place));

@@ -18,10 +18,16 @@ STNLS_HD int window_list(const SearchProblem& p) {
   return p.k - (pins ? 1 : 0) <= kListMost ? kListMost : 0;
 }
 
-// Whether the tile's pixels stay in registers: large patches of 1 or 3 channels.
+// Whether the tile's pixels stay in registers: large patches of 1 or 3 channels (what is not
+// charged for on the integer grid belongs to tiles_cuda.h).
 STNLS_HD bool window_few_channels(const SearchProblem& p) {
-  return p.ps >= 3 && !p.product && p.float_grid && (p.channels == 1 || p.channels == 3) &&
-         window_list(p) > 0;
+  return p.ps >= 3 && !p.product && (p.float_grid || p.charge != 0) &&
+         (p.channels == 1 || p.channels == 3) && window_list(p) > 0;
+}
+
+// Whether there are kernels that charge for leaving the flow.
+STNLS_HD bool window_charges(const SearchProblem& p) {
+  return window_few_channels(p) && p.channels == 3;
 }
 
 // Whether one match is all that is kept: the other kernels have lists only.
@@ -86,6 +92,7 @@ inline bool windows_apply_cuda(const SearchProblem& p) {
       (p.keep == kBestOfEach && (p.self_action == kNone || p.self_action == kAnchorEach));
   const bool size =
       p.ps == 1 || p.ps == 3 || p.ps == 5 || p.ps == 7 || (p.ps == 9 && window_few_channels(p));
+  if (p.charge != 0 && !window_charges(p)) return false;
   constexpr int64_t most = int64_t(1) << 31, pixels = most / 8;  // of a plane, 16 bytes each
   return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
          p.stride0 == 1 && p.stride_query == 1 && lists && p.k >= 1 && size && p.channels > 0 &&

@@ -7,6 +7,18 @@ namespace stnls {
 namespace {
 
 cudaError_t launch_any_size(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
+  if (p.charge != 0) {
+    switch (p.ps) {
+      case 3:
+        return launch_charged<3>(p, slopes, stream);
+      case 5:
+        return launch_charged<5>(p, slopes, stream);
+      case 7:
+        return launch_charged<7>(p, slopes, stream);
+      default:
+        return launch_charged<9>(p, slopes, stream);
+    }
+  }
   if (window_few_channels(p)) {
     switch (p.ps) {
       case 3:

@@ -25,7 +25,7 @@
 
 namespace stnls {
 
-template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kCharge>
 class WindowTile {
  public:
   using Search = DirectSearch<float, kFloat, kProduct>;
@@ -479,12 +479,15 @@ class WindowTile {
     active = active && j * step == column && j >= r.w.from_w && j < r.w.from_w + r.w.count_w;
     const unsigned count = active ? r.w.count_h : 0;
     int id = r.id + j;
+    const int steps_w = j - r.w.offset_w, before = r.w.offset_h - r.w.from_h;
     for (int i = -r.w.from_h, end = i + ws; __any_sync(0xffffffffu, i < end); i += kTogether) {
       list.make_room(kTogether);
 #pragma unroll
       for (int n = 0; n < kTogether; ++n) {
         const bool has = static_cast<unsigned>(i + n) < count;
-        list.offer(has ? *from : nothing(), id);
+        float found = has ? *from : nothing();
+        if constexpr (kCharge) found += search.charge_at(i + n - before, steps_w);
+        list.offer(found, id);
         if (i + n + 1 < end) from += step * kLine;
         id += ws;
       }
@@ -512,12 +515,16 @@ class WindowTile {
       mth -= static_cast<float>(skip_w);
     }
     Column columns[kPer];
+    const float charge = static_cast<float>(p.charge) * kStep * kStep;  // of a squared step
+    float of_column[kPer] = {};
     const int j = kPer * column - skip_w;
 #pragma unroll
     for (int m = 0; m < kPer; ++m) {
-      const float w = r.w.anchor_w + kStep * (mth + static_cast<float>(kPer * column + m));
+      const float steps = mth + static_cast<float>(kPer * column + m);
+      const float w = r.w.anchor_w + kStep * steps;
       const bool has = active && static_cast<unsigned>(j + m - r.w.from_w) < r.w.count_w;
       columns[m] = Column(has ? w - x : nothing());
+      if constexpr (kCharge) of_column[m] = charge * steps * steps;
     }
     int i = -skip_h - r.w.from_h, id = r.id + j - skip_h * ws;
     const unsigned count = r.w.count_h;
@@ -546,8 +553,12 @@ class WindowTile {
       for (int n = 0; n < kPer; ++n) {
         const bool has = static_cast<unsigned>(i + n) < count;
         const float v = has ? r.w.anchor_h + kStep * nth - y : nothing(), vv = fmaf(-v, v, v);
+        const float of_line = kCharge ? charge * nth * nth : 0.0f;
 #pragma unroll
-        for (int m = 0; m < kPer; ++m) list.offer(between(e[m], rise[m], across[m], v, vv), id + m);
+        for (int m = 0; m < kPer; ++m) {
+          const float found = between(e[m], rise[m], across[m], v, vv);
+          list.offer(kCharge ? found + (of_line + of_column[m]) : found, id + m);
+        }
         id += ws;
         nth += 1.0f;
       }
@@ -577,6 +588,7 @@ class WindowTile {
       if (!__any_sync(0xffffffffu, has)) break;
       const bool inside = has && j >= r.w.from_w && j < r.w.from_w + r.w.count_w;
       const Column between_columns(inside ? at - x : nothing());
+      const int steps_w = j - r.w.offset_w;
       int id = r.id + j, i = has ? 0 : ws;
       float y = static_cast<float>(r.y);
       Slopes slopes_at(r, column, *this);
@@ -594,7 +606,8 @@ class WindowTile {
           const bool valid = here && i >= r.w.from_h && i < r.w.from_h + r.w.count_h;
           const float v = valid ? h - y : nothing();
           list.make_room(1);
-          list.offer(between(e, next - e, across, v, fmaf(-v, v, v)), id);
+          const float found = between(e, next - e, across, v, fmaf(-v, v, v));
+          list.offer(kCharge ? found + search.charge_at(i - r.w.offset_h, steps_w) : found, id);
           i += here ? 1 : 0;
           id += here ? ws : 0;
           // Rounded, a line can hold one more.
@@ -670,12 +683,19 @@ class WindowTile {
     return kProduct ? found : fmaf(-vv, g, found);
   }
 
-  // Offsets of a candidate of the query at (y, x).
-  __device__ void write_offsets(int y, int x, int id, bool exactly_self, Index* out) const {
+  // Distance and offsets of a match of the query at (y, x).
+  __device__ void write_match(int y, int x, uint64_t key, bool exactly_self, float* distance,
+                              Index* out) const {
+    const int id = static_cast<int>(static_cast<unsigned>(key));
     const unsigned ws = static_cast<unsigned>(p.ws), area = ws * ws, candidate = id;
     const int slot = static_cast<int>(candidate / area);
     const unsigned at = candidate % area;
     const auto w = query_window(search, b, head, t, y, x, slot);
+    float charge = 0.0f;
+    if constexpr (kCharge)
+      charge = search.charge_at(static_cast<int>(at / ws) - w.offset_h,
+                                static_cast<int>(at % ws) - w.offset_w);
+    *distance = Search::cost_to_distance(distance_of_key(key), charge);
     Index dt = static_cast<Index>(slot_frame(t, slot, p.wt, p.frames) - t);
     Index dh =
         static_cast<Index>(search.position(w.anchor_h, at / ws, w.offset_h) - static_cast<Pos>(y));
@@ -721,11 +741,10 @@ class WindowTile {
         const uint64_t key = entry(e, row, column);
         const int id = static_cast<int>(static_cast<unsigned>(key));
         const int64_t at = (line + column) * entries + start + e;
-        static_cast<float*>(p.dists)[at] = Search::key_to_distance(distance_of_key(key));
         const bool exactly =
             p.self_action == kAnchor && e == 0 && id != search.candidate(p.first_slot, 0, 0);
-        write_offsets(top + row, left + column, id, exactly,
-                      static_cast<Index*>(p.inds) + at * p.components);
+        write_match(top + row, left + column, key, exactly, static_cast<float*>(p.dists) + at,
+                    static_cast<Index*>(p.inds) + at * p.components);
       }
     }
     __syncwarp();
@@ -734,19 +753,19 @@ class WindowTile {
 };
 
 // kBlocks: how many are to fit a multiprocessor, as far as registers go.
-template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, int kBlocks>
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kCharge, int kBlocks>
 __global__ void __launch_bounds__(32, kBlocks)
     windows_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover,
                    const KeySlopes slopes) {
   extern __shared__ uint64_t shared[];
   const int tile = static_cast<int>(blockIdx.x);
-  WindowTile<kPs, kChannels, kProduct, kFloat, kList> one(p, tile, shared, slopes);
+  WindowTile<kPs, kChannels, kProduct, kFloat, kList, kCharge> one(p, tile, shared, slopes);
   if (!one.run() && threadIdx.x == 0) leftover[1 + atomicAdd(leftover, 1)] = tile;
 }
 
-template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, int kBlocks>
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kCharge, int kBlocks>
 cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
-  const auto kernel = windows_kernel<kPs, kChannels, kProduct, kFloat, kList, kBlocks>;
+  const auto kernel = windows_kernel<kPs, kChannels, kProduct, kFloat, kList, kCharge, kBlocks>;
   const int bytes = 8 * WindowShared(p).words;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
@@ -756,15 +775,17 @@ cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cuda
 }
 
 // Small windows leave shared memory for more warps, which then get fewer registers each.
-template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList>
+template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kCharge = false>
 cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
-  if constexpr (kList == 1)
-    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, 16>(p, slopes, stream);
-  if constexpr (kPs == 3 && kChannels == 0 && kList > 1) {
-    if (8 * WindowShared(p).words <= kWindowSmall)
-      return launch_windows<kPs, kChannels, kProduct, kFloat, kList, 16>(p, slopes, stream);
+  if constexpr (kList == 1) {
+    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, kCharge, 16>(p, slopes, stream);
+  } else {
+    if constexpr (kPs == 3 && kChannels == 0 && kList > 1) {
+      if (8 * WindowShared(p).words <= kWindowSmall)
+        return launch_windows<kPs, 0, kProduct, kFloat, kList, kCharge, 16>(p, slopes, stream);
+    }
+    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, kCharge, 12>(p, slopes, stream);
   }
-  return launch_windows<kPs, kChannels, kProduct, kFloat, kList, 12>(p, slopes, stream);
 }
 
 // One patch size; each is compiled in sources of its own, side by side.
@@ -793,6 +814,19 @@ cudaError_t launch_few_channels(const SearchProblem& p, const KeySlopes& slopes,
                           : launch_windows<kPs, 3, false, true, kListMost>(p, slopes, stream);
 }
 
+// Where leaving the flow is charged for: 3 channels.
+template <int kPs, bool kFloat>
+cudaError_t launch_charged(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
+  return window_single(p)
+             ? launch_windows<kPs, 3, false, kFloat, 1, true>(p, slopes, stream)
+             : launch_windows<kPs, 3, false, kFloat, kListMost, true>(p, slopes, stream);
+}
+template <int kPs>
+cudaError_t launch_charged(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
+  return p.float_grid ? launch_charged<kPs, true>(p, slopes, stream)
+                      : launch_charged<kPs, false>(p, slopes, stream);
+}
+
 extern template cudaError_t launch_any_channels<1>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
 extern template cudaError_t launch_any_channels<3>(const SearchProblem&, const KeySlopes&,
@@ -809,5 +843,9 @@ extern template cudaError_t launch_few_channels<7>(const SearchProblem&, const K
                                                    cudaStream_t);
 extern template cudaError_t launch_few_channels<9>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
+extern template cudaError_t launch_charged<3>(const SearchProblem&, const KeySlopes&, cudaStream_t);
+extern template cudaError_t launch_charged<5>(const SearchProblem&, const KeySlopes&, cudaStream_t);
+extern template cudaError_t launch_charged<7>(const SearchProblem&, const KeySlopes&, cudaStream_t);
+extern template cudaError_t launch_charged<9>(const SearchProblem&, const KeySlopes&, cudaStream_t);
 
 }  // namespace stnls

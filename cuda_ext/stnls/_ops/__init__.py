@@ -4,19 +4,18 @@ gradients and operation counts. Arguments are taken as checked (see `_checks`)."
 from __future__ import annotations
 
 from stnls._ops._blend import patch_blend
-from stnls._ops._choose import choose_match
 from stnls._ops._eager import signature
 from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
 from stnls._ops._search import SearchSettings, entry_count, refine, search, search_scratch
 from stnls._ops._ssim import ssim_sums
+from stnls._ops._subpixel import subpixel
 from stnls._ops._tvl1 import tvl1_scale
 
 __all__ = [
     "PatchSettings",
     "SearchSettings",
-    "choose_match",
     "compose_chain",
     "compose_slots",
     "entry_count",
@@ -30,5 +29,6 @@ __all__ = [
     "search_scratch",
     "signature",
     "ssim_sums",
+    "subpixel",
     "tvl1_scale",
 ]

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import register_flop_formula
 
 from stnls._ops import (  # noqa: F401  they define the operators
     _blend,
-    _choose,
     _patches,
     _search,
     _ssim,
+    _subpixel,
 )
 from stnls._ops._patches import PatchSettings
 from stnls._ops._search import SearchGradient, SearchSettings
@@ -76,10 +76,8 @@ def _(video: Any, offset: Any, weight: Any, ps: int, **_: Any) -> int:
     return int(math.prod(video) * ps**2 * (2 * 16 + 2))
 
 
-@register_flop_formula(torch.ops.stnls.choose_match)
-def _(
-    query: Any, key: Any, flow: Any, dists: Any, offsets: Any, ps: int, *_: Any, **__: Any
-) -> int:
+@register_flop_formula(torch.ops.stnls.subpixel)
+def _(query: Any, key: Any, offsets: Any, ps: int, *_: Any, **__: Any) -> int:
     # Nine distances, which share their samples.
     return int(math.prod(key) * (6 * (ps + 2) ** 2 + 3 * 9 * ps**2))
 

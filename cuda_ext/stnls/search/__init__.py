@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from stnls.search.choose_match import choose_match
 from stnls.search.config import init
 from stnls.search.functional import (
     empty_flow,
@@ -16,13 +15,13 @@ from stnls.search.non_local_search import NonLocalSearch
 from stnls.search.paired_refine import PairedRefine
 from stnls.search.paired_search import PairedSearch
 from stnls.search.refine_search import RefineSearch
+from stnls.search.subpixel_offsets import subpixel_offsets
 
 __all__ = [
     "NonLocalSearch",
     "PairedRefine",
     "PairedSearch",
     "RefineSearch",
-    "choose_match",
     "empty_flow",
     "get_time_window_inds",
     "init",
@@ -30,4 +29,5 @@ __all__ = [
     "paired_refine",
     "paired_search",
     "refine",
+    "subpixel_offsets",
 ]

@@ -36,7 +36,7 @@ class SearchModule(nn.Module):
     itype = ReadOnly[str]()
     _of_pairs: ClassVar[bool] = False
     """Whether frames are searched one by one, with offsets that have no time."""
-    _not_shown: ClassVar[Sequence[str]] = ()
+    _not_shown: ClassVar[Sequence[str]] = ("charge",)
     """Options that are no parameters of this search."""
 
     def radius(self, H: int, W: int) -> int:

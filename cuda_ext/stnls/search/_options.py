@@ -54,6 +54,7 @@ class SearchOptions:
     strideQ: int | None = None  # noqa: N815
     itype: str
     k_agg: int
+    charge: float = 0.0
 
     def __post_init__(self) -> None:
         _checks.positive_int("wt", self.wt, minimum=0)
@@ -67,6 +68,8 @@ class SearchOptions:
             _checks.boolean(name, getattr(self, name))
         stride1 = _checks.positive_number("stride1", self.stride1, maximum=1e6)
         object.__setattr__(self, "stride1", stride1)
+        charge = _checks.not_negative_number("charge", self.charge)
+        object.__setattr__(self, "charge", charge)
         _checks.one_of("dist_type", self.dist_type, ("l2", "prod"))
         _checks.one_of("itype", self.itype, ("float", "int"))
         _checks.one_of("self_action", self.self_action, tuple(SELF_ACTIONS))
@@ -111,6 +114,7 @@ class SearchOptions:
             stride0=self.stride0,
             # The integer grid truncates, as the original does.
             stride1=self.stride1 if self.float_grid else float(max(1, int(self.stride1))),
+            charge=self.charge,
             stride_query=self.stride_query,
             dist_type=self.dist_type,
             dilation=self.dilation,

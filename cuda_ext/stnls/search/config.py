@@ -51,7 +51,7 @@ _REFINE = _COMMON | {
     "restricted_radius": False,
     "topk_mode": "all",
 }
-_PAIRED = _COMMON | {"ws": -1, "ps": 3, "k": 10, "stride0": 1, "pt": 1}
+_PAIRED = _COMMON | {"ws": -1, "ps": 3, "k": 10, "stride0": 1, "pt": 1, "charge": 0.0}
 _PAIRED_REFINE = _COMMON | {
     "ws": -1,
     "wr": 1,

@@ -31,7 +31,7 @@ class PairedRefine(RefinementModule):
     """
 
     _of_pairs = True
-    _not_shown = ("wt", "strideQ")
+    _not_shown = ("wt", "strideQ", "charge")
 
     def __init__(
         self,

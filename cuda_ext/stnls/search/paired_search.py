@@ -33,6 +33,15 @@ class PairedSearch(SearchModule):
         self_action: ``None``, or ``"anchor"`` / ``"anchor_each"``: the position that flow predicts
             comes first, whatever its distance.
         normalize_bwd: accepts only False.
+        charge: what leaving the flow costs, for each squared pixel (≥ 0). Candidates are kept, and
+            come in the order of
+
+                d / (C ps ps) + charge r r        (products: -d / (C ps ps) + charge r r),
+
+            d the distance and r the pixels to the place that flow predicts (reflected into the
+            frame): for squared differences the negative logarithm of the posterior where the flow's
+            error is Gaussian. `dists` are the distances alone, and have the gradients that they
+            have without it. Of no effect where all candidates are asked for.
 
     Raises:
         StnlsError: (also ValueError or TypeError) for a parameter outside its range.
@@ -43,6 +52,7 @@ class PairedSearch(SearchModule):
     _not_shown = ("wt", "topk_mode", "strideQ")
 
     ws = ReadOnly[int]()
+    charge = ReadOnly[float]()
 
     def __init__(
         self,
@@ -64,6 +74,8 @@ class PairedSearch(SearchModule):
         off_Hq: int = 0,
         off_Wq: int = 0,
         itype: str = "float",
+        *,
+        charge: float = 0.0,
     ) -> None:
         super().__init__()
         only_defaults(pt=pt, normalize_bwd=normalize_bwd)
@@ -84,6 +96,7 @@ class PairedSearch(SearchModule):
             off_Wq=off_Wq,
             itype=itype,
             k_agg=k_agg,
+            charge=charge,
         )
 
     def forward(self, frame0: Tensor, frame1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ class RefineSearch(RefinementModule):
 
     """
 
-    _not_shown = ("wt",)
+    _not_shown = ("wt", "charge")
     strideQ = ReadOnly["int | None"]()  # noqa: N815 - the original's name
 
     def __init__(

@@ -1,6 +1,6 @@
 // A thread for each query.
 #include "../common/cuda_launch.h"
-#include "choose.h"
+#include "subpixel.h"
 
 namespace stnls {
 namespace {
@@ -10,12 +10,13 @@ constexpr int kColumns = 32, kRows = 4;
 // Blocks of a multiprocessor: large patches want many registers for the loads under way.
 template <class Real, int kPs>
 constexpr int kBlocks = sizeof(Real) > sizeof(float) ? 2
+                        : kPs > 7                    ? 2
                         : kPs > 5                    ? 3
                                                      : 4;
 
 template <class Real, int kPs>
 __global__ void __launch_bounds__(kColumns* kRows, kBlocks<Real, kPs>)
-    choose_kernel(const __grid_constant__ ChooseProblem p) {
+    subpixel_kernel(const __grid_constant__ SubpixelProblem p) {
   const int64_t x = static_cast<int64_t>(blockIdx.x) * kColumns + threadIdx.x;
   const int64_t tiles = (p.height + kRows - 1) / kRows;
   if (x >= p.width) return;
@@ -23,19 +24,19 @@ __global__ void __launch_bounds__(kColumns* kRows, kBlocks<Real, kPs>)
   // Grids are 65,535 blocks high at most.
   for (int64_t tile = blockIdx.y; tile < p.batch * tiles; tile += gridDim.y) {
     const int64_t y = tile % tiles * kRows + threadIdx.y;
-    if (y < p.height) choose<Real>(p, distances, tile / tiles, y, x);
+    if (y < p.height) move<Real>(p, distances, tile / tiles, y, x);
   }
 }
 
 template <class Real, int kPs>
-void launch(const ChooseProblem& p, cudaStream_t stream) {
+void launch(const SubpixelProblem& p, cudaStream_t stream) {
   const int64_t tiles = p.batch * ((p.height + kRows - 1) / kRows);
   const dim3 blocks(blocks_for(p.width, kColumns),
                     static_cast<unsigned>(tiles < 65535 ? tiles : 65535));
-  choose_kernel<Real, kPs><<<blocks, dim3(kColumns, kRows), 0, stream>>>(p);
+  subpixel_kernel<Real, kPs><<<blocks, dim3(kColumns, kRows), 0, stream>>>(p);
 }
 
-void launch_float(const ChooseProblem& p, cudaStream_t stream) {
+void launch_float(const SubpixelProblem& p, cudaStream_t stream) {
   switch (p.ps) {
     case 3:
       return launch<float, 3>(p, stream);
@@ -53,8 +54,8 @@ void launch_float(const ChooseProblem& p, cudaStream_t stream) {
 }  // namespace
 }  // namespace stnls
 
-STNLS_API int stnls_cuda_choose_match(const stnls::ChooseProblem* p, int device, void* stream,
-                                      char* message, int64_t message_size) {
+STNLS_API int stnls_cuda_subpixel(const stnls::SubpixelProblem* p, int device, void* stream,
+                                  char* message, int64_t message_size) {
   using namespace stnls;
   return launch_on(device, message, message_size, [&] {
     const cudaStream_t s = static_cast<cudaStream_t>(stream);

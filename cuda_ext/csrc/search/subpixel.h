@@ -1,9 +1,5 @@
-// Which of a query's matches is taken, and where between the positions of the grid it lies.
-//
-// A match costs its mean squared difference and a charge for each squared pixel from the place that
-// the flow predicts. It is chosen among the shortlist of an earlier search and the 3 x 3 positions
-// around that place, and moved to the lowest point of the paraboloid through the distances at it
-// and around it.
+// Where between the positions of the grid a match lies: at the lowest point of the paraboloid
+// through the distances at its position and around it.
 #pragma once
 
 #include "../common/geometry.h"
@@ -11,26 +7,23 @@
 
 #if defined(__CUDA_ARCH__)
 #define STNLS_UNROLL _Pragma("unroll")
+#define STNLS_NO_UNROLL _Pragma("unroll 1")
 #else
 #define STNLS_UNROLL
+#define STNLS_NO_UNROLL
 #endif
 
 namespace stnls {
 
-struct ChooseProblem {
+struct SubpixelProblem {
   const void* query;    // (batch, channels, height, width), frames of a batch query_stride apart
   const void* key;      // (batch, channels, height, width)
-  const void* flow;     // (batch, 2: dx dy, height, width)
-  const void* dists;    // (batch, height, width, entries), smallest first
-  const void* offsets;  // (batch, height, width, entries, 2: dh dw)
-  void* distance;       // (batch, height, width)
-  void* position;       // (batch, height, width, 2), the offset on the grid
-  void* offset;         // (batch, height, width, 2), the offset between positions
+  const void* offsets;  // (batch, height, width, 2: dh dw), of the matches' positions
+  void* moved;          // the same, between positions
   int64_t query_stride;
-  int64_t batch, channels, height, width, entries;
-  int64_t ps;
-  int64_t full_window, near, between, dtype;  // near: also the positions next to the flow's place
-  double stride1, charge;
+  int64_t batch, channels, height, width;
+  int64_t ps, dtype;
+  double stride1;
 };
 
 template <class Real>
@@ -81,83 +74,22 @@ struct NinePlaces {
   STNLS_HD Real w(int n) const { return left + step * static_cast<Real>(n % 3); }
 };
 
-// Chooses for one query. Distances::nine(b, i, j, places, d) gives the patch distances at nine
-// places, infinite where there is none.
+// Moves the match of one query. Distances::nine(b, i, j, places, d) gives the patch distances at
+// nine places, infinite where there is none.
 template <class Real, class Distances>
-STNLS_HD void choose(const ChooseProblem& p, const Distances& distances, int64_t b, int64_t i,
-                     int64_t j) {
-  const int64_t plane = p.height * p.width, pixel = i * p.width + j, index = b * plane + pixel;
-  const Real* dists = static_cast<const Real*>(p.dists) + index * p.entries;
-  const Real* offsets = static_cast<const Real*>(p.offsets) + 2 * index * p.entries;
-  const Real* flow = static_cast<const Real*>(p.flow) + b * 2 * plane + pixel;
-  const Real step = static_cast<Real>(p.stride1), charge = static_cast<Real>(p.charge);
-  const Real share = Real(1) / static_cast<Real>(p.channels * p.ps * p.ps);
-  const Real h = static_cast<Real>(i), w = static_cast<Real>(j);
-  const bool finite = is_finite(flow[0]) && is_finite(flow[plane]);
-  const Real centre_h = finite ? flow[plane] : Real(0), centre_w = finite ? flow[0] : Real(0);
-  const auto cost = [&](Real found, Real dh, Real dw) {
-    const Real away_h = dh - centre_h, away_w = dw - centre_w;
-    return found * share + charge * (away_h * away_h + away_w * away_w);
-  };
-  Real distance = dists[0], dh = offsets[0], dw = offsets[1];
-  Real least = cost(distance, dh, dw);
-  for (int64_t k = 1; charge > Real(0) && k < p.entries; ++k) {
-    const Real c = cost(dists[k], offsets[2 * k], offsets[2 * k + 1]);
-    if (c < least) {
-      least = c;
-      distance = dists[k];
-      dh = offsets[2 * k];
-      dw = offsets[2 * k + 1];
-    }
-  }
-  // What is next to the flow's place and not on the shortlist is no nearer than its last entry.
-  const bool look = charge > Real(0) && p.near && finite && least > dists[p.entries - 1] * share;
+STNLS_HD void move(const SubpixelProblem& p, const Distances& distances, int64_t b, int64_t i,
+                   int64_t j) {
+  const int64_t index = (b * p.height + i) * p.width + j;
+  const Real* position = static_cast<const Real*>(p.offsets) + 2 * index;
+  const Real step = static_cast<Real>(p.stride1), dh = position[0], dw = position[1];
+  const NinePlaces<Real> places{reflect(static_cast<Real>(i) + dh, p.height) - step,
+                                reflect(static_cast<Real>(j) + dw, p.width) - step, step};
   Real d[9];
-  bool around = false;  // whether d holds the distances around the match
-  for (int stage = look ? 0 : 1; stage < 2; ++stage) {
-    NinePlaces<Real> places{reflect(h + dh, p.height) - step, reflect(w + dw, p.width) - step,
-                            step};
-    if (stage == 0) {
-      const Real anchor_h = reflect(h + centre_h, p.height);
-      const Real anchor_w = reflect(w + centre_w, p.width);
-      const bool full = p.full_window != 0;
-      const int64_t before_h = window_offset_real(anchor_h, step, 3, p.height, full);
-      const int64_t before_w = window_offset_real(anchor_w, step, 3, p.width, full);
-      places.top = anchor_h - step * static_cast<Real>(before_h);
-      places.left = anchor_w - step * static_cast<Real>(before_w);
-    } else if (around || !p.between || !is_finite(distance)) {
-      break;
-    }
-    distances.nine(b, i, j, places, d);
-    if (stage == 1) {
-      around = true;
-      break;
-    }
-    STNLS_UNROLL
-    for (int n = 0; n < 9; ++n) {
-      const Real near_h = places.h(n) - h, near_w = places.w(n) - w;
-      const Real c = cost(d[n], near_h, near_w);
-      if (c < least) {
-        least = c;
-        around = n == 4;
-        distance = d[n];
-        dh = near_h;
-        dw = near_w;
-      }
-    }
-  }
-  static_cast<Real*>(p.distance)[index] = distance;
-  Real* position = static_cast<Real*>(p.position) + 2 * index;
-  position[0] = dh;
-  position[1] = dw;
-  if (p.between && around) {
-    const Surface<Real> place = lowest(d);
-    dh += step * place.dh;
-    dw += step * place.dw;
-  }
-  Real* offset = static_cast<Real*>(p.offset) + 2 * index;
-  offset[0] = dh;
-  offset[1] = dw;
+  distances.nine(b, i, j, places, d);
+  const Surface<Real> place = lowest(d);
+  Real* moved = static_cast<Real*>(p.moved) + 2 * index;
+  moved[0] = dh + step * place.dh;
+  moved[1] = dw + step * place.dw;
 }
 
 // reflect() for places within some patches of a frame: in 32 bits, where a GPU divides faster.
@@ -174,7 +106,7 @@ STNLS_HD int64_t reflect_small(int64_t place, int32_t length) {
 // Patch distances tap by tap. kPs is the patch's size, or 0 for any.
 template <class Real, int kPs>
 struct PatchDistances {
-  const ChooseProblem& p;
+  const SubpixelProblem& p;
 
   STNLS_HD const Real* query(int64_t b) const {
     return static_cast<const Real*>(p.query) + b * p.query_stride;
@@ -274,29 +206,39 @@ struct PatchDistances {
       const Real* q = query(b) + c * plane;
       const Real* k = key(b) + c * plane;
       Real before[kWide] = {}, sample[kWide] = {};
-      for (int r = 0; r <= kWide; ++r) {
-        const Real* row = k + row_at(top + r) * p.width;
-        Real low = row[column_at(left)];
+      Real value[3][kSize] = {};  // rows of the query, each needed for three rows of samples
+      STNLS_NO_UNROLL             // by more than these three, or too many reads are under way
+          for (int three = 0; three <= kWide; three += 3) {
         STNLS_UNROLL
-        for (int x = 0; x < kWide; ++x) {
-          const Real high = row[column_at(left + x + 1)];
-          const Real line = multiply_add(share_w, high - low, low);
-          sample[x] = multiply_add(share_h, line - before[x], before[x]);
-          before[x] = line;
-          low = high;
-        }
-        STNLS_UNROLL
-        for (int dy = 0; dy < 3; ++dy) {
-          const int y = r - 1 - dy;
-          if (y < 0 || y >= kSize) continue;
-          const Real* line = q + row_at(i + kFirst + y) * p.width;
+        for (int s = 0; s < 3; ++s) {
+          const int r = three + s;
+          if (r > kWide) break;
+          const Real* row = k + row_at(top + r) * p.width;
+          Real low = row[column_at(left)];
           STNLS_UNROLL
-          for (int x = 0; x < kSize; ++x) {
-            const Real value = line[column_at(j + kFirst + x)];
+          for (int x = 0; x < kWide; ++x) {
+            const Real high = row[column_at(left + x + 1)];
+            const Real line = multiply_add(share_w, high - low, low);
+            sample[x] = multiply_add(share_h, line - before[x], before[x]);
+            before[x] = line;
+            low = high;
+          }
+          if (r >= 1 && r <= kSize) {
+            const Real* line = q + row_at(i + kFirst + r - 1) * p.width;
             STNLS_UNROLL
-            for (int dx = 0; dx < 3; ++dx) {
-              const Real difference = value - sample[x + dx];
-              d[3 * dy + dx] = multiply_add(difference, difference, d[3 * dy + dx]);
+            for (int x = 0; x < kSize; ++x) value[(s + 2) % 3][x] = line[column_at(j + kFirst + x)];
+          }
+          STNLS_UNROLL
+          for (int dy = 0; dy < 3; ++dy) {
+            const int y = r - 1 - dy;
+            if (y < 0 || y >= kSize) continue;
+            STNLS_UNROLL
+            for (int x = 0; x < kSize; ++x) {
+              STNLS_UNROLL
+              for (int dx = 0; dx < 3; ++dx) {
+                const Real difference = value[(s + 2 - dy + 3) % 3][x] - sample[x + dx];
+                d[3 * dy + dx] = multiply_add(difference, difference, d[3 * dy + dx]);
+              }
             }
           }
         }
@@ -308,3 +250,4 @@ struct PatchDistances {
 }  // namespace stnls
 
 #undef STNLS_UNROLL
+#undef STNLS_NO_UNROLL

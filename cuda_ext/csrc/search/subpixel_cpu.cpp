@@ -3,7 +3,7 @@
 #include "../common/columns_cpu.h"
 #include "../common/parallel.h"
 #include "../common/status.h"
-#include "choose.h"
+#include "subpixel.h"
 
 namespace stnls {
 namespace {
@@ -18,10 +18,10 @@ struct VectorDistances {
   static constexpr int kPitch = kReach + 1;
   static constexpr int kMostChannels = 4;
 
-  const ChooseProblem& p;
+  const SubpixelProblem& p;
   PatchDistances<float, kPs> scalar;
 
-  explicit VectorDistances(const ChooseProblem& problem) : p(problem), scalar{problem} {}
+  explicit VectorDistances(const SubpixelProblem& problem) : p(problem), scalar{problem} {}
 
   void nine(int64_t b, int64_t i, int64_t j, const NinePlaces<float>& places, float* d) const {
     constexpr float kFar = 1 << 22;
@@ -110,35 +110,35 @@ struct VectorDistances {
 };
 
 template <class Real, class Distances>
-void choose_all(const ChooseProblem& p, const Distances& distances, int64_t threads) {
+void move_all(const SubpixelProblem& p, const Distances& distances, int64_t threads) {
   parallel_for(p.batch * p.height, threads, [&](int64_t row, int64_t) {
     for (int64_t j = 0; j < p.width; ++j)
-      choose<Real>(p, distances, row / p.height, row % p.height, j);
+      move<Real>(p, distances, row / p.height, row % p.height, j);
   });
 }
 
-void choose_float(const ChooseProblem& p, int64_t threads) {
+void move_float(const SubpixelProblem& p, int64_t threads) {
   switch (p.ps) {
     case 3:
-      return choose_all<float>(p, VectorDistances<3>(p), threads);
+      return move_all<float>(p, VectorDistances<3>(p), threads);
     case 5:
-      return choose_all<float>(p, VectorDistances<5>(p), threads);
+      return move_all<float>(p, VectorDistances<5>(p), threads);
     case 7:
-      return choose_all<float>(p, VectorDistances<7>(p), threads);
+      return move_all<float>(p, VectorDistances<7>(p), threads);
     case 9:
-      return choose_all<float>(p, VectorDistances<9>(p), threads);
+      return move_all<float>(p, VectorDistances<9>(p), threads);
     default:
-      return choose_all<float>(p, PatchDistances<float, 0>{p}, threads);
+      return move_all<float>(p, PatchDistances<float, 0>{p}, threads);
   }
 }
 
 }  // namespace
 }  // namespace stnls
 
-STNLS_API int stnls_cpu_choose_match(const stnls::ChooseProblem* p, int64_t threads) {
+STNLS_API int stnls_cpu_subpixel(const stnls::SubpixelProblem* p, int64_t threads) {
   using namespace stnls;
   return guarded([&] {
-    p->dtype == kFloat64 ? choose_all<double>(*p, PatchDistances<double, 0>{*p}, threads)
-                         : choose_float(*p, threads);
+    p->dtype == kFloat64 ? move_all<double>(*p, PatchDistances<double, 0>{*p}, threads)
+                         : move_float(*p, threads);
   });
 }

@@ -1,0 +1,56 @@
+"""Where between the positions of the grid the matches of a search lie."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor
+
+from stnls import _checks, _ops
+from stnls._precision import unified, widened
+
+
+def subpixel_offsets(
+    query: Tensor, key: Tensor, offsets: Tensor, ps: int, stride1: float = 1.0
+) -> Tensor:
+    """Moves matches between the positions at which a `PairedSearch` with ``dist_type="l2"`` looked.
+
+    A match goes to the lowest point of the paraboloid through the patch distances at its position
+    and at the eight positions around it, a step apart (central differences), by at most 3/4 of a
+    step along each axis. Where that has no clear lowest point, the parabola of each axis answers,
+    within half a step; along an axis without neighbours inside the frame the match stays. There is
+    no gradient.
+
+    Args:
+        query, key: (B, C, H, W), as for the search. float32 or float64; float16 and bfloat16 are
+            computed in float32.
+        offsets: (B, H, W, 2) = (dh, dw) in pixels, of one match for each pixel.
+        ps, stride1: as for the search. Fastest for ps 3, 5, 7 and 9 with stride1 1.
+
+    Returns:
+        The offsets (B, H, W, 2) = (dh, dw) between positions.
+
+    Raises:
+        StnlsError: (also ValueError or TypeError) for tensors that do not fit together and for
+            parameters without meaning.
+
+    """
+    for name, value, sizes in (
+        ("query", query, "(B, C, H, W)"),
+        ("key", key, "(B, C, H, W)"),
+        ("offsets", offsets, "(B, H, W, 2)"),
+    ):
+        _checks.tensor(name, value, (4,), sizes)
+    query, key, offsets = unified(query, key, offsets)
+    _checks.floating("query", query)
+    for name, value in (("key", key), ("offsets", offsets)):
+        _checks.same_place("query", query, name, value)
+        _checks.same_dtype("query", query, name, value)
+    _checks.same("shape", "query", tuple(query.shape), "key", tuple(key.shape))
+    batch, _, height, width = query.shape
+    _checks.shape("offsets", offsets, (batch, height, width, 2), "(B, H, W, 2)")
+    _checks.not_empty_frames("query", query)
+    _checks.positive_int("ps", ps)
+    _checks.positive_number("stride1", stride1)
+    wide = (widened(value) for value in (query, key, offsets))
+    return cast(Tensor, _ops.subpixel(*wide, ps, float(stride1)).to(query.dtype))
