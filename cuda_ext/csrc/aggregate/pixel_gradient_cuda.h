@@ -50,7 +50,6 @@ __global__ void __launch_bounds__(kPointThreads, kPointBlocks)
   const bool exists = x < width;
   const float* planes = static_cast<const float*>(p.own) + plane.offset(p, packing, p.own_stride);
   float* to_weights = whole(static_cast<float*>(p.grad_weights) + plane.entries(p, packing));
-  let_next_start();
   for (int chunk = 0; chunk < packing.chunks; ++chunk) {
     const int group = chunk * kLanes + lane;
     const bool works = group < groups;
@@ -65,7 +64,10 @@ __global__ void __launch_bounds__(kPointThreads, kPointBlocks)
     EntryReader<kLanes, false> reader(p, packing, plane, thread);
     reader.read(p, first_y * width + x, 0, exists && first_y <= last_y);
     float4 next_own = own_at(first_y);
-    if (chunk == 0) wait_for_previous();  // the copy of the video and the zeros
+    if (chunk == 0) {
+      wait_for_previous();  // the copy of the video and the zeros may not be there yet
+      let_next_start();
+    }
     // Warps may be of two rows: all of their threads go as far as the last of them.
     for (int step = 0, y = first_y; step < steps; ++step, y += kRows) {
       const bool here = exists && y <= last_y;

@@ -221,7 +221,6 @@ __global__ void __launch_bounds__(kRunThreads, 2)
   const int y = top + thread / 32, first_query = thread / 32 * kRunSide;
   const int columns = y < height ? min(kRunSide, width - left) : 0;
 
-  let_next_start();
   const bool has_time = p.components == 3;
   const int entry_bytes = static_cast<int>(p.components) * static_cast<int>(sizeof(float));
   for (int first = 0; first < k; first += tile_entries) {
@@ -296,8 +295,10 @@ __global__ void __launch_bounds__(kRunThreads, 2)
         __pipeline_commit();
         __pipeline_wait_prior(0);
       }
-      // Only here what the kernel before has prepared is needed.
-      if (first == 0 && chunk == 0) wait_for_previous();
+      if (first == 0 && chunk == 0) {  // up to here, what the kernel before makes is not needed
+        wait_for_previous();
+        let_next_start();
+      }
       __syncthreads();
       const int64_t first_vector = plane.slab * packing.vectors + (works ? group : 0);
       const float4* video = whole(packed + first_vector);  // only if it reads

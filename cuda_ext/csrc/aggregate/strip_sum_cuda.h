@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
                      4 * group * next + x);
   EntryReader<kLanes, kFloatGrid> reader(p, packing, plane, thread);
   reader.read(p, first_y * width + x, 0, exists && first_y <= last_y);
-  let_next_start();
   wait_for_previous();  // the copy of the video may not be there yet
+  let_next_start();
   // Warps may be of two rows: all of their threads go as far as the last of them.
   for (int step = 0, y = first_y; step < steps; ++step, y += kRows) {
     const bool here = exists && y <= last_y;

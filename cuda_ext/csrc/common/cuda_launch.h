@@ -57,9 +57,9 @@ inline unsigned blocks_for(int64_t count, int threads) {
 }
 
 // A kernel that is launched by launch_overlapping may start while the one before it in the stream
-// is still at work, as soon as all blocks of that have called let_next_start() or are done. Before
-// it has waited, it must neither write what others use nor read what they have written since the
-// last kernel that waited before it let the next one start.
+// is still at work, as soon as all blocks of that have called let_next_start() or are done. Until
+// it has called wait_for_previous() it must not write, nor read what that kernel writes. It lets
+// the next one start only after it has waited itself: so all kernels but the last are complete.
 __device__ __forceinline__ void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
