@@ -205,6 +205,39 @@ def test_trace(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     refused(cli("align", clips[1], *QUICK, "--trace=none/trace.json"), "cannot write none/")
 
 
+def test_a_trace_that_has_no_place(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    """Refused before the work; what lies there stays what it is."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.iterdir())
+    for name, words in (
+        ("", "--trace: the name is empty"),
+        (".", "cannot write .: it is a folder"),
+        ("folder", "cannot write folder: it is a folder"),
+        ("pipe", "cannot write pipe: it is no regular file"),
+    ):
+        refused(cli("align", clips[0], *QUICK, f"--trace={name}"), words)
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_trace_that_the_profiler_does_not_write(
+    cli: Any, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(_: object, path: str) -> None:
+        Path(f"{path}.tmp").write_text("{")
+
+    monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", half)
+    (tmp_path / "trace.json").write_text("older")
+    ended = cli("align", clips[0], *QUICK, "--trace=trace.json", "-q")
+    # The profiler may have said something before.
+    assert ended.code == 2
+    assert ended.lines[-1] == "stnls: cannot write trace.json: PyTorch's profiler gave no trace"
+    assert (tmp_path / "trace.json").read_text() == "older"
+    names = ["a.mkv", "a.stnls", "b.mkv", "c.mkv", "trace.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
 def test_timings(cli: Any, clips: list[Path]) -> None:
     for option in ("--timings", "-v", "--verbose"):
         lines = cli("align", clips[0], *QUICK, option, "--overwrite").lines
