@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from outcome import refused
+from stnls import _native
 
 from stnls_cli import UserError, align
-from stnls_cli.devices import resolve_devices
+from stnls_cli.devices import resolve_device, resolve_devices
 from stnls_cli.errors import WorkerError
 from stnls_cli.options import AlignOptions
 from stnls_cli.workers import worker_options
@@ -159,6 +160,35 @@ def test_a_process_that_dies_is_one_failed_input(
     assert cli("align", *slow, *SLOW, "-o", "out", "-q").code == 0
 
 
+def machine_with(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]], current: int
+) -> None:
+    """GPUs of these compute capabilities, and kernels built for 9.0."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capabilities[number])
+    monkeypatch.setattr(_native, "find_library", lambda name: Path("libstnls_cuda.so"))
+    monkeypatch.setattr(_native, "cuda_build", lambda: _native.CudaBuild("13.0", "90-real"))
+
+
+def test_gpus_that_the_kernels_do_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are left out unless they are named."""
+    machine_with(monkeypatch, [(7, 5), (9, 0), (7, 5), (9, 0)], current=3)
+    for name in ("auto", "cuda"):
+        assert [str(device) for device in resolve_devices(name)] == ["cuda:3", "cuda:1"]
+    with pytest.raises(UserError, match=r"--device cuda:2: the CUDA kernels were built for 90"):
+        resolve_devices("cuda:2")
+    machine_with(monkeypatch, [(7, 5), (9, 0)], current=0)
+    for name in ("auto", "cuda"):
+        assert str(resolve_device(name)) == "cuda:1"
+        assert [str(device) for device in resolve_devices(name)] == ["cuda:1"]
+    machine_with(monkeypatch, [(7, 5), (8, 0)], current=1)
+    assert [str(device) for device in resolve_devices("auto")] == ["cpu"]
+    with pytest.raises(UserError, match=r"not for this GPU \(compute capability 8\.0\)"):
+        resolve_devices("cuda")
+
+
 def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     def planned(inputs: int, **given: Any) -> list[tuple[str, int | None]]:
         options = AlignOptions(**{"device": "cpu", **given})
@@ -170,13 +200,7 @@ def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned(1, threads=8, workers=3) == []
     assert planned(4, threads=1, workers=2) == [("cpu", 1)] * 2
 
-    import stnls_cli.devices
-
-    def resolved(name: str) -> torch.device:
-        return torch.device("cuda:1" if name in ("auto", "cuda") else name)
-
-    monkeypatch.setattr(stnls_cli.devices, "resolve_device", resolved)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    machine_with(monkeypatch, [(9, 0)] * 3, current=1)
     assert [str(device) for device in resolve_devices("auto")] == ["cuda:1", "cuda:0", "cuda:2"]
     assert planned(8, threads=12, device="cuda") == [("cuda:1", 4), ("cuda:0", 4), ("cuda:2", 4)]
     assert planned(8, threads=12, device="cuda:2") == []
