@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -38,6 +41,19 @@ MATCH = 100
 FLOW_PAIR = 110
 FIXED = 256 * 2**20
 """Bytes whatever the size."""
+
+_sharing = ContextVar("sharing", default=1)
+"""Processes that share the GPU, this one among them."""
+
+
+@contextlib.contextmanager
+def gpu_shared_by(processes: int) -> Iterator[None]:
+    """Within the block a plan takes this process's part of the memory that is free on a GPU."""
+    token = _sharing.set(processes)
+    try:
+        yield
+    finally:
+        _sharing.reset(token)
 
 
 @dataclass(frozen=True)
@@ -124,19 +140,23 @@ def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free:
         if gpu_bytes(candidate, options, info) <= free:
             return candidate
     needed = gpu_bytes(smallest, options, info)
+    sharing = _sharing.get()
+    each, fewer = ("", "") if sharing == 1 else (f" for each of {sharing} processes", ", --workers")
     raise UserError(
         f"{info.path}: frames of {info.width}x{info.height} with --wt {options.wt} need about "
-        f"{_told(needed)} of memory on {device}, of which {_told(free)} are free; "
-        "use a smaller --size or --wt, or --device cpu"
+        f"{_told(needed)} of memory on {device}, of which {_told(free)} are free{each}; "
+        f"use a smaller --size{fewer} or --wt, or --device cpu"
     )
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory on a GPU that is free, or that this process holds without using it."""
+    """Memory on a GPU that is free, or that this process holds without using it; of what several
+    processes share, the part of one."""
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free // _sharing.get()
 
 
 def _told(count: int) -> str:

@@ -13,7 +13,7 @@ from outcome import refused
 import stnls_cli.job
 from stnls_cli import UserError, align
 from stnls_cli.options import AlignOptions
-from stnls_cli.plan import FRAMES_ON_GPU, Plan, fitted, gpu_bytes, gpu_plan
+from stnls_cli.plan import FRAMES_ON_GPU, Plan, fitted, gpu_bytes, gpu_plan, gpu_shared_by
 from stnls_cli.video import ClipInfo
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -104,6 +104,12 @@ def test_a_smaller_plan_where_memory_is_short() -> None:
     assert words.startswith("in.mp4: frames of 854x480 with --wt 2 need about 0.4 GiB of memory on")
     assert (
         "cuda:1, of which 0.4 GiB are free; use a smaller --size or --wt, or --device cpu" in words
+    )
+    with gpu_shared_by(3), pytest.raises(UserError) as caught:
+        fitted(plan, options, clip, "cuda:1", least - 1)
+    assert (
+        "0.4 GiB are free for each of 3 processes; use a smaller --size, --workers or --wt, or"
+        in str(caught.value)
     )
 
 

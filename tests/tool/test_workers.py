@@ -210,6 +210,44 @@ def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
 
 
+def test_memory_is_shared(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process reckons with its part of what is free, by the processes on the same device."""
+    import stnls_cli.pipeline
+    from stnls_cli import worker, workers
+    from stnls_cli.plan import free_bytes
+
+    orders: list[tuple[Any, ...]] = []
+
+    class Sent(workers.Worker):
+        def begin(self, order: tuple[int, tuple[Path, Path]] | None) -> None:
+            send = self.connection.send
+            self.connection.send = lambda sent: (orders.append(sent), send(sent))
+            super().begin(order)
+
+    monkeypatch.setattr(workers, "Worker", Sent)
+    align(clips, tmp_path / "out", device="cpu", workers=3, **OPTIONS)
+    sent = [order for order in orders if order is not None]
+    assert [order[3] for order in sent] == [3, 3, 3]
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (800, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 150)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 50)
+    free: list[int] = []
+
+    def aligned(*_: object) -> None:
+        free.append(free_bytes(torch.device("cuda:0")))
+        raise UserError("enough")
+
+    monkeypatch.setattr(stnls_cli.pipeline, "align_clip", aligned)
+    for sharing in (1, 3):
+        order = (*sent[0][:3], sharing)
+        assert worker._outcome(None, *order) == ("failed", True, "enough")
+    assert free == [900, 300]
+    assert free_bytes(torch.device("cuda:0")) == 900
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
