@@ -28,10 +28,11 @@ from stnls_cli.flow_run.document import (
     write_flow_document,
 )
 from stnls_cli.flow_run.options import FlowOptions
+from stnls_cli.flow_run.pictures import FOLDER as PICTURES
 from stnls_cli.flow_run.pictures import draw_flows
 from stnls_cli.metrics import psnr
 from stnls_cli.outputs import drop_temporary
-from stnls_cli.pipeline import device_name, known_by, open_flow, torch_threads
+from stnls_cli.pipeline import check_stored, device_name, known_by, open_flow, torch_threads
 from stnls_cli.plan import plan_for
 from stnls_cli.progress import Listener
 from stnls_cli.report import InputRecord
@@ -81,6 +82,7 @@ def compute_clip_flow(
         run = RunDirectory.open(folder, fingerprint, overwrite=base.overwrite, kind=FLOW_RUN)
         if isinstance(run, Finished):
             document = read_flow_document(run.document_path)
+            check_stored(run, document.input, path, base, _written(options))
             return Computed(run.path, document, already_done=True)
         stack.enter_context(run)
         job = stack.enter_context(_Job(clip, source, run, options, device, threads, listener))
@@ -102,6 +104,14 @@ def compute_clip_flow(
         )
         write_flow_document(run.path, document)
         return Computed(run.finish(), document, already_done=False)
+
+
+def _written(options: FlowOptions) -> list[str]:
+    """Folders and files of a finished run, besides its document."""
+    names = [NPZ_NAME] if "npz" in options.formats() else []
+    names += KINDS if "flo" in options.formats() else ()
+    names += [PICTURES] if options.pictures else []
+    return names
 
 
 class _Job:

@@ -166,6 +166,29 @@ def test_the_same_command_again(cli: Any, clip: Path, tmp_path: Path) -> None:
     refused(cli("align", clip, "--output=clip.flow", "--overwrite"), "no run of stnls align")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("forward", "folder"), ("pictures", "folder"), ("flow.npz", "file")]
+)
+def test_a_finished_run_that_lacks_something(
+    cli: Any, clip: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    command = ["flow", clip, "--flow=zero", "--format=flo,npz", "-q"]
+    assert cli(*command).code == 0
+    (tmp_path / "clip.flow" / name).rename(tmp_path / "elsewhere")
+    refused(cli(*command), f"clip.flow is complete, but its {kind} {name} is gone; make it again")
+    assert cli(*command, "--overwrite").code == 0
+    assert (tmp_path / "clip.flow" / name).exists()
+
+
+def test_a_finished_run_of_a_damaged_clip(cli: Any, clip: Path, tmp_path: Path) -> None:
+    whole = clip.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 3 // 4])
+    command = ["flow", "cut.mkv", "--flow=zero", "-q"]
+    assert cli(*command, "--allow-damaged").code == 0
+    refused(cli(*command), "cut.flow was made of it with --allow-damaged")
+    assert cli(*command, "--allow-damaged").code == 0
+
+
 def test_a_killed_run_goes_on(start: Any, cli: Any, clip: Path, tmp_path: Path) -> None:
     slow = (
         "import time\n"
