@@ -20,7 +20,7 @@ from stnls_cli.errors import StorageError, UserError
 from stnls_cli.flow import BatchedFlow, FlowSource, MethodSource, write_flow_folder
 from stnls_cli.flow.clip_flow import KINDS, Kind
 from stnls_cli.flow.flo import read_flo
-from stnls_cli.flow.npz_flow import write_flow_npz
+from stnls_cli.flow.npz_flow import NPZ_NAME, write_flow_npz
 from stnls_cli.flow_run.document import (
     FlowDocument,
     FlowRecord,
@@ -42,8 +42,6 @@ from stnls_cli.timings import Timings
 from stnls_cli.video import Clip, clip_digest, open_clip
 from stnls_cli.warp import warp
 from stnls_cli.window import TemporalWindow
-
-NPZ_NAME = "flow.npz"
 
 
 @dataclass(frozen=True)

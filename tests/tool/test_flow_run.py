@@ -127,6 +127,8 @@ def test_the_archive_alone_and_a_part(cli: Any, clip: Path, tmp_path: Path) -> N
     path = folder / "flow.npz"
     common = ["--save=none", "--metrics=psnr", "-q"]
     assert cli("align", clip, f"--flow={path}", "--start=2", "--frames=3", *common).code == 0
+    ended = cli("align", clip, "--flow=clip.flow", "--start=2", "--frames=3", *common)
+    assert ended.code == 0  # the same flows
     refused(
         cli("align", clip, f"--flow={path}", "--output=all", *common),
         "frame 0: 1536 pixels of unknown or non-finite flow",
