@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import time
 from pathlib import Path
@@ -282,3 +283,20 @@ def test_from_python(clip: Path, tmp_path: Path) -> None:
     assert {record.most for record in document.flows} == {0.0}
     with pytest.raises(TypeError, match="flow has no option 'picture'; did you mean 'pictures'"):
         flow_options({"picture": True})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"format": ["npz"]}, "format must be str, not ['npz']"),
+        ({"scale": "x"}, "scale must be float | None, not 'x'"),
+        ({"scale": True}, "scale must be float | None, not True"),
+        ({"pictures": "no"}, "pictures must be bool, not 'no'"),
+        ({"start": "1"}, "start must be int, not '1'"),
+    ],
+)
+def test_types_from_python(clip: Path, tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(words)}$"):
+        compute_flow(clip, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+    assert flow_options({"scale": np.float32(2)}).scale == 2
