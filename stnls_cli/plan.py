@@ -39,6 +39,8 @@ SEARCH = 130
 MATCH = 100
 """Of a pair more, for each of the k matches but the first."""
 FLOW_PAIR = 110
+RECORD = 110
+"""Of a flow alone: its lengths, and the neighbour warped by it."""
 FIXED = 256 * 2**20
 """Bytes whatever the size."""
 
@@ -78,12 +80,16 @@ def plan_for(
     device: torch.device,
     threads: int,
     source: FlowSource | None,
+    *,
+    flow_only: bool = False,
 ) -> Plan:
-    """What suits the frames and the device. UserError where a GPU's memory does not do."""
+    """What suits the frames and the device; `flow_only`: nothing is searched. UserError where a
+    GPU's memory does not do."""
     if device.type == "cuda":
         native = isinstance(source, MethodSource) and source.method.native is not None
         plan = gpu_plan(options, info, native=native)
-        return fitted(plan, options, info, str(device), free_bytes(device))
+        free = free_bytes(device)
+        return fitted(plan, options, info, str(device), free, flow_only=flow_only)
     computed = source is not None and source.needs_frames
     return Plan(
         # Each frame brings two flows for the threads; many cores shall not cost much memory.
@@ -124,9 +130,29 @@ def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     return info.height * info.width * (held + moment) + FIXED
 
 
-def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free: int) -> Plan:
+def flow_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
+    """The same where flows alone are computed."""
+    frames = 2 * options.wt + 1 + plan.ahead
+    held = FRAME * (2 if options.sigma > 0 else 1) * frames
+    held += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
+    held += FLOW * 2 * (options.wt + plan.ahead)
+    # Flows are computed together, then looked at one by one.
+    moment = max(plan.flow_pairs * FLOW_PAIR, RECORD)
+    return info.height * info.width * (held + moment) + FIXED
+
+
+def fitted(
+    plan: Plan,
+    options: AlignOptions,
+    info: ClipInfo,
+    device: str,
+    free: int,
+    *,
+    flow_only: bool = False,
+) -> Plan:
     """The plan, or a smaller one where `free` bytes are too few for it; UserError where even the
     smallest does not fit."""
+    bytes_of = flow_bytes if flow_only else gpu_bytes
     smallest = replace(
         plan,
         ahead=1,
@@ -137,15 +163,16 @@ def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free:
         together=False,
     )
     for candidate in (plan, smallest):
-        if gpu_bytes(candidate, options, info) <= free:
+        if bytes_of(candidate, options, info) <= free:
             return candidate
-    needed = gpu_bytes(smallest, options, info)
+    needed = bytes_of(smallest, options, info)
     sharing = _sharing.get()
     each, fewer = ("", "") if sharing == 1 else (f" for each of {sharing} processes", ", --workers")
+    window, or_window = ("", "") if flow_only else (f" with --wt {options.wt}", " or --wt")
     raise UserError(
-        f"{info.path}: frames of {info.width}x{info.height} with --wt {options.wt} need about "
+        f"{info.path}: frames of {info.width}x{info.height}{window} need about "
         f"{_told(needed)} of memory on {device}, of which {_told(free)} are free{each}; "
-        f"use a smaller --size{fewer} or --wt, or --device cpu"
+        f"use a smaller --size{fewer}{or_window}, or --device cpu"
     )
 
 

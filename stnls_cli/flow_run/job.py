@@ -133,7 +133,7 @@ class _Job:
         self._listener = listener
         self._timings = Timings(device)
         self.scale: float | None = None
-        plan = plan_for(options.base, clip.info, device, threads, source)
+        plan = plan_for(options.base, clip.info, device, threads, source, flow_only=True)
         batched = None
         if plan.flow_pairs and isinstance(source, MethodSource):
             batched = BatchedFlow(source.method, plan.flow_pairs)
