@@ -61,6 +61,29 @@ def test_every_flow_of_a_clip(cli: Any, clip: Path, textured: Any, tmp_path: Pat
     assert "flows: clip.flow" in ended.err
 
 
+def test_the_bars(cli: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each stage, which ends at its total."""
+    from stnls_cli.progress import ConsoleListener
+
+    ended: list[dict[str, tuple[float, float | None]]] = []
+    leave = ConsoleListener.__exit__
+
+    def seen(listener: ConsoleListener, *how: Any) -> None:
+        assert listener._progress is not None
+        tasks = listener._progress.tasks
+        ended.append({task.description: (task.completed, task.total) for task in tasks})
+        leave(listener, *how)
+
+    monkeypatch.setattr(ConsoleListener, "__exit__", seen)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    assert cli("flow", clip, "--flow=dis", "--no-pictures").code == 0
+    assert cli("align", clip, "--flow=dis", "--wt=1", "--ws=3", "--metrics=psnr").code == 0
+    assert ended == [
+        {"decode": (6, 6), "flow": (6, 6)},
+        {"decode": (6, 6), "flow": (10, 10), "align": (6, 6)},
+    ]
+
+
 def test_the_figure_of_the_warp(cli: Any, clip: Path, textured: Any, tmp_path: Path) -> None:
     """By zero flow the neighbour stays as it is."""
     assert cli("flow", clip, "--flow=zero", "-q").code == 0
