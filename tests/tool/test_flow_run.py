@@ -58,6 +58,9 @@ def test_every_flow_of_a_clip(cli: Any, clip: Path, textured: Any, tmp_path: Pat
     assert (length <= record["p99"] + 1e-9).mean() >= 0.99
     assert (length < record["p99"] - 1e-9).mean() <= 0.99
     assert "backward" in ended.err
+    most = max(flow["p99"] for flow in document["flows"] if flow["direction"] == "backward")
+    (row,) = [line.split() for line in ended.lines if line.split()[:1] == ["backward"]]
+    assert row[3] == f"{most:.2f}"
     assert "flows: clip.flow" in ended.err
 
 
