@@ -56,9 +56,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Measured:
-    """The scores of a batch on their way, and what its pictures would be made of."""
+    """The scores of a batch on their way, and what its pictures would be made of. Its frames are
+    not held."""
 
-    batch: Batch
+    t: int
+    dts: tuple[int, ...]
     scores: Leaving
     small: list[Callable[[], SmallPair]]
 
@@ -336,7 +338,7 @@ class Job:
             # The frames would take too much memory until their scores are known.
             with self._timings.stage("pictures"):
                 small = [partial(_same, shrink()) for shrink in small]
-        return Measured(batch, scores, small)
+        return Measured(batch.t, batch.dts, scores, small)
 
     def _scores(self, reference: Tensor, frames: dict[str, Tensor], flows: Tensor | None) -> Tensor:
         """(neighbours, methods, metrics) as numbers of `scoring.py`."""
@@ -355,19 +357,17 @@ class Job:
 
     def _rows(self, measured: Measured) -> list[Row]:
         """The rows of some neighbours, once their scores have come back."""
-        batch, names = measured.batch, (*self._of_frame, *self._of_flow)
+        t, names = measured.t, (*self._of_frame, *self._of_flow)
         rows = []
-        for n, (dt, table) in enumerate(zip(batch.dts, measured.scores.numpy(), strict=True)):
+        for n, (dt, table) in enumerate(zip(measured.dts, measured.scores.numpy(), strict=True)):
             of_pair = []
             for method, values in zip(self._methods, table.tolist(), strict=True):
                 scores = {name: score(name, v) for name, v in zip(names, values, strict=True)}
-                of_pair.append(
-                    self._settings.row(self._clip.info.stem, batch.t, dt, method, scores)
-                )
+                of_pair.append(self._settings.row(self._clip.info.stem, t, dt, method, scores))
             if measured.small:
                 ranked = {row.method: row.psnr for row in of_pair}
                 with self._timings.host("pictures"):
-                    self._gallery.consider((batch.t, dt), ranked, measured.small[n])
+                    self._gallery.consider((t, dt), ranked, measured.small[n])
             rows += of_pair
         return rows
 

@@ -107,7 +107,8 @@ def gpu_plan(options: AlignOptions, info: ClipInfo, *, native: bool) -> Plan:
     kept = pixels * 2 * options.wt * KEPT * FRAMES_ON_GPU <= MOST_KEPT
     pairs = max(1, min(PAIR_PIXELS // pixels, 2 * options.wt))
     return Plan(
-        ahead=max(1, flow_pairs // 2) if native else 4,
+        # One frame more than that is read at a time, and each brings two flows.
+        ahead=max(1, flow_pairs // 2 - 1) if native else 4,
         pairs=pairs,
         flow_pairs=flow_pairs,
         under_way=FRAMES_ON_GPU if kept else 2,

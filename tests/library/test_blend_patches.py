@@ -122,8 +122,23 @@ def test_the_threads_do_not_change_it() -> None:
     np.testing.assert_array_equal(found[0], found[2])
 
 
-def test_batches_types_and_layouts(device: str) -> None:
-    pairs = [problem(seed, 2, 9, 12, 2.0) for seed in (0, 1)]
+@pytest.mark.parametrize("ps", [2, 3, 5, 7, 9])
+@pytest.mark.parametrize("reach", [0.7, 40.0])
+def test_frames_of_many_strips(device: str, ps: int, reach: float) -> None:
+    """On a GPU those of three channels are cut along both axes."""
+    for height, width in ((97, 71), (33, 200), (64, 26)):
+        values = problem(ps, 3, height, width, reach)
+        torch.testing.assert_close(
+            torch.from_numpy(blended(values, ps, torch.float32, device)),
+            torch.from_numpy(blended(values, ps, torch.float64, device)),
+            rtol=0,
+            atol=5e-3,
+        )
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_batches_types_and_layouts(device: str, channels: int) -> None:
+    pairs = [problem(seed, channels, 9, 12, 2.0) for seed in (0, 1)]
     frame, offset, weight = (
         torch.from_numpy(np.stack(parts)).to(device, torch.float32)
         for parts in zip(*pairs, strict=True)
@@ -138,12 +153,13 @@ def test_batches_types_and_layouts(device: str) -> None:
     assert half.dtype == torch.bfloat16
     rounded = (value.bfloat16().float() for value in (frame, offset, weight))
     torch.testing.assert_close(half, blend_patches(*rounded, 3).bfloat16())
-    assert blend_patches(frame[:0], offset[:0], weight[:0], 3).shape == (0, 2, 9, 12)
+    assert blend_patches(frame[:0], offset[:0], weight[:0], 3).shape == (0, channels, 9, 12)
 
 
-def test_places_beyond_all_reason_are_safe(device: str) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_places_beyond_all_reason_are_safe(device: str, channels: int) -> None:
     frame, offset, weight = (
-        torch.ones(1, 1, 8, 30),
+        torch.ones(1, channels, 8, 30),
         torch.zeros(1, 8, 30, 2),
         torch.ones(1, 8, 30),
     )

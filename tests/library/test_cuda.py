@@ -124,6 +124,25 @@ def test_integers_give_the_bits_of_the_cpu_on_large_frames(k: int, ps: int) -> N
         assert_same_bits(found, case.run("cpu"))
 
 
+@pytest.mark.parametrize("ps", [3, 5, 7, 9])
+def test_lists_of_integers_have_the_bits_of_the_direct_form(ps: int) -> None:
+    """With ties, infinite values, flow that tears tiles, and tiles cut off by the frame."""
+    for seed in range(27):
+        pick, k = seeded(seed), 2 + seed % 9
+        heads, channels, wt = pick((1, 2)), pick((1, 3)), pick((0, 1))
+        height, width, levels = pick((30, 53)), pick((25, 64, 83)), pick((2, 256))
+        shape = (1, 3, heads * channels, height, width)
+        query, key = (bytes_like(*shape, seed=seed + i) % levels for i in (1, 2))
+        query[..., height // 2, pick((3, 20))] = pick((0.0, 0.0, float("inf")))
+        flows = noise(1, 3, 2 * wt + 1, 2, height, width, seed=seed) * pick((0.3, 2.0, 9.0))
+        flows[..., width // 2 :] += pick((0.0, 11.0))
+        options = SearchOptions(pick((5, 8)), wt, ps, k, nheads=heads, itype="int")
+        case = SearchCase(options, query, key, flows, True)
+        found = case.run("cuda")
+        with direct_form():
+            assert_same_bits(found, case.run("cuda"))
+
+
 @pytest.mark.parametrize("seeds", chunks(300), ids=str)
 def test_fast_forms_agree_with_the_direct_form(seeds: range) -> None:
     """On frames of several tiles, with windows that lie apart and beyond the border."""

@@ -132,3 +132,18 @@ def test_a_charge_keeps_matches_near_the_flow() -> None:
     assert bool((distances[1] >= distances[0] - 1e-4).all())
     with pytest.raises(stnls.StnlsError, match="charge must be at least 0, not -1"):
         stnls.search.PairedSearch(3, 3, 1, charge=-1)
+    with pytest.raises(stnls.StnlsError, match="charge must be at most 1e\\+06, not 1e\\+07"):
+        stnls.search.PairedSearch(3, 3, 1, charge=1e7)
+
+
+@pytest.mark.parametrize("itype", ["float", "int"])
+def test_a_charge_counts_in_every_frame_of_a_video(itype: str) -> None:
+    vid0, vid1 = noise(1, 3, 3, 12, 14, seed=1), noise(1, 3, 3, 12, 14, seed=2)
+    flows = 2 * noise(1, 3, 2, 2, 12, 14, seed=3)
+    search = stnls.search.PairedSearch(5, 3, 2, stride0=1, itype=itype, charge=0.2)
+    dists, inds = search.paired_vids(vid0, vid1, flows, 1, skip_self=True)
+    for t in range(3):
+        for slot, dt in enumerate(stnls.search.get_time_window_inds(t, 1, 3)[1:]):
+            one = search(vid0[:, t], vid1[:, dt], flows[:, t, slot])
+            part = slice(2 * slot, 2 * slot + 2)
+            assert_same_bits(one, (dists[:, :, t, ..., part], inds[:, :, t, ..., part, 1:]))

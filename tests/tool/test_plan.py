@@ -13,6 +13,7 @@ from outcome import refused
 
 import stnls_cli.job
 from stnls_cli import UserError, align, compute_flow
+from stnls_cli.flow.methods import FlowMethod
 from stnls_cli.options import AlignOptions
 from stnls_cli.plan import (
     FRAMES_ON_GPU,
@@ -73,10 +74,31 @@ def test_batches_do_not_change_the_results(
     assert ("flow_cpu" in two.timings, "flow" in two.timings) == (False, computed)
 
 
+@pytest.mark.parametrize("wt", [1, 2])
+def test_flows_are_computed_in_whole_batches(
+    tmp_path: Path, textured: Any, encode: Any, monkeypatch: pytest.MonkeyPatch, wt: int
+) -> None:
+    """But for what fills the window at first, and the rest."""
+    path = encode(tmp_path / "in.mkv", textured(60, 32, 48), codec="ffv1", pixel_format="bgr0")
+    plan = gpu_plan(AlignOptions(), info(854, 480), native=True)
+    monkeypatch.setattr(stnls_cli.job, "plan_for", lambda *_: plan)
+    counts: list[int] = []
+
+    def compute_batch(self: FlowMethod, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        counts.append(len(one))
+        return torch.zeros(len(one), 2, *one.shape[-2:])
+
+    monkeypatch.setattr(FlowMethod, "compute_batch", compute_batch)
+    align(path, tmp_path / "out", wt=wt, methods="flow", metrics="psnr", save="none")
+    assert sum(counts) == 2 * 59
+    assert max(counts) == plan.flow_pairs == 16
+    assert len(counts) <= 9
+
+
 def test_plans_by_size() -> None:
     options = AlignOptions(flow="zero")
     small = gpu_plan(options, info(854, 480), native=True)
-    assert small == Plan(8, 4, 16, FRAMES_ON_GPU, shrink_at_once=False, together=True)
+    assert small == Plan(7, 4, 16, FRAMES_ON_GPU, shrink_at_once=False, together=True)
     assert gpu_plan(options, info(854, 480), native=False).flow_pairs == 0
     large = gpu_plan(options, info(3840, 2160), native=True)
     assert large == Plan(1, 1, 2, 2, shrink_at_once=True, together=False)

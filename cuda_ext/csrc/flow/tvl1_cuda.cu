@@ -15,10 +15,17 @@ constexpr int64_t kPairsOfGrid = 16384;  // grids are at most 65535 deep
 Tvl1Device describe_device(int device) {
   Tvl1Device found;
   int major = 0;
+  cudaFuncAttributes built{};
   cudaDeviceGetAttribute(&found.multiprocessors, cudaDevAttrMultiProcessorCount, device);
   cudaDeviceGetAttribute(&found.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  found.clusters = found.early = major >= 9;
+  // What blocks tell each other is compiled for 9.0 and newer alone: a new GPU may run code that
+  // was made from that of an older one. Clusters of more than 8 blocks were tried on 9.0 only.
+  const bool exchange =
+      cudaFuncGetAttributes(&built, tvl1_iterate_kernel<1, true>) == cudaSuccess &&
+      built.ptxVersion >= 90;
+  found.early = major >= 9 && exchange;
+  found.most_blocks = !found.early ? 1 : major == 9 ? kMostBlocks : 8;
   return found;
 }
 

@@ -13,7 +13,7 @@ namespace stnls {
 struct Tvl1Device {
   int multiprocessors = 0;
   int shared_memory = 0;  // most bytes that a block may have
-  bool clusters = false;  // of blocks
+  int most_blocks = 1;    // of a cluster
   bool early = false;     // kernels can be set up before the one before has ended
 };
 
@@ -98,7 +98,7 @@ inline Tvl1Plan plan_iterations(const Tvl1Problem& p, const Tvl1Device& device) 
   for (const int rows : kRowChoices) {
     if (kIterateThreads * 16 * (4 * rows + 5) > device.shared_memory) continue;
     for (const int blocks : kBlockChoices) {
-      if (blocks > 1 && !device.clusters) break;
+      if (blocks > device.most_blocks) break;
       // All at once, or few enough that a strip is more than its halo; one at a time always fits.
       for (int64_t iterations = kStrip / 4 + 1; iterations > 0; --iterations) {
         const int64_t most = iterations > kStrip / 4 ? p.inner : iterations;

@@ -14,7 +14,7 @@
 #include "../common/cuda_launch.h"
 #include "box_sums_cuda.h"
 #include "direct.h"
-#include "sorted_list_cuda.h"
+#include "tile_lists_cuda.h"
 
 namespace stnls {
 
@@ -26,20 +26,21 @@ constexpr int kTileAhead = 2;          // lines of the key that are read while o
 constexpr int kTileRing = 32 + kTileAhead;  // lines of the key that are staged
 // Pixels of such a line at most: few where matches that are put aside take up shared memory.
 STNLS_HD constexpr int tile_pitch(bool lists) { return lists ? 31 : 41; }
-constexpr int kTileAside = 7;     // matches that a query puts aside
-constexpr int kTileTogether = 2;  // columns of queries of which these are sorted at once
-
-// Bytes of shared memory: the stage, the windows, matches put aside.
-STNLS_HD constexpr int tile_stage(bool lists) { return 4 * 3 * kTileRing * tile_pitch(lists); }
-STNLS_HD constexpr int tile_windows(bool lists) {
-  return tile_stage(lists) + 4 * 32 * kTileColumns;
-}
-STNLS_HD constexpr int tile_shared(bool lists) {
-  return tile_windows(lists) + (lists ? 8 * 32 * kTileColumns * kTileAside : 0);
-}
 
 // Rows of queries in a tile.
 STNLS_HD constexpr int tile_rows(int ps) { return 33 - ps; }
+
+// Bytes of shared memory: the stage, the windows, lists.
+STNLS_HD constexpr int tile_stage(bool lists) {
+  return (4 * 3 * kTileRing * tile_pitch(lists) + 15) / 16 * 16;
+}
+STNLS_HD constexpr int tile_windows(bool lists) {
+  return tile_stage(lists) + 4 * 32 * kTileColumns;
+}
+template <int kPs, bool kLists>
+STNLS_HD constexpr int tile_shared() {
+  return tile_windows(kLists) + (kLists ? TileLists<tile_rows(kPs)>::kShared : 0);
+}
 
 STNLS_HD int64_t tile_count(const SearchProblem& p) {
   const int64_t rows =
@@ -56,7 +57,7 @@ inline bool tiles_apply_cuda(const SearchProblem& p) {
          static_cast<int64_t>(p.stride1) == 1 && !p.product &&
          (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) &&
          (p.channels == 1 || p.channels == 3) && 2 * p.wt + 1 <= 100 &&
-         tile_count(p) < (int64_t(1) << 31);
+         p.width * p.k * p.components < (int64_t(1) << 30) && tile_count(p) < (int64_t(1) << 31);
 }
 
 // The best match of every query of a lane, in registers.
@@ -64,7 +65,7 @@ struct TileBest {
   float worst[kTileColumns];
   int code[kTileColumns];
 
-  __device__ TileBest(uint64_t*, char*, int64_t, int) {
+  __device__ TileBest() {
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
       worst[x] = infinity<float>();
@@ -82,104 +83,8 @@ struct TileBest {
     worst[x] = found;
     code[x] = id;
   }
+  template <int>
   __device__ __forceinline__ void make_room() {}
-};
-
-// The K best matches of every query of a lane, sorted, in local memory. What is better than the
-// K-th best known so far is put aside in shared memory; where little room is left there, all lanes
-// sort in what they have there at once.
-struct TileLists {
-  static constexpr int kEntry = 32 * 8;                // bytes from one match put aside to the next
-  static constexpr int kColumn = kEntry * kTileAside;  // those of one column of queries
-  float worst[kTileColumns];
-  int end[kTileColumns];  // bytes to the first free place
-  uint64_t* const best;
-  char* const aside;
-  const int begin, spare;
-
-  __device__ TileLists(uint64_t* best, char* aside, int64_t k, int lane)
-      : best(best), aside(aside), begin(8 * lane), spare(kListMost - static_cast<int>(k)) {
-#pragma unroll
-    for (int x = 0; x < kTileColumns; ++x) {
-      worst[x] = infinity<float>();
-      end[x] = begin;
-    }
-#pragma unroll 1
-    for (int x = 0; x < kTileColumns; ++x) {
-#pragma unroll
-      for (int e = 0; e < kListMost; ++e) at(x)[e] = e < spare ? 0 : kNoMatch;
-    }
-  }
-  __device__ uint64_t* at(int x) { return best + x * kListMost; }
-
-  template <bool>
-  __device__ __forceinline__ bool wants(int x, float found, int) const {
-    return found <= worst[x];
-  }
-  __device__ __forceinline__ void offer(int x, float found, int id) {
-    // A sum of squares is no less than zero: the order of its bits is its own.
-    *reinterpret_cast<int2*>(aside + x * kColumn + end[x]) = make_int2(id, __float_as_int(found));
-    end[x] += kEntry;
-  }
-
-  // To be called after kTileSteps offers at most.
-  __device__ __forceinline__ void make_room() {
-    const int last = begin + (kTileAside - kTileSteps) * kEntry;
-    bool full = false;
-#pragma unroll
-    for (int x = 0; x < kTileColumns; ++x) full = full || end[x] > last;
-    if (!__any_sync(0xffffffffu, full)) return;
-    unsigned columns = 0;
-#pragma unroll
-    for (int x = 0; x < kTileColumns; ++x)
-      columns |= __any_sync(0xffffffffu, end[x] > last) ? 1u << x : 0u;
-    settle(columns);
-  }
-
-  // Sorts in what was put aside in some columns, with their neighbours: these are full at nearly
-  // the same time, and one list alone keeps a warp waiting for its own results.
-  __device__ __forceinline__ void settle(unsigned columns) {
-    constexpr unsigned kTogether = (1u << kTileTogether) - 1;
-#pragma unroll 1
-    while (columns != 0) {
-      const int column = (__ffs(static_cast<int>(columns)) - 1) / kTileTogether * kTileTogether;
-      int until[kTileTogether];
-      float limit[kTileTogether];
-      SortedList list[kTileTogether];
-      Batch<kTileAside> batch[kTileTogether];
-#pragma unroll
-      for (int n = 0; n < kTileTogether; ++n) {
-        until[n] = end[n];
-#pragma unroll
-        for (int x = kTileTogether; x < kTileColumns; x += kTileTogether)
-          until[n] = x == column ? end[x + n] : until[n];
-        const char* from = aside + (column + n) * kColumn + begin;
-#pragma unroll
-        for (int i = 0; i < kTileAside; ++i) {
-          const uint64_t key = *reinterpret_cast<const uint64_t*>(from + i * kEntry);
-          batch[n].keys[i] = begin + i * kEntry < until[n] ? key : kNoMatch;
-        }
-        list[n].load(at(column + n), 1, kListMost);
-      }
-#pragma unroll
-      for (int n = 0; n < kTileTogether; ++n) list[n].merge(batch[n]);
-#pragma unroll
-      for (int n = 0; n < kTileTogether; ++n) {
-        list[n].store(at(column + n), 1, kListMost);
-        const uint64_t last = list[n].last();
-        limit[n] =
-            last == kNoMatch ? infinity<float>() : __int_as_float(static_cast<int>(last >> 32));
-      }
-      const unsigned done = kTogether << column;
-#pragma unroll
-      for (int x = 0; x < kTileColumns; ++x) {
-        const bool here = done == kTogether << (x - x % kTileTogether);
-        worst[x] = here ? limit[x % kTileTogether] : worst[x];
-        end[x] = here ? begin : end[x];
-      }
-      columns &= ~done;
-    }
-  }
 };
 
 // Out of the way: a window that is moved, or of which the anchor is mirrored, is rare.
@@ -200,21 +105,21 @@ __device__ __noinline__ inline int mirror_far(int x, int length) {
 template <int kPs, int kChannels, bool kLists>
 class Tile {
  public:
-  using Matches = typename std::conditional<kLists, TileLists, TileBest>::type;
+  using Matches = typename std::conditional<kLists, TileLists<tile_rows(kPs)>, TileBest>::type;
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
   // Displacements along a row that the stage has room for.
   static constexpr int kWidest = (tile_pitch(kLists) - kWidth) / kTileSteps * kTileSteps;
   static constexpr int kNever = 1 << 20;  // a window that no displacement reaches
   static constexpr int kNoRow = 32000;    // the same as a short
+  static constexpr int kTogether = 2;     // rows of lists that are written at once
 
-  __device__ Tile(const SearchProblem& problem, int64_t tile, uint64_t* lists, char* memory)
+  __device__ Tile(const SearchProblem& problem, int64_t tile, char* memory)
       : p(problem),
         shared(memory),
         stage(reinterpret_cast<float*>(memory)),
         windows(reinterpret_cast<short2*>(memory + tile_stage(kLists))),
-        lane(threadIdx.x),
-        matches(lists, memory + tile_windows(kLists), problem.k, static_cast<int>(threadIdx.x)) {
+        lane(threadIdx.x) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
     left = static_cast<int>(tile % columns) * kTileColumns;
@@ -231,6 +136,8 @@ class Tile {
   // candidates are valid.
   __device__ bool run() {
     read_query();
+    if constexpr (kLists)
+      matches.open(p, output_index(0, 0), rows(), columns(), shared + tile_windows(true));
     for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
       if (!place(slot)) return false;
       if (high > 0) walk(slot);
@@ -252,6 +159,10 @@ class Tile {
   float query[kChannels][kWidth];
   Matches matches;               // with codes of slot and offset
   int low_h, low_w, high, wide;  // the union of the windows
+
+  // Those inside the frame.
+  __device__ int rows() const { return min(kRows, static_cast<int>(p.height) - top); }
+  __device__ int columns() const { return min(kTileColumns, static_cast<int>(p.width) - left); }
 
   __device__ bool has_query(int x) const {
     return lane < kRows && top + lane < p.height && left + x < p.width;
@@ -455,7 +366,7 @@ class Tile {
             matches.offer(x, found, base + step + s);
         }
       }
-      matches.make_room();
+      matches.template make_room<kTileSteps>();
 #pragma unroll
       for (int c = 0; c < kChannels; ++c)
 #pragma unroll
@@ -482,32 +393,38 @@ class Tile {
     return true;
   }
 
-  // The same, row by row of the tile, so that what is written lies side by side.
+  // The same, row by row of the tile, so that what is written lies side by side. A row's lists lie
+  // where its offsets are to be: they are read before any of these is written.
   __device__ bool write_lists() {
-    matches.settle((1u << kTileColumns) - 1);
-    bool full = true;
-#pragma unroll 1
-    for (int x = 0; x < kTileColumns; ++x)
-      full = full && (!has_query(x) || matches.at(x)[kListMost - 1] != kNoMatch);
-    if (!__all_sync(0xffffffffu, full)) return false;
-    // The stage and all that follows it are free now.
-    uint64_t* lists = reinterpret_cast<uint64_t*>(shared);
-    static_assert(8 * kTileColumns * kListMost * 33 <= tile_shared(true), "lists need more room");
-    const int k = static_cast<int>(p.k);
-    __syncwarp();
-#pragma unroll 1
-    for (int x = 0; x < kTileColumns; ++x)
-      for (int e = 0; e < k; ++e)
-        lists[(e * kTileColumns + x) * 33 + lane] = matches.at(x)[e + kListMost - k];
-    __syncwarp();
-    const int wide = min(kTileColumns, static_cast<int>(p.width) - left) * k;
-    for (int item = lane; item < wide; item += 32) {
-      const int x = item / k, e = item - x * k;
-      const uint64_t* from = lists + (e * kTileColumns + x) * 33;
-      int64_t entry = output_index(0, x) * k + e;
-      for (int row = 0; row < kRows && top + row < p.height; ++row, entry += p.grid_width * k)
-        write_entry(entry, __int_as_float(static_cast<int>(static_cast<unsigned>(from[row] >> 32))),
-                    static_cast<int>(static_cast<unsigned>(from[row])));
+    const int high = rows();
+    if (!__all_sync(0xffffffffu, matches.close(lane < high ? columns() : 0))) return false;
+    constexpr int kItems = (kTileColumns * kListMost + 31) / 32;  // of a lane, of a row
+    const int k = static_cast<int>(p.k), items = columns() * k;
+    int from[kItems];
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const int item = lane + 32 * i, x = item / k;
+      from[i] = item < items ? (item - x * k) * columns() + x : -1;
+    }
+    int64_t entry = output_index(0, 0) * k + lane;
+    for (int row = 0; row < high; row += kTogether) {
+      double keys[kTogether][kItems];
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) {
+        const double* list = matches.row_of(row + n);
+#pragma unroll
+        for (int i = 0; i < kItems; ++i)
+          if (row + n < high && from[i] >= 0) keys[n][i] = list[from[i]];
+      }
+      __syncwarp();
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n, entry += p.grid_width * k) {
+#pragma unroll
+        for (int i = 0; i < kItems; ++i)
+          if (row + n < high && from[i] >= 0)
+            write_entry(entry + 32 * i, __int_as_float(__double2hiint(keys[n][i])),
+                        __double2loint(keys[n][i]));
+      }
     }
     return true;
   }
@@ -524,12 +441,11 @@ class Tile {
 
 // Searches tile by tile; those that it leaves are counted and listed for `left_kernel`.
 template <int kPs, int kChannels, bool kLists>
-__global__ void __launch_bounds__(32, kLists ? 8 : 12)
+__global__ void __launch_bounds__(32, kLists ? 10 : 12)
     tiles_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover) {
   extern __shared__ __align__(8) char shared[];
   const int64_t tile = blockIdx.x;
-  uint64_t lists[kLists ? kTileColumns * kListMost : 1];
-  Tile<kPs, kChannels, kLists> one(p, tile, lists, shared);
+  Tile<kPs, kChannels, kLists> one(p, tile, shared);
   if (!one.run() && threadIdx.x == 0)
     leftover[1 + atomicAdd(leftover, 1)] = static_cast<int32_t>(tile);
 }
@@ -538,7 +454,7 @@ template <int kPs, int kChannels, bool kLists>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
   const auto kernel = tiles_kernel<kPs, kChannels, kLists>;
   const unsigned tiles = static_cast<unsigned>(tile_count(p));
-  kernel<<<tiles, 32, tile_shared(kLists), stream>>>(p, p.scratch);
+  kernel<<<tiles, 32, tile_shared<kPs, kLists>(), stream>>>(p, p.scratch);
   return cudaSuccess;
 }
 

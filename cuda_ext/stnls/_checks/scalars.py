@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -63,11 +64,13 @@ def positive_number(name: str, value: object, maximum: float = float("inf")) -> 
     return float(number)
 
 
-def not_negative_number(name: str, value: object) -> float:
-    """`value` as a finite float of at least zero."""
+def not_negative_number(name: str, value: object, *, maximum: float = math.inf) -> float:
+    """`value` as a finite float of at least zero and at most `maximum`."""
     number = finite_number(name, value)
     if number < 0:
         raise StnlsValueError(f"{name} must be at least 0, not {number:g}")
+    if number > maximum:
+        raise StnlsValueError(f"{name} must be at most {maximum:g}, not {number:g}")
     return number
 
 

@@ -33,15 +33,16 @@ class PairedSearch(SearchModule):
         self_action: ``None``, or ``"anchor"`` / ``"anchor_each"``: the position that flow predicts
             comes first, whatever its distance.
         normalize_bwd: accepts only False.
-        charge: what leaving the flow costs, for each squared pixel (≥ 0). Candidates are kept, and
-            come in the order of
+        charge: what leaving the flow costs, for each squared pixel (0 to 1e6). Candidates are kept,
+            and come in the order of
 
-                d / (C ps ps) + charge r r        (products: -d / (C ps ps) + charge r r),
+                d / (c ps ps) + charge r r        (products: -d / (c ps ps) + charge r r),
 
-            d the distance and r the pixels to the place that flow predicts (reflected into the
-            frame): for squared differences the negative logarithm of the posterior where the flow's
-            error is Gaussian. `dists` are the distances alone, and have the gradients that they
-            have without it. Of no effect where all candidates are asked for.
+            d the distance, c the channels of a head and r the pixels from the window's centre: the
+            place that flow predicts, reflected into the frame, for itype "int" rounded. For squared
+            differences that is the negative logarithm of the posterior where the flow's error is
+            Gaussian. `dists` are the distances alone, but for the rounding of the sum, and have the
+            gradients that they have without it. Of no effect where all candidates are asked for.
 
     Raises:
         StnlsError: (also ValueError or TypeError) for a parameter outside its range.
@@ -142,7 +143,8 @@ class PairedSearch(SearchModule):
     ) -> tuple[Tensor, Tensor]:
         """Searches every frame of a video in every frame of its temporal window.
 
-        The result is that of `NonLocalSearch` with ``topk_mode="each"``.
+        The result is that of `NonLocalSearch` with ``topk_mode="each"``; a charge counts in every
+        frame.
 
         Args:
             vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W).
