@@ -303,7 +303,6 @@ __global__ void __launch_bounds__(kRunThreads, 2)
       const int64_t first_vector = plane.slab * packing.vectors + (works ? group : 0);
       const float4* video = whole(packed + first_vector);  // only if it reads
       float4* sums = whole(packed_sums + first_vector);
-      const uint16_t* run = order + slot * each;
       take_run<kLanes, kReads>(order + slot * each, each, entries, fractions, own + lane, video,
                                sums, groups, pitch, works, chunk > 0, dots);
     }
