@@ -12,20 +12,19 @@ if TYPE_CHECKING:
 
 
 def resolve_devices(name: str) -> list[torch.device]:
-    """All the devices that `--device` names: every GPU for "cuda", and for "auto" where it takes
-    CUDA."""
+    """All the devices that `--device` names: every GPU that the kernels serve for "cuda", and for
+    "auto" where it takes CUDA."""
     import torch
 
     first = resolve_device(name)
     if first.type != "cuda" or ":" in name:
         return [first]
-    number = torch.cuda.current_device() if first.index is None else first.index
-    others = (n for n in range(torch.cuda.device_count()) if n != number)
-    return [torch.device("cuda", number), *(resolve_device(f"cuda:{n}") for n in others)]
+    return [torch.device("cuda", number) for number in _served()]
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `--device` names; "auto" takes CUDA where a GPU and the kernels are there."""
+    """The device that `--device` names; "auto" takes CUDA where a GPU and kernels for it are there.
+    Of several GPUs the current one is taken, or the first of the others that the kernels serve."""
     import torch
     from stnls import _native
 
@@ -33,9 +32,8 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         if not (built and torch.cuda.is_available()):
             return torch.device("cpu")
-        build = _native.cuda_build()
-        usable = build and serves(build.architectures, torch.cuda.get_device_capability())
-        return torch.device("cuda" if usable else "cpu")
+        served = _served()
+        return torch.device("cuda", served[0]) if served else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, separator, index = name.partition(":")
@@ -52,7 +50,7 @@ def resolve_device(name: str) -> torch.device:
             "the PATH and STNLS_CUDA=ON, or use --device cpu"
         )
     count = torch.cuda.device_count()
-    number = int(index) if index else torch.cuda.current_device()
+    number = int(index) if index else next(iter(_served()), torch.cuda.current_device())
     if number >= count:
         raise UserError(f"--device {name}: there are {count} CUDA devices, numbered from 0")
     build = _native.cuda_build()
@@ -64,3 +62,20 @@ def resolve_device(name: str) -> torch.device:
             "STNLS_CUDA_ARCHITECTURES=native, or use --device cpu"
         )
     return torch.device("cuda", number)
+
+
+def _served() -> list[int]:
+    """The GPUs that the kernels were built for, the current one first."""
+    import torch
+    from stnls import _native
+
+    build = _native.cuda_build()
+    if build is None:
+        return []
+    current = torch.cuda.current_device()
+    numbers = sorted(range(torch.cuda.device_count()), key=lambda number: number != current)
+    return [
+        number
+        for number in numbers
+        if serves(build.architectures, torch.cuda.get_device_capability(number))
+    ]

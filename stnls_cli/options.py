@@ -222,7 +222,7 @@ class AlignOptions:
     )
 
     def __post_init__(self) -> None:
-        self._take_types()
+        take_types(self)
         _at_least("--start", self.start, 0)
         if self.frames is not None:
             _at_least("--frames", self.frames, 1)
@@ -277,18 +277,6 @@ class AlignOptions:
 
         check_flow_name(self.flow)
         check_noise(self.sigma, self.seed)
-
-    def _take_types(self) -> None:
-        """Callers from Python may pass NumPy numbers and paths; other types are a TypeError."""
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            kind, _, optional = str(entry.type).partition(" | ")
-            if value is None and optional:
-                continue
-            converted = _as_kind(kind, value)
-            if converted is None:
-                raise TypeError(f"{entry.name} must be {entry.type}, not {value!r}")
-            object.__setattr__(self, entry.name, converted)
 
     def _check_stride1(self) -> None:
         _within("--stride1", self.stride1, STRIDES)
@@ -402,6 +390,22 @@ class AlignOptions:
         values["metrics"] = list(self.metric_names())
         values["save"] = sorted(self.saved())
         return values
+
+
+def take_types(options: Any) -> None:
+    """Makes the values of an options class plain: callers from Python may pass NumPy numbers and
+    paths; other types are a TypeError."""
+    for entry in fields(options):
+        if "help" not in entry.metadata:
+            continue
+        value = getattr(options, entry.name)
+        kind, _, optional = str(entry.type).partition(" | ")
+        if value is None and optional:
+            continue
+        converted = _as_kind(kind, value)
+        if converted is None:
+            raise TypeError(f"{entry.name} must be {entry.type}, not {value!r}")
+        object.__setattr__(options, entry.name, converted)
 
 
 def align_options(given: dict[str, Any]) -> AlignOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,17 +150,26 @@ def known_by(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _stored_report(run: Finished, path: Path, options: AlignOptions) -> Report:
     report = read_report(run.document_path)
-    gone = sorted(name for name in options.saved() if not (run.path / name).is_dir())
-    if gone and report.rows:
+    check_stored(run, report.input, path, options, options.saved() if report.rows else ())
+    return report
+
+
+def check_stored(
+    run: Finished, record: InputRecord, path: Path, options: AlignOptions, names: Collection[str]
+) -> None:
+    """Raises UserError where a finished run of the clip `path` lacks a folder (or a file with a
+    suffix) that it wrote, or was made of a damaged clip and --allow-damaged is not given."""
+    gone = sorted(name for name in names if not (run.path / name).exists())
+    if gone:
+        kind = "file" if Path(gone[0]).suffix else "folder"
         raise UserError(
-            f"{run.path} is complete, but its folder {gone[0]} is gone; make it again with "
+            f"{run.path} is complete, but its {kind} {gone[0]} is gone; make it again with "
             "--overwrite"
         )
-    if report.input.damage and not options.allow_damaged:
+    if record.damage and not options.allow_damaged:
         raise UserError(
-            f"{path}: {report.input.damage[0]}; {run.path} was made of it with --allow-damaged"
+            f"{path}: {record.damage[0]}; {run.path} was made of it with --allow-damaged"
         )
-    return report
 
 
 def device_name(device: torch.device) -> str:

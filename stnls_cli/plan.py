@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -36,8 +39,23 @@ SEARCH = 130
 MATCH = 100
 """Of a pair more, for each of the k matches but the first."""
 FLOW_PAIR = 110
+RECORD = 110
+"""Of a flow alone: its lengths, and the neighbour warped by it."""
 FIXED = 256 * 2**20
 """Bytes whatever the size."""
+
+_sharing = ContextVar("sharing", default=1)
+"""Processes that share the GPU, this one among them."""
+
+
+@contextlib.contextmanager
+def gpu_shared_by(processes: int) -> Iterator[None]:
+    """Within the block a plan takes this process's part of the memory that is free on a GPU."""
+    token = _sharing.set(processes)
+    try:
+        yield
+    finally:
+        _sharing.reset(token)
 
 
 @dataclass(frozen=True)
@@ -62,12 +80,16 @@ def plan_for(
     device: torch.device,
     threads: int,
     source: FlowSource | None,
+    *,
+    flow_only: bool = False,
 ) -> Plan:
-    """What suits the frames and the device. UserError where a GPU's memory does not do."""
+    """What suits the frames and the device; `flow_only`: nothing is searched. UserError where a
+    GPU's memory does not do."""
     if device.type == "cuda":
         native = isinstance(source, MethodSource) and source.method.native is not None
         plan = gpu_plan(options, info, native=native)
-        return fitted(plan, options, info, str(device), free_bytes(device))
+        free = free_bytes(device)
+        return fitted(plan, options, info, str(device), free, flow_only=flow_only)
     computed = source is not None and source.needs_frames
     return Plan(
         # Each frame brings two flows for the threads; many cores shall not cost much memory.
@@ -109,9 +131,29 @@ def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     return info.height * info.width * (held + moment) + FIXED
 
 
-def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free: int) -> Plan:
+def flow_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
+    """The same where flows alone are computed."""
+    frames = 2 * options.wt + 1 + plan.ahead
+    held = FRAME * (2 if options.sigma > 0 else 1) * frames
+    held += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
+    held += FLOW * 2 * (options.wt + plan.ahead)
+    # Flows are computed together, then looked at one by one.
+    moment = max(plan.flow_pairs * FLOW_PAIR, RECORD)
+    return info.height * info.width * (held + moment) + FIXED
+
+
+def fitted(
+    plan: Plan,
+    options: AlignOptions,
+    info: ClipInfo,
+    device: str,
+    free: int,
+    *,
+    flow_only: bool = False,
+) -> Plan:
     """The plan, or a smaller one where `free` bytes are too few for it; UserError where even the
     smallest does not fit."""
+    bytes_of = flow_bytes if flow_only else gpu_bytes
     smallest = replace(
         plan,
         ahead=1,
@@ -122,22 +164,27 @@ def fitted(plan: Plan, options: AlignOptions, info: ClipInfo, device: str, free:
         together=False,
     )
     for candidate in (plan, smallest):
-        if gpu_bytes(candidate, options, info) <= free:
+        if bytes_of(candidate, options, info) <= free:
             return candidate
-    needed = gpu_bytes(smallest, options, info)
+    needed = bytes_of(smallest, options, info)
+    sharing = _sharing.get()
+    each, fewer = ("", "") if sharing == 1 else (f" for each of {sharing} processes", ", --workers")
+    window, or_window = ("", "") if flow_only else (f" with --wt {options.wt}", " or --wt")
     raise UserError(
-        f"{info.path}: frames of {info.width}x{info.height} with --wt {options.wt} need about "
-        f"{_told(needed)} of memory on {device}, of which {_told(free)} are free; "
-        "use a smaller --size or --wt, or --device cpu"
+        f"{info.path}: frames of {info.width}x{info.height}{window} need about "
+        f"{_told(needed)} of memory on {device}, of which {_told(free)} are free{each}; "
+        f"use a smaller --size{fewer}{or_window}, or --device cpu"
     )
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory on a GPU that is free, or that this process holds without using it."""
+    """Memory on a GPU that is free, or that this process holds without using it; of what several
+    processes share, the part of one."""
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free // _sharing.get()
 
 
 def _told(count: int) -> str:

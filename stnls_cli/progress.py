@@ -55,11 +55,15 @@ def _bars(console: Console) -> Progress:
 
 
 class ConsoleListener(Listener):
-    """Notes, and a bar for each stage with the time left; the bars only on a terminal."""
+    """Notes, and a bar for each stage with the time left; the bars only on a terminal. `work`: what
+    is done to the reference frames; where that is "flow", it needs no other bar."""
 
-    def __init__(self, console: Console, title: str, *, notes: bool = True) -> None:
+    def __init__(
+        self, console: Console, title: str, *, notes: bool = True, work: str = "align"
+    ) -> None:
         self._console = console
         self._title = title
+        self._work = work
         self._notes = notes
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -92,11 +96,12 @@ class ConsoleListener(Listener):
         if self._progress is None:
             return
         totals = {"decode": frames, "align": frames}
-        if flows:
+        if flows and self._work != "flow":
             totals["flow"] = 2 * (frames - 1) if frames else None
         for name in ("decode", "flow", "align"):
             if name in totals:
-                self._tasks[name] = self._progress.add_task(name, total=totals[name])
+                title = self._work if name == "align" else name
+                self._tasks[name] = self._progress.add_task(title, total=totals[name])
 
     def frame_read(self) -> None:
         """Moves the bar of decoding."""
@@ -107,7 +112,7 @@ class ConsoleListener(Listener):
         self._advance("flow", 1)
 
     def frames_aligned(self, count: int) -> None:
-        """Moves the bar of alignment."""
+        """Moves the bar of the work."""
         self._advance("align", count)
 
     def _advance(self, name: str, count: int) -> None:

@@ -55,9 +55,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises a StorageError where `write_text` could not write `path`; nothing is left there."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Raises a StorageError where `write_text` could not write `path`, or would put a file in the
+    place of what is none (a pipe, a device); nothing is left there."""
     with storage_errors(path):
+        if path.is_dir():
+            raise StorageError(f"cannot write {path}: it is a folder")
+        if path.exists() and not path.is_file():
+            raise StorageError(f"cannot write {path}: it is no regular file")
+        temporary = path.with_name(f".{path.name}.tmp")
         temporary.touch()
         temporary.unlink()
 

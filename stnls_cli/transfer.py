@@ -35,7 +35,8 @@ class Uploads:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def put(self, array: NDArray[Any]) -> Arriving:
-        """Begins to copy; `array` may be changed when this returns. Any thread may call it."""
+        """Begins to copy; any thread may call it. `array` may be changed when this returns, but not
+        on the CPU, where a contiguous one is not copied and stays in use."""
         values = torch.from_numpy(np.ascontiguousarray(array))
         if self._stream is None:
             return Arriving(values, None)

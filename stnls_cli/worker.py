@@ -57,14 +57,16 @@ def serve(connection: Connection) -> None:
 
 
 def _outcome(
-    connection: Connection, path: Path, folder: Path, options: AlignOptions
+    connection: Connection, path: Path, folder: Path, options: AlignOptions, sharing: int
 ) -> tuple[Any, ...]:
     from stnls_cli.console import described
     from stnls_cli.errors import UserError
     from stnls_cli.pipeline import align_clip
+    from stnls_cli.plan import gpu_shared_by
 
     try:
-        aligned = align_clip(path, folder, options, SendingListener(connection))
+        with gpu_shared_by(sharing):
+            aligned = align_clip(path, folder, options, SendingListener(connection))
     except ConnectionError:
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -82,8 +82,12 @@ def align_side_by_side(
     `stop_at_error`: inputs are no longer begun when one has failed.
     """
     waiting = deque(enumerate(inputs))
+    sharing = Counter(options.device for options in each)
     with contextlib.ExitStack() as stack:
-        working = [stack.enter_context(Worker(options, listener)) for options in each]
+        working = [
+            stack.enter_context(Worker(options, listener, sharing[options.device]))
+            for options in each
+        ]
         while working:
             ready = wait([worker.connection for worker in working])
             for worker in [worker for worker in working if worker.connection in ready]:
@@ -101,16 +105,19 @@ def align_side_by_side(
 
 
 class Worker:
-    """One process; `idle` when it waits for an order, `ended` when it takes none any more."""
+    """One process, of `sharing` that work on its device; `idle` when it waits for an order, `ended`
+    when it takes none any more."""
 
     def __init__(
         self,
         options: AlignOptions,
         listener: Callable[[Path], contextlib.AbstractContextManager[Listener]],
+        sharing: int,
     ) -> None:
         self.idle = False
         self.ended = False
         self._options = options
+        self._sharing = sharing
         self._make_listener = listener
         self._number: int | None = None
         self._path = Path()
@@ -140,7 +147,7 @@ class Worker:
         self._telling = self._make_listener(self._path)
         self._listener = self._telling.__enter__()
         with contextlib.suppress(ConnectionError):  # its end is noticed by the next message
-            self.connection.send((self._path, folder, self._options))
+            self.connection.send((self._path, folder, self._options, self._sharing))
 
     def take_message(self) -> Outcome | None:
         """What the process says next; the outcome of its input, if that is it."""

@@ -14,11 +14,12 @@ import typer
 from stnls_cli.commands.each import exit_code
 from stnls_cli.commands.parameters import parameter, table_parameters, with_parameters
 from stnls_cli.console import console_for, described, print_data, print_error
-from stnls_cli.errors import UserError
+from stnls_cli.errors import StorageError, UserError
 from stnls_cli.options import AlignOptions, CommandOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch.profiler import profile
 
     from stnls_cli.pipeline import Aligned
 
@@ -106,9 +107,10 @@ def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
         return
     if len(jobs) > 1:
         raise UserError(f"--trace {name} takes one input, not {len(jobs)}")
-    from stnls_cli.storage import check_writable, storage_errors
+    from stnls_cli.folders import given_path
+    from stnls_cli.storage import check_writable
 
-    path = Path(name)
+    path = given_path(name, "--trace")
     check_writable(path)
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -120,8 +122,22 @@ def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
     config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
     with profile(activities=activities, experimental_config=config) as trace:
         yield
-    with storage_errors(path):
-        trace.export_chrome_trace(str(path))
+    _write_trace(trace, path)
+
+
+def _write_trace(trace: profile, path: Path) -> None:
+    """PyTorch raises no error where it cannot write, and leaves what it had begun."""
+    import tempfile
+
+    from stnls_cli.storage import storage_errors
+
+    with storage_errors(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        # The same name: it says whether the trace is compressed.
+        written = Path(folder) / path.name
+        trace.export_chrome_trace(str(written))
+        if not (written.is_file() and written.stat().st_size):
+            raise StorageError(f"cannot write {path}: PyTorch's profiler gave no trace")
+        written.replace(path)
 
 
 def _run_one(

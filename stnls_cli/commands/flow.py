@@ -56,7 +56,8 @@ def run_flow(names: list[str], options: FlowOptions, command: FlowCommand) -> in
 
     def run(number: int) -> None:
         path = inputs[number]
-        with ConsoleListener(console, path.name or str(path), notes=not command.quiet) as listener:
+        name = path.name or str(path)
+        with ConsoleListener(console, name, notes=not command.quiet, work="flow") as listener:
             computed = compute_clip_flow(path, folders[number], options, listener)
         _tell(computed, console)
         documents.append(computed.document.to_json())

@@ -4,7 +4,8 @@ Two layouts, both indexed by the frame's number in the source clip (from 0, also
 the displayed grid of that frame, in the order (dx, dy):
 
 - a folder with `forward/00000.flo` (frame t to t+1) and `backward/00001.flo` (t to t-1);
-- an .npz file with the keys `forward` and `backward`, each (T, H, W, 2) float32 or float64.
+- an .npz file with the keys `forward` and `backward`, each (T, H, W, 2) float32 or float64, also by
+  the name of the folder that `stnls flow --format npz` wrote it to.
 
 The last forward and the first backward flow lead out of the clip and are never read: `forward` may
 have T-1 entries, and in folders neither file has to be there.
@@ -15,9 +16,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from stnls_cli.errors import UserError
-from stnls_cli.flow.clip_flow import FlowFiles
+from stnls_cli.flow.clip_flow import KINDS, FlowFiles
 from stnls_cli.flow.flo_folder import FloFolder
-from stnls_cli.flow.npz_flow import NpzFlow
+from stnls_cli.flow.npz_flow import NPZ_NAME, NpzFlow
 
 
 def open_flow_files(
@@ -29,6 +30,8 @@ def open_flow_files(
     missing only when it is asked for.
     """
     path = Path(path)
+    if (path / NPZ_NAME).is_file() and not any((path / kind).is_dir() for kind in KINDS):
+        path /= NPZ_NAME
     if path.is_dir():
         files: FlowFiles = FloFolder(path, height, width)
     elif path.suffix.lower() == ".npz" and path.is_file():

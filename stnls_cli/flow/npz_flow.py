@@ -15,6 +15,9 @@ from stnls_cli.flow.clip_flow import KINDS, LEADS_TO, FlowFiles, Kind, needed, s
 from stnls_cli.flow.flo import Flow
 from stnls_cli.flow.npz import DAMAGE, NpzArray, write_npz
 
+NPZ_NAME = "flow.npz"
+"""In the folder of a run of `stnls flow`."""
+
 
 class NpzFlow(FlowFiles):
     """An .npz with the keys `forward` and `backward`."""

@@ -20,7 +20,7 @@ from stnls_cli.errors import StorageError, UserError
 from stnls_cli.flow import BatchedFlow, FlowSource, MethodSource, write_flow_folder
 from stnls_cli.flow.clip_flow import KINDS, Kind
 from stnls_cli.flow.flo import read_flo
-from stnls_cli.flow.npz_flow import write_flow_npz
+from stnls_cli.flow.npz_flow import NPZ_NAME, write_flow_npz
 from stnls_cli.flow_run.document import (
     FlowDocument,
     FlowRecord,
@@ -28,10 +28,11 @@ from stnls_cli.flow_run.document import (
     write_flow_document,
 )
 from stnls_cli.flow_run.options import FlowOptions
+from stnls_cli.flow_run.pictures import FOLDER as PICTURES
 from stnls_cli.flow_run.pictures import draw_flows
 from stnls_cli.metrics import psnr
 from stnls_cli.outputs import drop_temporary
-from stnls_cli.pipeline import device_name, known_by, open_flow, torch_threads
+from stnls_cli.pipeline import check_stored, device_name, known_by, open_flow, torch_threads
 from stnls_cli.plan import plan_for
 from stnls_cli.progress import Listener
 from stnls_cli.report import InputRecord
@@ -41,8 +42,6 @@ from stnls_cli.timings import Timings
 from stnls_cli.video import Clip, clip_digest, open_clip
 from stnls_cli.warp import warp
 from stnls_cli.window import TemporalWindow
-
-NPZ_NAME = "flow.npz"
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,7 @@ def compute_clip_flow(
         run = RunDirectory.open(folder, fingerprint, overwrite=base.overwrite, kind=FLOW_RUN)
         if isinstance(run, Finished):
             document = read_flow_document(run.document_path)
+            check_stored(run, document.input, path, base, _written(options))
             return Computed(run.path, document, already_done=True)
         stack.enter_context(run)
         job = stack.enter_context(_Job(clip, source, run, options, device, threads, listener))
@@ -104,6 +104,14 @@ def compute_clip_flow(
         return Computed(run.finish(), document, already_done=False)
 
 
+def _written(options: FlowOptions) -> list[str]:
+    """Folders and files of a finished run, besides its document."""
+    names = [NPZ_NAME] if "npz" in options.formats() else []
+    names += KINDS if "flo" in options.formats() else ()
+    names += [PICTURES] if options.pictures else []
+    return names
+
+
 class _Job:
     """Writes the flows that an earlier run has not, and records each reference frame in `run`."""
 
@@ -125,7 +133,7 @@ class _Job:
         self._listener = listener
         self._timings = Timings(device)
         self.scale: float | None = None
-        plan = plan_for(options.base, clip.info, device, threads, source)
+        plan = plan_for(options.base, clip.info, device, threads, source, flow_only=True)
         batched = None
         if plan.flow_pairs and isinstance(source, MethodSource):
             batched = BatchedFlow(source.method, plan.flow_pairs)

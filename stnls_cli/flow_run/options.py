@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from stnls_cli.errors import UserError
-from stnls_cli.options import AlignOptions, option
+from stnls_cli.options import AlignOptions, option, take_types
 
 SHARED = (
     "start", "frames", "size", "stream", "allow_damaged", "flow", "sigma", "seed", "overwrite",
@@ -62,6 +62,7 @@ class FlowOptions:
     """What is shared with `align`."""
 
     def __post_init__(self) -> None:
+        take_types(self)
         self.formats()
         if self.scale is not None:
             if not (math.isfinite(self.scale) and self.scale > 0):

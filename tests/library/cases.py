@@ -138,9 +138,9 @@ class FlowCase:
             assert found.dtype == torch.float64
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-6, equal_nan=True)
 
-    def slope_size(self, weights: Sequence[Tensor]) -> float:
-        """What one term of a gradient can reach, by the weights of the loss."""
-        return 100 * largest(weights[0])
+    def slope_sizes(self, weights: Sequence[Tensor]) -> list[float]:
+        """What one term of each input's gradient can reach, by the weights of the loss."""
+        return [100 * largest(weights[0])] * len(self.flows)
 
 
 def draw_composition(pick: Pick, *, kinds: Sequence[str] = FLOWS) -> FlowCase:

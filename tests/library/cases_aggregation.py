@@ -55,10 +55,11 @@ class PatchSumCase:
         }[self.name]
         return (reference(video, weights, inds, PatchOptions(**self.options)),)
 
-    def slope_size(self, weights: Sequence[Tensor]) -> float:
-        """What one term of a gradient can reach, by the weights of the loss."""
+    def slope_sizes(self, weights: Sequence[Tensor]) -> list[float]:
+        """What one term of each input's gradient can reach, by the weights of the loss."""
         taps = self.options["ps"] ** 2 * self.video.shape[-3]
-        return largest(weights[0]) * (1 + largest(self.video)) * (1 + largest(self.weights)) * taps
+        most, video, share = largest(weights[0]), largest(self.video), largest(self.weights)
+        return [most * share, most * video * taps, most * video * share * 2 * taps]
 
     def assert_outputs(self, outputs: Sequence[Tensor]) -> None:
         """They are the reference's, within the rounding of sums over the entries."""

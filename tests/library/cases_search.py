@@ -79,12 +79,13 @@ class SearchCase:
         flow = flows[0] if flows else None
         return entries_of_search(self.options, (vid0, vid1, flow), tuple(found), self.k_agg)
 
-    def slope_size(self, weights: Sequence[Tensor]) -> float:
-        """What one term of a gradient can reach, by the weights of the loss."""
+    def slope_sizes(self, weights: Sequence[Tensor]) -> list[float]:
+        """What one term of each input's gradient can reach, by the weights of the loss."""
         values = max(largest(self.vid0), largest(self.vid1))
         taps = self.options.ps**2 * self.vid0.shape[-3]
-        places = values * taps if self.options.itype == "float" else 0.0
-        return largest(weights[0]) * 4 * values * (1 + 2 * places)
+        video = largest(weights[0]) * 4 * values
+        places = video * 2 * values * taps + sum(largest(of_inds) for of_inds in weights[1:])
+        return [video, video, places]
 
 
 @dataclass

@@ -77,7 +77,7 @@ def assert_gradients(
     case: Any, derived: Derived, by_other: Sequence[Tensor | None], scale: float = 1.0
 ) -> None:
     """Both sides agree within rounding; no gradient is the same as zero."""
-    size = case.slope_size(derived.weights)
+    sizes = case.slope_sizes(derived.weights)
     for number, (x, found, other) in enumerate(
         zip(case.inputs(), derived.grads, by_other, strict=True)
     ):
@@ -93,6 +93,6 @@ def assert_gradients(
         torch.testing.assert_close(
             *(found.double(), other.double()),
             rtol=10 * unit,
-            atol=scale * unit * (size + most),
+            atol=scale * unit * (sizes[number] + most),
             msg=lambda text, n=number: f"gradient of input {n}: {text}",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import time
 from pathlib import Path
@@ -57,7 +58,33 @@ def test_every_flow_of_a_clip(cli: Any, clip: Path, textured: Any, tmp_path: Pat
     assert (length <= record["p99"] + 1e-9).mean() >= 0.99
     assert (length < record["p99"] - 1e-9).mean() <= 0.99
     assert "backward" in ended.err
+    most = max(flow["p99"] for flow in document["flows"] if flow["direction"] == "backward")
+    (row,) = [line.split() for line in ended.lines if line.split()[:1] == ["backward"]]
+    assert row[3] == f"{most:.2f}"
     assert "flows: clip.flow" in ended.err
+
+
+def test_the_bars(cli: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each stage, which ends at its total."""
+    from stnls_cli.progress import ConsoleListener
+
+    ended: list[dict[str, tuple[float, float | None]]] = []
+    leave = ConsoleListener.__exit__
+
+    def seen(listener: ConsoleListener, *how: Any) -> None:
+        assert listener._progress is not None
+        tasks = listener._progress.tasks
+        ended.append({task.description: (task.completed, task.total) for task in tasks})
+        leave(listener, *how)
+
+    monkeypatch.setattr(ConsoleListener, "__exit__", seen)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    assert cli("flow", clip, "--flow=dis", "--no-pictures").code == 0
+    assert cli("align", clip, "--flow=dis", "--wt=1", "--ws=3", "--metrics=psnr").code == 0
+    assert ended == [
+        {"decode": (6, 6), "flow": (6, 6)},
+        {"decode": (6, 6), "flow": (10, 10), "align": (6, 6)},
+    ]
 
 
 def test_the_figure_of_the_warp(cli: Any, clip: Path, textured: Any, tmp_path: Path) -> None:
@@ -127,6 +154,8 @@ def test_the_archive_alone_and_a_part(cli: Any, clip: Path, tmp_path: Path) -> N
     path = folder / "flow.npz"
     common = ["--save=none", "--metrics=psnr", "-q"]
     assert cli("align", clip, f"--flow={path}", "--start=2", "--frames=3", *common).code == 0
+    ended = cli("align", clip, "--flow=clip.flow", "--start=2", "--frames=3", *common)
+    assert ended.code == 0  # the same flows
     refused(
         cli("align", clip, f"--flow={path}", "--output=all", *common),
         "frame 0: 1536 pixels of unknown or non-finite flow",
@@ -164,6 +193,29 @@ def test_the_same_command_again(cli: Any, clip: Path, tmp_path: Path) -> None:
     assert read_flow_document(tmp_path / "clip.flow/flow.json").parameters["flow"]["name"] == "dis"
     # A folder of the other command is not ours to replace.
     refused(cli("align", clip, "--output=clip.flow", "--overwrite"), "no run of stnls align")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("forward", "folder"), ("pictures", "folder"), ("flow.npz", "file")]
+)
+def test_a_finished_run_that_lacks_something(
+    cli: Any, clip: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    command = ["flow", clip, "--flow=zero", "--format=flo,npz", "-q"]
+    assert cli(*command).code == 0
+    (tmp_path / "clip.flow" / name).rename(tmp_path / "elsewhere")
+    refused(cli(*command), f"clip.flow is complete, but its {kind} {name} is gone; make it again")
+    assert cli(*command, "--overwrite").code == 0
+    assert (tmp_path / "clip.flow" / name).exists()
+
+
+def test_a_finished_run_of_a_damaged_clip(cli: Any, clip: Path, tmp_path: Path) -> None:
+    whole = clip.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 3 // 4])
+    command = ["flow", "cut.mkv", "--flow=zero", "-q"]
+    assert cli(*command, "--allow-damaged").code == 0
+    refused(cli(*command), "cut.flow was made of it with --allow-damaged")
+    assert cli(*command, "--allow-damaged").code == 0
 
 
 def test_a_killed_run_goes_on(start: Any, cli: Any, clip: Path, tmp_path: Path) -> None:
@@ -257,3 +309,20 @@ def test_from_python(clip: Path, tmp_path: Path) -> None:
     assert {record.most for record in document.flows} == {0.0}
     with pytest.raises(TypeError, match="flow has no option 'picture'; did you mean 'pictures'"):
         flow_options({"picture": True})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"format": ["npz"]}, "format must be str, not ['npz']"),
+        ({"scale": "x"}, "scale must be float | None, not 'x'"),
+        ({"scale": True}, "scale must be float | None, not True"),
+        ({"pictures": "no"}, "pictures must be bool, not 'no'"),
+        ({"start": "1"}, "start must be int, not '1'"),
+    ],
+)
+def test_types_from_python(clip: Path, tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(words)}$"):
+        compute_flow(clip, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+    assert flow_options({"scale": np.float32(2)}).scale == 2

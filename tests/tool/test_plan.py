@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,18 @@ import torch
 from outcome import refused
 
 import stnls_cli.job
-from stnls_cli import UserError, align
+from stnls_cli import UserError, align, compute_flow
 from stnls_cli.flow.methods import FlowMethod
 from stnls_cli.options import AlignOptions
-from stnls_cli.plan import FRAMES_ON_GPU, Plan, fitted, gpu_bytes, gpu_plan
+from stnls_cli.plan import (
+    FRAMES_ON_GPU,
+    Plan,
+    fitted,
+    flow_bytes,
+    gpu_bytes,
+    gpu_plan,
+    gpu_shared_by,
+)
 from stnls_cli.video import ClipInfo
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -127,6 +136,44 @@ def test_a_smaller_plan_where_memory_is_short() -> None:
     assert (
         "cuda:1, of which 0.4 GiB are free; use a smaller --size or --wt, or --device cpu" in words
     )
+    with gpu_shared_by(3), pytest.raises(UserError) as caught:
+        fitted(plan, options, clip, "cuda:1", least - 1)
+    assert (
+        "0.4 GiB are free for each of 3 processes; use a smaller --size, --workers or --wt, or"
+        in str(caught.value)
+    )
+
+
+def test_memory_of_flow_alone() -> None:
+    options, clip = AlignOptions(flow="tvl1", wt=1), info(854, 480)
+    plan = gpu_plan(options, clip, native=True)
+    needed = flow_bytes(plan, options, clip)
+    assert needed < gpu_bytes(plan, options, clip)
+    assert needed < flow_bytes(plan, replace(options, sigma=5.0), clip)
+    assert needed < flow_bytes(plan, options, info(854, 480, bits=10))
+    assert fitted(plan, options, clip, "cuda:0", needed, flow_only=True) == plan
+    smaller = fitted(plan, options, clip, "cuda:0", needed - 1, flow_only=True)
+    assert (smaller.ahead, smaller.flow_pairs) == (1, 1)
+    least = flow_bytes(smaller, options, clip)
+    with pytest.raises(UserError) as caught:
+        fitted(plan, options, clip, "cuda:1", least - 1, flow_only=True)
+    assert str(caught.value) == (
+        "in.mp4: frames of 854x480 need about 0.3 GiB of memory on cuda:1, of which 0.3 GiB are "
+        "free; use a smaller --size, or --device cpu"
+    )
+
+
+def test_flow_reckons_with_flow_alone(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stnls_cli.flow_run import job
+
+    def planned(*_: object, flow_only: bool) -> Plan:
+        raise UserError(f"flow_only={flow_only}")
+
+    monkeypatch.setattr(job, "plan_for", planned)
+    with pytest.raises(UserError, match="flow_only=True"):
+        compute_flow(clip, tmp_path / "out", flow="zero")
 
 
 @pytest.mark.gpu
@@ -159,6 +206,21 @@ def test_memory_is_what_was_reckoned(
     settings = AlignOptions(**options)
     plan = gpu_plan(settings, info(width, height), native=True)
     assert used <= gpu_bytes(plan, settings, info(width, height))
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("size", ["854x480", "1920x1080"])
+def test_memory_of_flow_is_what_was_reckoned(tmp_path: Path, clip: Path, size: str) -> None:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    compute_flow(clip, tmp_path / "out", size=size, pictures=False, device="cuda")
+    used = torch.cuda.max_memory_allocated() - before
+    width, height = map(int, size.split("x"))
+    settings = AlignOptions(wt=1)
+    plan = gpu_plan(settings, info(width, height), native=True)
+    assert used <= flow_bytes(plan, settings, info(width, height))
 
 
 @pytest.mark.gpu

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from outcome import refused
+from stnls import _native
 
 from stnls_cli import UserError, align
-from stnls_cli.devices import resolve_devices
+from stnls_cli.devices import resolve_device, resolve_devices
 from stnls_cli.errors import WorkerError
 from stnls_cli.options import AlignOptions
 from stnls_cli.workers import worker_options
@@ -159,6 +160,35 @@ def test_a_process_that_dies_is_one_failed_input(
     assert cli("align", *slow, *SLOW, "-o", "out", "-q").code == 0
 
 
+def machine_with(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]], current: int
+) -> None:
+    """GPUs of these compute capabilities, and kernels built for 9.0."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capabilities[number])
+    monkeypatch.setattr(_native, "find_library", lambda name: Path("libstnls_cuda.so"))
+    monkeypatch.setattr(_native, "cuda_build", lambda: _native.CudaBuild("13.0", "90-real"))
+
+
+def test_gpus_that_the_kernels_do_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are left out unless they are named."""
+    machine_with(monkeypatch, [(7, 5), (9, 0), (7, 5), (9, 0)], current=3)
+    for name in ("auto", "cuda"):
+        assert [str(device) for device in resolve_devices(name)] == ["cuda:3", "cuda:1"]
+    with pytest.raises(UserError, match=r"--device cuda:2: the CUDA kernels were built for 90"):
+        resolve_devices("cuda:2")
+    machine_with(monkeypatch, [(7, 5), (9, 0)], current=0)
+    for name in ("auto", "cuda"):
+        assert str(resolve_device(name)) == "cuda:1"
+        assert [str(device) for device in resolve_devices(name)] == ["cuda:1"]
+    machine_with(monkeypatch, [(7, 5), (8, 0)], current=1)
+    assert [str(device) for device in resolve_devices("auto")] == ["cpu"]
+    with pytest.raises(UserError, match=r"not for this GPU \(compute capability 8\.0\)"):
+        resolve_devices("cuda")
+
+
 def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     def planned(inputs: int, **given: Any) -> list[tuple[str, int | None]]:
         options = AlignOptions(**{"device": "cpu", **given})
@@ -170,13 +200,7 @@ def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned(1, threads=8, workers=3) == []
     assert planned(4, threads=1, workers=2) == [("cpu", 1)] * 2
 
-    import stnls_cli.devices
-
-    def resolved(name: str) -> torch.device:
-        return torch.device("cuda:1" if name in ("auto", "cuda") else name)
-
-    monkeypatch.setattr(stnls_cli.devices, "resolve_device", resolved)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    machine_with(monkeypatch, [(9, 0)] * 3, current=1)
     assert [str(device) for device in resolve_devices("auto")] == ["cuda:1", "cuda:0", "cuda:2"]
     assert planned(8, threads=12, device="cuda") == [("cuda:1", 4), ("cuda:0", 4), ("cuda:2", 4)]
     assert planned(8, threads=12, device="cuda:2") == []
@@ -184,6 +208,44 @@ def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [device for device, _ in planned(8, threads=8, device="auto", workers=4)] == [
         "cuda:1", "cuda:0", "cuda:2", "cuda:1",
     ]  # fmt: skip
+
+
+def test_memory_is_shared(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process reckons with its part of what is free, by the processes on the same device."""
+    import stnls_cli.pipeline
+    from stnls_cli import worker, workers
+    from stnls_cli.plan import free_bytes
+
+    orders: list[tuple[Any, ...]] = []
+
+    class Sent(workers.Worker):
+        def begin(self, order: tuple[int, tuple[Path, Path]] | None) -> None:
+            send = self.connection.send
+            self.connection.send = lambda sent: (orders.append(sent), send(sent))
+            super().begin(order)
+
+    monkeypatch.setattr(workers, "Worker", Sent)
+    align(clips, tmp_path / "out", device="cpu", workers=3, **OPTIONS)
+    sent = [order for order in orders if order is not None]
+    assert [order[3] for order in sent] == [3, 3, 3]
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (800, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 150)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 50)
+    free: list[int] = []
+
+    def aligned(*_: object) -> None:
+        free.append(free_bytes(torch.device("cuda:0")))
+        raise UserError("enough")
+
+    monkeypatch.setattr(stnls_cli.pipeline, "align_clip", aligned)
+    for sharing in (1, 3):
+        order = (*sent[0][:3], sharing)
+        assert worker._outcome(None, *order) == ("failed", True, "enough")
+    assert free == [900, 300]
+    assert free_bytes(torch.device("cuda:0")) == 900
 
 
 @pytest.mark.parametrize(
@@ -203,6 +265,39 @@ def test_trace(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert {"search", "metrics", "decode"} <= {event.get("name") for event in events}
     refused(cli("align", clips[1], *QUICK, "--trace=none/trace.json"), "cannot write none/")
+
+
+def test_a_trace_that_has_no_place(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    """Refused before the work; what lies there stays what it is."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.iterdir())
+    for name, words in (
+        ("", "--trace: the name is empty"),
+        (".", "cannot write .: it is a folder"),
+        ("folder", "cannot write folder: it is a folder"),
+        ("pipe", "cannot write pipe: it is no regular file"),
+    ):
+        refused(cli("align", clips[0], *QUICK, f"--trace={name}"), words)
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_trace_that_the_profiler_does_not_write(
+    cli: Any, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(_: object, path: str) -> None:
+        Path(f"{path}.tmp").write_text("{")
+
+    monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", half)
+    (tmp_path / "trace.json").write_text("older")
+    ended = cli("align", clips[0], *QUICK, "--trace=trace.json", "-q")
+    # The profiler may have said something before.
+    assert ended.code == 2
+    assert ended.lines[-1] == "stnls: cannot write trace.json: PyTorch's profiler gave no trace"
+    assert (tmp_path / "trace.json").read_text() == "older"
+    names = ["a.mkv", "a.stnls", "b.mkv", "c.mkv", "trace.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_timings(cli: Any, clips: list[Path]) -> None:

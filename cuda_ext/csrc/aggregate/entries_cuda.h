@@ -37,15 +37,12 @@ __device__ __forceinline__ bool is_rare(const PackedPatchProblem& p, const Entry
   return kFloatGrid && p.reflect_bounds == 0 && e.at != kUnused && e.leaves();
 }
 
-// x + dx, of which x is inside.
-__device__ __forceinline__ int reflect_near(int x, int dx, int length) {
-  const unsigned to = static_cast<unsigned>(x) + static_cast<unsigned>(dx);
-  if (to < static_cast<unsigned>(length)) return static_cast<int>(to);
-  return static_cast<int>(reflect(int64_t{x} + dx, int64_t{length}));
-}
-
-__device__ __forceinline__ float reflect_near(float x, int length) {
-  return x >= 0.0f && x <= static_cast<float>(length - 1) ? x : reflect(x, int64_t{length});
+// A pointer to global memory that is not taken apart again: an index is added in one instruction.
+template <class Type>
+__device__ __forceinline__ Type* whole(Type* pointer) {
+  asm("" : "+l"(pointer));
+  __builtin_assume(__isGlobal(pointer));
+  return pointer;
 }
 
 // Rows and columns between the centre of a patch and its first and last tap.
@@ -70,17 +67,13 @@ __device__ __forceinline__ int reaching(const PackedPatchProblem& p, int at, int
   return count;
 }
 
-// Four channels of a query's own pixel; outside the frame zero, or the mirrored pixel.
-__device__ __forceinline__ float4 own_value(const PackedPatchProblem& p, const float* plane,
-                                            int channels, int y, int x) {
+// Four channels of a query's own pixel; zero outside the frame.
+__device__ __forceinline__ float4 value_inside(const PackedPatchProblem& p, const float* plane,
+                                               int channels, int y, int x) {
   float4 v{};
-  if (channels <= 0) return v;
-  if (static_cast<unsigned>(y) >= static_cast<unsigned>(p.height) ||
-      static_cast<unsigned>(x) >= static_cast<unsigned>(p.width)) {
-    if (p.mirrors_own == 0) return v;
-    y = static_cast<int>(reflect(int64_t{y}, p.height));
-    x = static_cast<int>(reflect(int64_t{x}, p.width));
-  }
+  if (channels <= 0 || static_cast<unsigned>(y) >= static_cast<unsigned>(p.height) ||
+      static_cast<unsigned>(x) >= static_cast<unsigned>(p.width))
+    return v;
   const float* at = plane + y * p.own_stride[4] + x;
   const int64_t next = p.own_stride[3];
   v.x = __ldg(at);
@@ -88,6 +81,16 @@ __device__ __forceinline__ float4 own_value(const PackedPatchProblem& p, const f
   if (channels > 2) v.z = __ldg(at + 2 * next);
   if (channels > 3) v.w = __ldg(at + 3 * next);
   return v;
+}
+
+// The same; outside the frame the mirrored pixel, if the problem says so.
+__device__ __forceinline__ float4 own_value(const PackedPatchProblem& p, const float* plane,
+                                            int channels, int y, int x) {
+  if (p.mirrors_own != 0) {
+    y = reflect_near(int64_t{y}, static_cast<int>(p.height));
+    x = reflect_near(int64_t{x}, static_cast<int>(p.width));
+  }
+  return value_inside(p, plane, channels, y, x);
 }
 
 // The same divided by the number of patches that reach it, if the problem says so.
@@ -118,49 +121,93 @@ __device__ __forceinline__ RawEntry<kFloatGrid> read_entry(const PackedPatchProb
                                                            const float* weights, const void* inds,
                                                            int entry) {
   using Offset = typename RawEntry<kFloatGrid>::Offset;
-  const Offset* from = static_cast<const Offset*>(inds) + p.components * entry;
+  const int bytes = static_cast<int>(p.components) * static_cast<int>(sizeof(Offset));
+  const Offset* end = reinterpret_cast<const Offset*>(static_cast<const char*>(inds) +
+                                                      int64_t{entry + 1} * int64_t{bytes});
+  // No loaded value is touched here, so that nobody waits before it is used.
   RawEntry<kFloatGrid> raw;
   raw.weight = __ldcs(weights + entry);
-  raw.dt = p.components == 3 ? __ldcs(from++) : Offset(0);
-  raw.dh = __ldcs(from);
-  raw.dw = __ldcs(from + 1);
+  raw.dt = p.components == 3 ? __ldcs(end - 3) : Offset(0);
+  raw.dh = __ldcs(end - 2);
+  raw.dw = __ldcs(end - 1);
   return raw;
 }
 
-// An entry of a query at row y and column x of frame t. Where it is is told unless it is empty.
+// x + dx reflected; x is inside.
+__device__ __forceinline__ int reflect_moved(int x, int dx, int length) {
+  unsigned to = static_cast<unsigned>(x) + static_cast<unsigned>(dx);
+  if (to < static_cast<unsigned>(length)) return static_cast<int>(to);
+  if (length == 1) return 0;
+  if (dx < -x) to = 0u - to;
+  const unsigned period = 2 * static_cast<unsigned>(length - 1);
+  to %= period;
+  return static_cast<int>(min(to, period - to));
+}
+
+// The same number as reflect(x), which takes more instructions, for |x| < 2^24: then the whole part
+// is an integer, and all of this is exact.
+__device__ __forceinline__ float reflect_within(float x, int length) {
+  const float last = static_cast<float>(length - 1), period = 2.0f * last;
+  x = fabsf(x);
+  if (length == 1) return 0.0f;
+  if (x > period) {
+    const int whole_part = static_cast<int>(x);
+    x = static_cast<float>(whole_part % (2 * (length - 1))) + (x - static_cast<float>(whole_part));
+  }
+  return x <= last ? x : period - x;
+}
+
+// An entry of a query at row y and column x of frame t. Where it is is told unless it is empty. Few
+// entries are empty or lie outside the video: one test tells them from the others.
 template <bool kFloatGrid>
 __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
                                                     const Packing& packing,
                                                     const RawEntry<kFloatGrid>& raw, int t, int y,
                                                     int x, PackedPosition* position) {
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
+  const int frames = static_cast<int>(p.frames);
   Entry<kFloatGrid> e{};
   e.at = kUnused;
   e.weight = raw.weight;
-  int row, column, dt;
+  int row, column, frame;
   if constexpr (kFloatGrid) {
     constexpr float empty = static_cast<float>(kEmptyOffset);
-    if (!(fabsf(raw.dh) < empty && fabsf(raw.dw) < empty && is_finite(raw.dt))) return e;
-    const float h = reflect_near(static_cast<float>(y) + raw.dh, height);
-    const float w = reflect_near(static_cast<float>(x) + raw.dw, width);
-    dt = __float2int_rn(fminf(fmaxf(raw.dt, -1e9f), 1e9f));
+    const float last_h = static_cast<float>(height - 1), last_w = static_cast<float>(width - 1);
+    float h = static_cast<float>(y) + raw.dh, w = static_cast<float>(x) + raw.dw;
+    const int dt = __float2int_rn(fminf(fmaxf(raw.dt, -1e9f), 1e9f));  // no number: far outside
+    frame = t + dt;
+    if (!(h >= 0.0f && h <= last_h && w >= 0.0f && w <= last_w && frame >= 0 && frame < frames)) {
+      if (!(fabsf(raw.dh) < empty && fabsf(raw.dw) < empty && is_finite(raw.dt))) return e;
+      h = reflect_within(h, height);
+      w = reflect_within(w, width);
+      frame = reflect_moved(t, dt, frames);
+    }
     row = static_cast<int>(h);
     column = static_cast<int>(w);
     const float low = static_cast<float>(first_tap(p)), high = static_cast<float>(last_tap(p));
-    const float last_h = static_cast<float>(height - 1), last_w = static_cast<float>(width - 1);
     bool leaves = h + low < 0.0f || h + high > last_h || w + low < 0.0f || w + high > last_w;
     // Zeros beyond the last pixel are no good for slopes at it either.
     if (p.reflect_bounds == 0) leaves = leaves || h + high >= last_h || w + high >= last_w;
     e.signed_v = copysignf(h - static_cast<float>(row), leaves ? -1.0f : 1.0f);
     e.u = w - static_cast<float>(column);
   } else {
-    dt = raw.dt;
     constexpr int empty = static_cast<int>(kEmptyOffset);
-    if (!(raw.dh < empty && raw.dh > -empty && raw.dw < empty && raw.dw > -empty)) return e;
-    row = reflect_near(y, raw.dh, height);
-    column = reflect_near(x, raw.dw, width);
+    const auto moved = [](int from, int by) {  // may wrap around, far outside
+      return static_cast<int>(static_cast<unsigned>(from) + static_cast<unsigned>(by));
+    };
+    row = moved(y, raw.dh);
+    column = moved(x, raw.dw);
+    frame = moved(t, raw.dt);
+    if (static_cast<unsigned>(row) >= static_cast<unsigned>(height) ||
+        static_cast<unsigned>(column) >= static_cast<unsigned>(width) ||
+        static_cast<unsigned>(frame) >= static_cast<unsigned>(frames)) {
+      if (!(raw.dh < empty && raw.dh > -empty && raw.dw < empty && raw.dw > -empty)) return e;
+      row = reflect_moved(y, raw.dh, height);
+      column = reflect_moved(x, raw.dw, width);
+      frame = reflect_moved(t, raw.dt, frames);
+    }
   }
-  position->frame = reflect_near(t, dt, static_cast<int>(p.frames));
+  position->frame = frame;
   position->row = row + packing.margin;
   position->column = column + packing.margin;
   e.at = (position->frame * packing.height + position->row) * packing.width + position->column;

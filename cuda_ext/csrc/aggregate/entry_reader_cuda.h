@@ -19,8 +19,8 @@ struct EntryReader {
                                          const BlockPlane& plane, int thread)
       : k(static_cast<int>(p.k)), lane(thread & (kLanes - 1)), next{} {
     const int64_t first = plane.entries(p, packing);
-    weights = static_cast<const float*>(p.weights) + first;
-    inds = static_cast<const float*>(p.inds) + p.components * first;
+    weights = whole(static_cast<const float*>(p.weights) + first);
+    inds = whole(static_cast<const float*>(p.inds) + p.components * first);
   }
 
   // Those from `first` on of query number `query`, if it exists.

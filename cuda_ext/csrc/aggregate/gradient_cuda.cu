@@ -77,8 +77,8 @@ void launch_dot(const PatchProblem& p, cudaStream_t stream) {
 
 cudaError_t launch_scatter(const PackedPatchProblem& p, const Packing& packing, float4* sums,
                            cudaStream_t stream) {
-  return p.float_grid ? launch_gradient<true>(p, packing, nullptr, sums, stream)
-                      : launch_gradient<false>(p, packing, nullptr, sums, stream);
+  return p.float_grid ? launch_gradient<true>(p, packing, nullptr, sums, false, stream)
+                      : launch_gradient<false>(p, packing, nullptr, sums, false, stream);
 }
 
 }  // namespace stnls

@@ -14,6 +14,7 @@
 
 #include <cuda_runtime.h>
 
+#include "../common/cuda_launch.h"
 #include "../common/geometry.h"
 #include "problem.h"
 
@@ -150,6 +151,7 @@ inline dim3 plane_grid(const PackedPatchProblem& p, const Packing& packing, int6
 // them.
 constexpr int kPackThreads = 256;
 constexpr int kPackPixels = 4;
+constexpr int kPackBlocks = 5;  // on a multiprocessor, as far as registers go
 
 struct PackItem {
   bool works;
@@ -192,11 +194,13 @@ __device__ __forceinline__ void transpose(float4 (&v)[kPackPixels]) {
 
 // Packs the planes; `zeros`, if given, is filled with zeros beside it. `wide`: all rows lie at
 // multiples of 16 bytes and have whole quadruples.
-static __global__ void __launch_bounds__(kPackThreads)
+static __global__ void __launch_bounds__(kPackThreads, kPackBlocks)
     pack_kernel(const __grid_constant__ PackedPatchProblem p,
                 const __grid_constant__ Packing packing, const __grid_constant__ Planes planes,
                 int each, bool wide, float4* packed, float4* zeros) {
   const PackItem item(p, packing, planes, packing.height, each);
+  wait_for_previous();
+  let_next_start();
   if (!item.works) return;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int64_t next = planes.stride[3];
@@ -263,6 +267,12 @@ __device__ __forceinline__ int mirrored(int at, int length, int margin, int padd
   return count;
 }
 
+// Whether there are any but the pixel itself; in small frames, perhaps.
+__device__ __forceinline__ bool is_mirrored(int at, int length, int margin, int padded) {
+  return padded >= 2 * length || (at > 0 && at <= margin) ||
+         (at < length - 1 && 2 * (length - 1) - at + margin < padded);
+}
+
 // All places of the margins, and the pixel itself, that mirror pixel (y, x).
 static __device__ __noinline__ float4 sum_of_mirrored(const PackedPatchProblem& p,
                                                       const Packing& packing, const float4* packed,
@@ -296,13 +306,14 @@ static __global__ void __launch_bounds__(kPackThreads)
                   const __grid_constant__ Packing packing, const __grid_constant__ Planes planes,
                   int each, bool wide, const float4* packed) {
   const PackItem item(p, packing, planes, static_cast<int>(p.height), each);
+  wait_for_previous();
+  let_next_start();
   if (!item.works) return;
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int64_t next = planes.stride[3];
-  const int reach = packing.height - height + 1;  // of the margins
   const int y = item.row;
-  const bool edge = p.reflect_bounds != 0 && reach > 1;
-  const bool edge_row = edge && (y < reach || y + reach >= height);
+  const bool reflects = p.reflect_bounds != 0;
+  const bool edge_row = is_mirrored(y, height, packing.margin, packing.height);
   const int64_t row =
       item.vector + static_cast<int64_t>(y + packing.margin) * packing.width * packing.groups;
   float4 values[kPackPixels] = {};
@@ -316,7 +327,7 @@ static __global__ void __launch_bounds__(kPackThreads)
   for (int n = 0; n < kPackPixels; ++n) {
     const int x = item.first + n;
     if (x >= width) break;
-    if (edge_row || (edge && (x < reach || x + reach >= width)))
+    if (reflects && (edge_row || is_mirrored(x, width, packing.margin, packing.width)))
       values[n] = sum_of_mirrored(p, packing, packed + item.vector, y, x);
   }
   float* line = item.plane + y * planes.stride[4] + item.first;
@@ -353,15 +364,16 @@ inline dim3 pack_grid(const PackedPatchProblem& p, const Packing& packing, int64
 inline void launch_pack(const PackedPatchProblem& p, const Packing& packing, const Planes& planes,
                         float4* packed, float4* zeros, cudaStream_t stream) {
   const int each = (packing.width + kPackPixels - 1) / kPackPixels;
-  pack_kernel<<<pack_grid(p, packing, packing.height, each), kPackThreads, 0, stream>>>(
-      p, packing, planes, each, wide_rows(p, planes), packed, zeros);
+  launch_after(packing.first_slab > 0, pack_kernel, pack_grid(p, packing, packing.height, each),
+               kPackThreads, 0, stream, p, packing, planes, each, wide_rows(p, planes), packed,
+               zeros);
 }
 
 inline void launch_unpack(const PackedPatchProblem& p, const Packing& packing, const Planes& planes,
                           const float4* packed, cudaStream_t stream) {
   const int each = static_cast<int>((p.width + kPackPixels - 1) / kPackPixels);
-  unpack_kernel<<<pack_grid(p, packing, p.height, each), kPackThreads, 0, stream>>>(
-      p, packing, planes, each, wide_rows(p, planes), packed);
+  launch_overlapping(unpack_kernel, pack_grid(p, packing, p.height, each), kPackThreads, 0, stream,
+                     p, packing, planes, each, wide_rows(p, planes), packed);
 }
 
 __device__ __forceinline__ void multiply_add(float a, const float4& b, float4* sum) {

@@ -1,10 +1,12 @@
-// Scatter and dot on packed videos, in three kernels: patches of one pixel, and the dots of those
-// of 3 x 3; the scatter of larger ones; any stride, dilation and size.
+// Scatter and dot on packed videos, in kernels for patches of one pixel, for the dots of those of
+// 3 x 3, for the scatter of larger ones, and for any stride, dilation and size.
 #pragma once
 
 #include "../common/cuda_launch.h"
 #include "entries_cuda.h"
 #include "packed_cuda.h"
+#include "pixel_gradient_cuda.h"
+#include "sorted_pixels_cuda.h"
 #include "strip_dot_cuda.h"
 
 namespace stnls {
@@ -417,15 +419,7 @@ template <int kPs, bool kFloatGrid>
 __device__ __forceinline__ void gather_sorted(const Sorted<kFloatGrid>* sorted, int begin, int end,
                                               const float4* own, int lane_bits, int own_width,
                                               int a, int ps, int column, float4* sum) {
-  if constexpr (kFloatGrid && kPs == 1) {
-#pragma unroll 2
-    for (int n = begin; n < end; ++n) {
-      const Sorted<true> e = sorted[n];
-      const float low = e.weight * e.v, row = a > 0 ? low : e.weight - low, right = row * e.u;
-      const float weight = column > (e.place_column & 0xffff) ? right : row - right;
-      multiply_add(weight, own[(e.place_column >> 16) << lane_bits], sum);
-    }
-  } else if constexpr (kFloatGrid) {
+  if constexpr (kFloatGrid) {
     const int up = own_width << lane_bits, back = 1 << lane_bits;
     for (int n = begin; n < end; ++n) {
       const Sorted<true> e = sorted[n];
@@ -482,6 +476,7 @@ __global__ void __launch_bounds__(kSortThreads, 2)
   const int ps = kPs > 0 ? kPs : static_cast<int>(p.ps);
   const int taps = ps + (kFloatGrid ? 1 : 0);  // along an axis, of pixels hit
 
+  let_next_start();
   for (int first = 0; first < k; first += tile.entries) {
     const int count = min(tile.entries, k - first), all = kSortSide * kSortSide * count;
     const float inverse = 1.0f / static_cast<float>(count);
@@ -614,19 +609,36 @@ __global__ void __launch_bounds__(kSortThreads, 2)
 // -------------------------------------------------------------------------------------------
 // launch
 
+// after_pack: the kernel before in the stream, if it is one, has made `packed` and `sums`, and
+// waited for all that came before it.
 template <bool kFloatGrid>
 cudaError_t launch_gradient(const PackedPatchProblem& p, const Packing& packing,
-                            const float4* packed, float4* sums, cudaStream_t stream) {
+                            const float4* packed, float4* sums, bool after_pack,
+                            cudaStream_t stream) {
+  if constexpr (!kFloatGrid) {
+    if (sums != nullptr && takes_pixel_gradient(p)) {
+      launch_pixel_gradient(p, packing, packed, sums, after_pack, stream);
+      return cudaSuccess;
+    }
+  }
+  if constexpr (kFloatGrid) {
+    if (sums != nullptr && takes_sorted_pixels(p)) {
+      const float4* video =
+          p.grad_inds == nullptr ? packed : nullptr;  // its slopes are taken below
+      if (launch_sorted_pixels(p, packing, video, sums, after_pack, stream)) {
+        if (video == packed) return cudaSuccess;
+        sums = nullptr;
+      }
+    }
+  }
   const bool neighbours = p.stride0 == 1 && (p.dilation == 1 || p.ps == 1);
   const SortTile tile = sort_tile_of(p, packing);
   // Between the last pixel and the zeros beyond nothing may be interpolated.
-  bool sorts = sums != nullptr && neighbours && (p.ps > 1 || kFloatGrid) &&
-               p.frames <= kSortFrames && tile.bytes <= kMostSortBytes &&
-               (!kFloatGrid || p.reflect_bounds != 0);
+  bool sorts = sums != nullptr && neighbours && p.ps > 1 && p.frames <= kSortFrames &&
+               tile.bytes <= kMostSortBytes && (!kFloatGrid || p.reflect_bounds != 0);
   if (sorts) {
-    const auto kernel = p.ps == 1   ? sort_scatter_kernel<1, kFloatGrid>
-                        : p.ps == 3 ? sort_scatter_kernel<3, kFloatGrid>
-                                    : sort_scatter_kernel<0, kFloatGrid>;
+    const auto kernel =
+        p.ps == 3 ? sort_scatter_kernel<3, kFloatGrid> : sort_scatter_kernel<0, kFloatGrid>;
     sorts = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  int{kMostSortBytes}) == cudaSuccess;
     if (sorts) {
@@ -641,8 +653,8 @@ cudaError_t launch_gradient(const PackedPatchProblem& p, const Packing& packing,
     }
   }
   if (sums == nullptr && takes_strip_dots(p)) {
-    p.ps == 1 ? launch_strip_dots<1, kFloatGrid>(p, packing, packed, stream)
-              : launch_strip_dots<3, kFloatGrid>(p, packing, packed, stream);
+    p.ps == 1 ? launch_strip_dots<1, kFloatGrid>(p, packing, packed, sorts, stream)
+              : launch_strip_dots<3, kFloatGrid>(p, packing, packed, sorts, stream);
     return cudaSuccess;
   }
   if (neighbours && (p.ps == 1 || (p.ps == 3 && sums == nullptr))) {
@@ -675,8 +687,9 @@ inline cudaError_t launch_packed(const PackedPatchProblem& p, const Planes& vide
       error = cudaMemsetAsync(sums, 0, bytes, stream);
       if (error != cudaSuccess) return;
     }
-    error = p.float_grid ? launch_gradient<true>(p, packing, packed, sums, stream)
-                         : launch_gradient<false>(p, packing, packed, sums, stream);
+    error = p.float_grid
+                ? launch_gradient<true>(p, packing, packed, sums, packed != nullptr, stream)
+                : launch_gradient<false>(p, packing, packed, sums, packed != nullptr, stream);
     if (error == cudaSuccess && sums != nullptr) launch_unpack(p, packing, grad, sums, stream);
   });
   return error;

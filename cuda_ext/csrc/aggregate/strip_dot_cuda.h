@@ -133,6 +133,7 @@ __global__ void __launch_bounds__(kDotThreads, dot_blocks(kPs, kFloatGrid))
       }
     }
   }
+  wait_for_previous();  // whoever waits for this kernel waits for that one too
 }
 
 // Whether the gradient of the weights can be taken in this form. That of the offsets needs the
@@ -145,7 +146,7 @@ inline bool takes_strip_dots(const PackedPatchProblem& p) {
 
 template <int kPs, int kLanes, bool kFloatGrid>
 void launch_strip_dots(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
-                       cudaStream_t stream) {
+                       bool overlaps, cudaStream_t stream) {
   constexpr int kBands = kDotThreads / kLanes / kDotColumns;
   const int64_t columns = (p.width + kDotColumns - 1) / kDotColumns;
   const int rows =
@@ -153,18 +154,19 @@ void launch_strip_dots(const PackedPatchProblem& p, const Packing& packing, cons
                     kPs - 1, kMostDotRows, dot_blocks(kPs, kFloatGrid));
   const dim3 grid =
       plane_grid(p, packing, columns, (p.height + kBands * rows - 1) / (kBands * rows));
-  strip_dot_kernel<kPs, kLanes, kFloatGrid>
-      <<<grid, kDotThreads, 0, stream>>>(p, packing, rows, packed);
+  launch_after(overlaps, strip_dot_kernel<kPs, kLanes, kFloatGrid>, grid, kDotThreads, 0, stream, p,
+               packing, rows, packed);
 }
 
+// overlaps: the kernel before in the stream prepares nothing that is read here.
 template <int kPs, bool kFloatGrid>
 void launch_strip_dots(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
-                       cudaStream_t stream) {
+                       bool overlaps, cudaStream_t stream) {
   if (packing.lane_bits == 0)
-    return launch_strip_dots<kPs, 1, kFloatGrid>(p, packing, packed, stream);
+    return launch_strip_dots<kPs, 1, kFloatGrid>(p, packing, packed, overlaps, stream);
   if (packing.lane_bits == 1)
-    return launch_strip_dots<kPs, 2, kFloatGrid>(p, packing, packed, stream);
-  launch_strip_dots<kPs, 4, kFloatGrid>(p, packing, packed, stream);
+    return launch_strip_dots<kPs, 2, kFloatGrid>(p, packing, packed, overlaps, stream);
+  launch_strip_dots<kPs, 4, kFloatGrid>(p, packing, packed, overlaps, stream);
 }
 
 }  // namespace stnls

@@ -69,16 +69,22 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
   const int chunk = static_cast<int>(blockIdx.y) - band * packing.chunks;
   const int group = chunk * kLanes + thread % kLanes, groups = packing.groups;
   const bool works = group < groups;
-  const float4* video = packed + plane.slab * packing.vectors + (works ? group : 0);
+  const float4* video = whole(packed + plane.slab * packing.vectors + (works ? group : 0));
   const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int x = static_cast<int>(blockIdx.x) * kPixelColumns + slot % kPixelColumns;
   const int first_y = band * steps * kRows + slot / kPixelColumns;
   const int last_y = min(first_y + (steps - 1) * kRows, height - 1);
   const bool exists = x < width;
   const int pitch = packing.width * groups;
-  const SumColumn out(p, packing, plane, group, x);
+  // A query on every pixel has it for itself: there is nothing to divide by.
+  const int64_t next = p.own_stride[3];
+  const int channels = works ? static_cast<int>(p.channels) - 4 * group : 0;
+  float* out = whole(static_cast<float*>(p.own) + plane.offset(p, packing, p.own_stride) +
+                     4 * group * next + x);
   EntryReader<kLanes, kFloatGrid> reader(p, packing, plane, thread);
   reader.read(p, first_y * width + x, 0, exists && first_y <= last_y);
+  wait_for_previous();  // the copy of the video may not be there yet
+  let_next_start();
   // Warps may be of two rows: all of their threads go as far as the last of them.
   for (int step = 0, y = first_y; step < steps; ++step, y += kRows) {
     const bool here = exists && y <= last_y;
@@ -93,7 +99,7 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
       for_batch<kLanes>(p, packing, raw, here && first + reader.lane < reader.k, reader.k - first,
                         plane.frame, y, x, 0, [&](const Entry<kFloatGrid>& e, int) {
                           if (e.at < 0) return;
-                          const float4* from = video + e.at;
+                          const float4* from = video + static_cast<unsigned>(e.at);
                           if constexpr (kFloatGrid) {
                             const float low = e.weight * e.v(), high = e.weight - low;
                             const float w01 = high * e.u, w11 = low * e.u;
@@ -109,12 +115,12 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
                           }
                         });
     }
-    if (!here || !works) continue;
-    const float share = out.share(p, y);
-    out.write(y, 0, share * sum.x);
-    out.write(y, 1, share * sum.y);
-    out.write(y, 2, share * sum.z);
-    out.write(y, 3, share * sum.w);
+    if (!here) continue;
+    float* to = out + y * p.own_stride[4];
+    if (channels > 0) __stcs(to, sum.x);
+    if (channels > 1) __stcs(to + next, sum.y);
+    if (channels > 2) __stcs(to + 2 * next, sum.z);
+    if (channels > 3) __stcs(to + 3 * next, sum.w);
   }
 }
 
@@ -274,8 +280,8 @@ void launch_strip_sum(const PackedPatchProblem& p, const Packing& packing, const
   while (steps > 1 && in_all < int64_t{steps} * multiprocessors() * pixel_blocks(kFloatGrid))
     steps /= 2;
   const dim3 grid = plane_grid(p, packing, columns, (rows + steps - 1) / steps * packing.chunks);
-  pixel_sum_kernel<kGroups, kFloatGrid>
-      <<<grid, kPixelThreads, 0, stream>>>(p, packing, steps, packed);
+  launch_overlapping(pixel_sum_kernel<kGroups, kFloatGrid>, grid, kPixelThreads, 0, stream, p,
+                     packing, steps, packed);
 }
 
 template <bool kFloatGrid>

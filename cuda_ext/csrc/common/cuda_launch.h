@@ -56,4 +56,49 @@ inline unsigned blocks_for(int64_t count, int threads) {
   return static_cast<unsigned>((count + threads - 1) / threads);
 }
 
+// A kernel that is launched by launch_overlapping may start while the one before it in the stream
+// is still at work, as soon as all blocks of that have called let_next_start() or are done. Until
+// it has called wait_for_previous() it must not write, nor read what that kernel writes. It lets
+// the next one start only after it has waited itself: so all kernels but the last are complete.
+__device__ __forceinline__ void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+// Where the device can do no such thing the kernel starts when the one before it is done.
+template <class... Parameters, class... Arguments>
+void launch_overlapping(void (*kernel)(Parameters...), dim3 grid, int threads, size_t bytes,
+                        cudaStream_t stream, Arguments&&... arguments) {
+  int device = 0, major = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = major >= 9 ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+}
+
+// The same, or a launch like any other.
+template <class... Parameters, class... Arguments>
+void launch_after(bool overlaps, void (*kernel)(Parameters...), dim3 grid, int threads,
+                  size_t bytes, cudaStream_t stream, Arguments&&... arguments) {
+  if (overlaps)
+    launch_overlapping(kernel, grid, threads, bytes, stream, arguments...);
+  else
+    kernel<<<grid, threads, bytes, stream>>>(static_cast<Parameters>(arguments)...);
+}
+
 }  // namespace stnls

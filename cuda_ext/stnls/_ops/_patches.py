@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stnls import _checks, _heads, _native
 from stnls._ops import _reproducible
+from stnls._ops._eager import eager
 from stnls._ops._registry import (
     DTYPES,
     define,
@@ -159,6 +160,12 @@ def _own_output(video: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
     return video.new_empty((b, heads, t, c, h, w))
 
 
+def _like_video(video: Tensor) -> Tensor:
+    """A contiguous tensor of the sizes of the video."""
+    # Faster than handing sizes over.
+    return torch.empty_like(video) if video.is_contiguous() else video.new_empty(video.shape)
+
+
 class _SumPlan(NamedTuple):
     """What a patch sum needs to know of its tensors, and does not have to find out again."""
 
@@ -188,10 +195,7 @@ def _sum(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
     video, weights, inds = rows_contiguous(video), weights.contiguous(), inds.contiguous()
     layout = video.shape, video.stride()
     plan = _sum_plan(args, video.dtype, layout, weights.shape, int(video.is_cuda))
-    if plan.like_video:
-        out = video.new_empty(layout[0])
-    else:
-        out = _own_output(video, weights, plan.settings)
+    out = _like_video(video) if plan.like_video else _own_output(video, weights, plan.settings)
     if plan.prepared is not None:
         call = _Call(plan.prepared, video.data_ptr(), out, weights, inds)
         call.run("patch_sum", "patch_packed_sum", out.device)
@@ -353,10 +357,7 @@ def _gradient_at_once(
     to_video = nothing(video)
     to_stride = None
     if of_video:
-        if video.dim() == 5:
-            to_video = video.new_empty(video.shape)
-        else:
-            to_video = _video_like(own, s, torch.empty)
+        to_video = _like_video(video) if video.dim() == 5 else _video_like(own, s, torch.empty)
         to_stride = _layout(to_video, heads)[1]
     prepared = _prepared(
         *(s, video.dtype, _layout(video, heads), _layout(own, heads), weights.shape, to_stride),
@@ -423,14 +424,99 @@ def _divided(grad: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
     return grad / (rows[:, None] * columns)
 
 
+class _GradientPlan(NamedTuple):
+    """What the gradients of a patch sum on a GPU need to know. PyTorch asks for them on a thread
+    of its own, whose processor is often cold: there, little is to be done."""
+
+    problem: _native.PackedPatchProblem
+    floats: int
+    stride: tuple[int, ...]  # of the gradient that arrives
+    of_video: bool
+    of_weights: bool
+    of_inds: bool
+
+
+@functools.lru_cache(maxsize=256)
+def _gradient_plan(
+    args: tuple[Any, ...],
+    dtype: torch.dtype,
+    video: Layout,
+    own: Layout,
+    entries: tuple[int, ...],
+    of: tuple[bool, bool, bool],
+) -> _GradientPlan | None:
+    """None for what has no such plan."""
+    s = PatchSettings(*args)
+    of_video, of_weights, of_inds = of
+    of_inds = of_inds and s.float_grid
+    (shape, _), heads, copies = video, entries[1], int(of_video) + int(of_weights or of_inds)
+    plain = shape == own[0] and (len(shape) == 5 or not s.heads_last) and not s.stacked
+    if dtype != torch.float32 or not plain or 0 in shape or 0 in entries or copies == 0:
+        return None
+    to_stride = None
+    if of_video:
+        to_stride = _by_head(shape, torch.empty(shape, device="meta").stride(), heads)[1]
+    layouts = _by_head(*video, heads), _by_head(*own, heads)
+    prepared = _prepared(s, dtype, *layouts, entries, to_stride, copies)
+    if not isinstance(prepared.problem, _native.PackedPatchProblem):
+        return None
+    problem = type(prepared.problem).from_buffer_copy(prepared.problem)
+    problem.divide_own = s.normalize
+    return _GradientPlan(problem, prepared.floats, own[1], of_video, of_weights, of_inds)
+
+
+def _planned_gradient(
+    plan: _GradientPlan, video: Tensor, weights: Tensor, inds: Tensor, grad: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    problem = type(plan.problem).from_buffer_copy(plan.problem)
+    patch = problem.patch
+    scratch = video.new_empty(plan.floats)
+    problem.scratch = scratch.data_ptr()
+    patch.video, patch.own = video.data_ptr(), grad.data_ptr()
+    patch.weights, patch.inds = weights.data_ptr(), inds.data_ptr()
+    to_video = to_weights = to_inds = None
+    if plan.of_video:
+        to_video = _like_video(video)
+        problem.grad_video = to_video.data_ptr()
+    if plan.of_weights:
+        to_weights = torch.empty_like(weights)
+        patch.grad_weights = to_weights.data_ptr()
+    if plan.of_inds:
+        to_inds = torch.empty_like(inds)
+        patch.grad_inds = to_inds.data_ptr()
+    run("patch_packed_gradient", problem, video.device)
+    return to_video, to_weights, to_inds
+
+
 def _sum_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     video, weights, inds, *args = inputs
     ctx.settings = args
     ctx.save_for_backward(video, weights, inds)
 
 
+def _plan_sum_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    video, weights, inds, *args = inputs
+    ctx.plan = None
+    if video.is_cuda and video.stride(-1) == 1 and weights.is_contiguous() and inds.is_contiguous():
+        ctx.plan = _gradient_plan(
+            *(tuple(args), video.dtype, (video.shape, video.stride())),
+            *((output.shape, output.stride()), weights.shape, ctx.needs_input_grad[:3]),
+        )
+
+
 def _sum_backward(ctx: Any, grad: Tensor) -> Any:
     video, weights, inds = ctx.saved_tensors
+    plan = getattr(ctx, "plan", None)
+    if (
+        plan is not None
+        and grad.stride() == plan.stride
+        and not torch.is_grad_enabled()
+        and not (plan.of_video and torch.are_deterministic_algorithms_enabled())
+        and not _checks.tangents_possible()
+        and eager((grad,))
+    ):
+        found = _planned_gradient(plan, video, weights, inds, grad)
+        return *found, *(None,) * len(ctx.settings)
     s = PatchSettings(*ctx.settings)
     of_video, of_weights, of_inds, *_ = ctx.needs_input_grad
     of_inds = of_inds and s.float_grid
@@ -465,6 +551,7 @@ patch_sum = define(
     _sum_fake,
     backward=_sum_backward,
     setup_context=_sum_context,
+    plan_backward=_plan_sum_backward,
 )
 
 

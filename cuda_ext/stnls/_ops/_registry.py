@@ -37,10 +37,12 @@ def define(
     *,
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., None] | None = None,
+    plan_backward: Callable[..., None] | None = None,
 ) -> Any:
     """Defines `torch.ops.stnls.<name>` and returns it as a function; without `backward`, going
-    backward raises an error. Tensors are the first of the arguments. `known_eager`: the caller
-    has asked `eager` about them."""
+    backward raises an error. Tensors are the first of the arguments. `plan_backward` follows
+    `setup_context`, with the same arguments, in calls past the dispatcher. `known_eager`: the
+    caller has asked `eager` about them."""
     _library.define(f"{name}({arguments}) -> {result}")
     kernel = _without_tangents(kernel)
     for device in ("CPU", "CUDA"):
@@ -54,7 +56,9 @@ def define(
     )
     operator = getattr(torch.ops.stnls, name).default
     tensors = sum(argument.lstrip().startswith("Tensor") for argument in arguments.split(","))
-    differentiable = _differentiable(name, kernel, backward, setup_context, tensors)
+    differentiable = _differentiable(
+        name, kernel, backward, (setup_context, plan_backward), tensors
+    )
 
     def call(*args: Any, known_eager: bool = False) -> Any:
         given = args[:tensors]
@@ -71,19 +75,21 @@ def _differentiable(
     name: str,
     kernel: Callable[..., Any],
     backward: Callable[..., Any],
-    setup_context: Callable[..., None] | None,
+    contexts: tuple[Callable[..., None] | None, ...],
     tensors: int,
 ) -> type[torch.autograd.Function]:
     """What autograd remembers of a call past the dispatcher. The tensors are arguments of their
     own, and what follows them is one more."""
+
+    prepare = tuple(context for context in contexts if context is not None)
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *args: Any) -> Any:
             inputs = (*args[:tensors], *args[tensors])
             output = kernel(*inputs)
-            if setup_context is not None:
-                setup_context(ctx, inputs, output)
+            for context in prepare:
+                context(ctx, inputs, output)
             return output
 
         @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -42,6 +43,12 @@ class PatchOptions:
             normalize=normalize,
             heads_last=heads_last,
         )
+
+
+@functools.lru_cache(maxsize=256)
+def _settings(o: PatchOptions, stacked: bool, merged: bool) -> PatchSettings:
+    """Those of a sum that is divided by the number of patches."""
+    return o.settings(stacked=stacked, normalize=True, heads_last=merged)
 
 
 class PatchInputs(NamedTuple):
@@ -116,7 +123,7 @@ class PatchModule(nn.Module):
     def _sum(self, i: PatchInputs, *, stacked: bool, merged: bool) -> Tensor:
         """The patch sum, for each entry by itself if stacked; merged: a video without heads of its
         own becomes one."""
-        settings = self.options.settings(stacked=stacked, normalize=True, heads_last=merged)
+        settings = _settings(self.options, stacked, merged)
         out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings, known_eager=i.eager)
         return out if out.dtype == i.dtype else out.to(i.dtype)
 
