@@ -252,6 +252,13 @@ def test_frames_of_every_size(shape: tuple[int, int], device: str) -> None:
     assert tvl1(frame[:0], frame[:0]).shape == (0, 2, *shape)
 
 
+def test_larger_frames_are_a_larger_lambda(device: str) -> None:
+    frames = [frame.to(device) for frame in scene(9, 2, 61, 80)]
+    found, expected = tvl1(*(2 * frame for frame in frames)), tvl1(*frames, lambda_=0.3)
+    assert (found - expected).norm(dim=1).mean() < 1e-3
+    assert (found - tvl1(*frames)).norm(dim=1).mean() > 0.01
+
+
 def test_values_that_are_no_numbers_are_safe(device: str) -> None:
     frames = torch.rand(2, 1, 30, 40, device=device)
     for bad, where in itertools.product((math.nan, math.inf, 1e38), (0, 1)):
