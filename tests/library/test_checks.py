@@ -177,6 +177,16 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
         "flows must hold real numbers, not torch.bool",
     ),
     (
+        search(video(), video(), flows(dtype=torch.bool)),
+        TypeError,
+        "flows must hold real numbers, not torch.bool",
+    ),
+    (
+        lambda: REFINE(video(), video(), video(1, 1, 3, 2, 3, 4, 3, dtype=torch.bool)),
+        TypeError,
+        "flows must hold real numbers, not torch.bool",
+    ),
+    (
         patch_sum(video(), video(1, 2, 3, 8, 9, 5, dtype=torch.float64), video(1)),
         ValueError,
         "inds must have shape",
@@ -439,6 +449,17 @@ def test_matches_of_the_integer_grid_are_refined_on_the_real_one() -> None:
     fine = stnls.search.RefineSearch(1, 1, 3, 2, -1, 3, stride0=1, stride1=0.5)
     assert coarse.dtype == torch.int32
     assert fine(video, video, coarse)[1].dtype == torch.float32
+
+
+def test_flow_of_another_dtype_is_converted_to_the_one_computed_in() -> None:
+    search = stnls.search.NonLocalSearch(3, 1, 3, 2)
+    video, flow = torch.rand(1, 3, 2, 8, 9), torch.full((1, 3, 2, 2, 8, 9), 2.0)
+    wanted = search(video, video, flow)
+    for dtype in (torch.int32, torch.uint8, torch.bfloat16):
+        assert all(map(torch.equal, search(video, video, flow.to(dtype)), wanted))
+    half = video.half()
+    wanted = search(half, half, flow)
+    assert all(map(torch.equal, search(half, half, flow.bfloat16()), wanted))
 
 
 def test_refinement_prints_its_own_parameters() -> None:
