@@ -441,6 +441,35 @@ def test_the_default_stride_is_named_where_it_matters() -> None:
 def test_truth_values_are_not_strings() -> None:
     with pytest.raises(stnls.StnlsTypeError, match="full_ws must be True or False, not 'False'"):
         stnls.search.NonLocalSearch(3, 1, full_ws="False")  # type: ignore[arg-type]
+    table: tuple[Any, ...] = torch.zeros(2, 5), torch.zeros(2, 5, 3)
+    layers: tuple[Any, ...] = torch.zeros(1, 1, 9, 4), torch.zeros(1, 1, 9, 4, 3)
+    pairs: Any = stnls.search.PairedSearch(3, 3, 2, stride0=1)
+    refine: Any = stnls.search.PairedRefine(9, 3, 2, -1, 3)
+    matches = (video(), video(), video(1, 1, 3, 8, 9, 6, 3), 1)
+    calls: dict[str, list[Callable[..., Any]]] = {
+        "anchor": [lambda **no: stnls.nn.topk(*table, 2, **no)],
+        "return_order": [lambda **no: stnls.nn.topk(*table, 2, **no)],
+        "descending": [
+            lambda **no: stnls.nn.topk(*table, 2, **no),
+            lambda **no: stnls.nn.topk_each(*table, 2, **no),
+            lambda **no: stnls.graph_opts.scatter_topk(*layers, layers[0], 2, **no),
+        ],
+        "anchor_self": [lambda **no: stnls.nn.topk_each(*table, 2, True, **no)],
+        "skip_self": [
+            lambda **no: pairs.paired_vids(video(), video(), flows(), 1, **no),
+            lambda **no: refine.paired_vids(*matches, **no),
+        ],
+        "check_time": [lambda **no: refine.paired_vids(*matches, **no)],
+        "full_ws": [
+            lambda **no: stnls.nn.non_local_inds(neighbours(), neighbours(), 3, 1, 1, 1, **no)
+        ],
+        "bias": [lambda **no: stack_conv(**no)()],
+    }
+    for name, of_this_name in calls.items():
+        for call in of_this_name:
+            for value in ("False", 1, None):
+                with pytest.raises(stnls.StnlsTypeError, match=f"{name} must be True or False"):
+                    call(**{name: value})
 
 
 def test_matches_of_the_integer_grid_are_refined_on_the_real_one() -> None:

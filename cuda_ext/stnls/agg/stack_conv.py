@@ -50,6 +50,7 @@ class StackConv(nn.Module):
         _checks.odd("ps", ps)
         _checks.equal_channels("StackConv", channels, nheads, f"nheads={nheads} does not")
         _checks.fraction("dropout", dropout)
+        _checks.boolean("bias", bias)
         self.k_agg, self.nheads, self.channels = k_agg, nheads, channels
         self.gather = NonLocalGather(ps, stride0, 1, dilation, reflect_bounds, use_adj, itype=itype)
         self.conv = nn.Conv3d(

@@ -48,6 +48,7 @@ def non_local_inds(
     slots = 2 * _checks.positive_int("wt", wt, minimum=0) + 1
     _checks.few_candidates(slots, ws, f"ws={ws} and wt={wt}")
     step = _checks.positive_number("stride1", stride1)
+    _checks.boolean("full_ws", full_ws)
     flows = search_flow(fflow, bflow, wt, stride0)
     height, width = fflow.shape[-2:]
     frames = flows.shape[1]

@@ -143,6 +143,8 @@ class PairedRefine(RefinementModule):
 
         """
         o = self.options
+        _checks.boolean("skip_self", skip_self)
+        _checks.boolean("check_time", check_time)
         _checks.positive_int("wt", wt, minimum=1 if skip_self else 0)
         query, key = take_videos(vid0, vid1, o)
         b, heads, frames = query.shape[:3]
