@@ -438,6 +438,18 @@ def test_the_default_stride_is_named_where_it_matters() -> None:
         stnls.search.PairedSearch(3, 3, 1)(frame, frame, flow)
 
 
+def test_arrays_are_no_names_and_no_strides() -> None:
+    for value in (numpy.array(["l2", "prod"]), numpy.array(["l2"]), torch.zeros(2)):
+        with pytest.raises(stnls.StnlsValueError, match="dist_type must be one of 'l2', 'prod'"):
+            stnls.search.NonLocalSearch(3, 1, dist_type=value)  # type: ignore[arg-type]
+    assert stnls.search.NonLocalSearch(3, 1, dist_type=numpy.str_("l2")).dist_type == "l2"
+    add: Any = stnls.agg.NonLocalGatherAdd
+    with pytest.raises(stnls.StnlsTypeError, match="strideOut must be an int, not array"):
+        add(3, 1, numpy.array([1, 2]))
+    with pytest.raises(stnls.StnlsTypeError, match=r"strideIn must be an int, not 1\.5"):
+        add(3, 1.5, 1.5)
+
+
 def test_truth_values_are_not_strings() -> None:
     with pytest.raises(stnls.StnlsTypeError, match="full_ws must be True or False, not 'False'"):
         stnls.search.NonLocalSearch(3, 1, full_ws="False")  # type: ignore[arg-type]

@@ -73,12 +73,22 @@ def index_grid(
 ) -> Tensor:
     """The position of every pixel: (1, 2, H, W), channel 0 = x (column), 1 = y (row).
 
+    Args:
+        H: rows (≥ 1).
+        W: columns (≥ 1).
+        dtype: of the result, one of integers or of reals of 16 bits and more.
+        device: of the result; None is PyTorch's default.
+
     Raises:
-        StnlsError: (also ValueError or TypeError) for sizes below 1.
+        StnlsError: (also ValueError or TypeError) for sizes below 1, another dtype, and for what is
+            no device.
 
     """
     _checks.positive_int("H", H)
     _checks.positive_int("W", W)
+    _checks.number_dtype("dtype", dtype)
+    if device is not None:
+        _checks.device_kind("device", device)
     x = torch.arange(W, dtype=dtype, device=device).expand(H, W)
     y = torch.arange(H, dtype=dtype, device=device)[:, None].expand(H, W)
     return torch.stack([x, y])[None]
