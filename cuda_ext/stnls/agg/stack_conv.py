@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stnls import _checks
+from stnls._read_only import ReadOnly
 from stnls.agg.gather import NonLocalGather
 
 
@@ -27,6 +28,10 @@ class StackConv(nn.Module):
         StnlsError: (also ValueError or TypeError) for a parameter outside its range.
 
     """
+
+    k_agg = ReadOnly[int](own=True)
+    nheads = ReadOnly[int](own=True)
+    channels = ReadOnly[int](own=True)
 
     def __init__(
         self,
@@ -51,7 +56,7 @@ class StackConv(nn.Module):
         _checks.equal_channels("StackConv", channels, nheads, f"nheads={nheads} does not")
         _checks.fraction("dropout", dropout)
         _checks.boolean("bias", bias)
-        self.k_agg, self.nheads, self.channels = k_agg, nheads, channels
+        self._k_agg, self._nheads, self._channels = k_agg, nheads, channels
         self.gather = NonLocalGather(ps, stride0, 1, dilation, reflect_bounds, use_adj, itype=itype)
         self.conv = nn.Conv3d(
             channels,

@@ -61,7 +61,7 @@ class PairedRefine(RefinementModule):
         _checks.one_of("topk_mode", topk_mode, ("all", "each"))
         side = _checks.positive_int("wr", wr)
         action = anchored(self_action)
-        self.kr = _checks.kr(kr)
+        self._kr = _checks.kr(kr)
         only_defaults(normalize_bwd=normalize_bwd)
         self.options = SearchOptions(
             ws=side,
