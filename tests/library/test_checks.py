@@ -241,7 +241,7 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     (
         search(video(1, 3, 4, 8, 8), video()),
         ValueError,
-        r"one size unless strideQ is given, not \(8, 8\) and \(8, 9\)",
+        r"one size, not \(8, 8\) and \(8, 9\) \(with strideQ, NonLocalSearch and",
     ),
     (
         search(video(1, 3, 4, 0, 9), video(1, 3, 4, 0, 9)),
@@ -253,6 +253,16 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
         search(video(1, 3, 3, 4, 8, 9), video(1, 3, 3, 4, 8, 9), nheads=2),
         ValueError,
         r"vid0 has 3 heads \(dimension 1\), but nheads=2",
+    ),
+    (
+        search(video(), video(), video(2, 3, 2, 8, 9), video(2, 3, 2, 8, 9)),
+        ValueError,
+        "fflow and bflow must have the batch and size of vid1, 1 and 8 x 9 pixels, not 2 and 8 x 9",
+    ),
+    (
+        search(video(), video(), video(1, 3, 2, 8, 10), video(1, 3, 2, 8, 10), stride0=4),
+        ValueError,
+        "the batch and size of vid1, 1 and 8 x 9 pixels, not 1 and 8 x 10",
     ),
     (
         search(video(), video(), flows(5)),
@@ -314,7 +324,7 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     (
         paired(video(1, 4, 8, 9), video(1, 4, 8, 10), video(1, 2, 8, 9)),
         ValueError,
-        r"one size .*, not \(8, 9\) and \(8, 10\)",
+        r"one size, not \(8, 9\) and \(8, 10\)",
     ),
     (
         patch_sum(video(1, 2, 3, 4, 8, 9), video(1, 3, 3, 8, 9, 5), video(1, 3, 3, 8, 9, 5, 3)),

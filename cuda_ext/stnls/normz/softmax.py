@@ -42,7 +42,7 @@ class SoftmaxWeights(nn.Module):
     ) -> None:
         super().__init__()
         self._scale = _checks.not_negative_number("scale", scale)
-        self._drop_rate = _checks.fraction("normz_drop_rate", drop_rate)
+        self._drop_rate = _checks.fraction("drop_rate", drop_rate)
         _checks.one_of("dist_type", dist_type, ("l2", "prod"))
         self._dist_type = dist_type
         self._k_agg = _checks.any_int("k_agg", k_agg)
