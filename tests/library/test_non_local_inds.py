@@ -114,6 +114,9 @@ def test_index_grid(device: str) -> None:
     for dtype in ("x", torch.bool, torch.complex64, torch.float8_e5m2):
         with pytest.raises(stnls.StnlsTypeError, match="dtype must be a dtype of real numbers"):
             index_grid(2, 3, dtype=dtype)  # type: ignore[arg-type]
+    with pytest.raises(stnls.StnlsValueError, match=r"int8 holds .* 127, but the grid reaches 128"):
+        index_grid(2, 129, dtype=torch.int8)
+    assert index_grid(2, 128, dtype=torch.int8).max() == 127
     with pytest.raises(stnls.StnlsValueError, match="device must be a device such as cpu"):
         index_grid(2, 3, device="zzz")
 

@@ -82,6 +82,17 @@ def number_dtype(name: str, value: object) -> torch.dtype:
     return value
 
 
+def holds_grid(what: str, dtype: torch.dtype, *largest: int) -> None:
+    """`dtype` holds all whole numbers up to the `largest` coordinates of a grid."""
+    real = dtype.is_floating_point
+    limit = int(2 / torch.finfo(dtype).eps) if real else torch.iinfo(dtype).max
+    if any(number > limit for number in largest):
+        raise StnlsValueError(
+            f"{what} of {dtype} holds whole numbers up to {limit}, but the grid reaches "
+            f"{max(largest)}: take a wider dtype"
+        )
+
+
 def integers(name: str, value: Tensor) -> None:
     """The dtype is one of integers."""
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:

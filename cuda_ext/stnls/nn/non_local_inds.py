@@ -80,13 +80,13 @@ def index_grid(
         device: of the result; None is PyTorch's default.
 
     Raises:
-        StnlsError: (also ValueError or TypeError) for sizes below 1, another dtype, and for what is
-            no device.
+        StnlsError: (also ValueError or TypeError) for sizes below 1, another dtype or one that does
+            not hold the grid as whole numbers, and for what is no device.
 
     """
     _checks.positive_int("H", H)
     _checks.positive_int("W", W)
-    _checks.number_dtype("dtype", dtype)
+    _checks.holds_grid("a grid", _checks.number_dtype("dtype", dtype), H - 1, W - 1)
     if device is not None:
         _checks.device_kind("device", device)
     x = torch.arange(W, dtype=dtype, device=device).expand(H, W)
