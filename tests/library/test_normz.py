@@ -172,6 +172,8 @@ def test_tensors_are_checked() -> None:
         normz(torch.zeros(2, 5).long(), torch.zeros(2, 5, 3))
     with pytest.raises(stnls.StnlsTypeError, match=r"inds must be a tensor .*, not list"):
         normz(torch.zeros(2, 5), [])
+    with pytest.raises(stnls.StnlsTypeError, match="must be on one device, not cpu and meta"):
+        normz(torch.zeros(2, 5), torch.zeros(2, 5, 3, device="meta"))
 
 
 @pytest.mark.gpu

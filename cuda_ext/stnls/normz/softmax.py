@@ -66,6 +66,7 @@ class SoftmaxWeights(nn.Module):
         dists = _checks.tensor("dists", dists, range(1, 65), "(..., K)")
         inds = _checks.tensor("inds", inds, (dists.ndim + 1,), "(..., K, 3)")
         _checks.floating("dists", dists)
+        _checks.same_place("dists", dists, "inds", inds)
         _checks.entries("inds", inds, "dists", dists, 2 if inds.shape[-1] == 2 else 3)
         if self.k_agg > 0:
             dists, inds = dists[..., : self.k_agg], inds[..., : self.k_agg, :]

@@ -131,7 +131,8 @@ class PairedRefine(RefinementModule):
                 S = 2 wt + 1 temporal slots.
             wt: frames before and after the query's own (≥ 0).
             skip_self: slot 0, the own frame, is not in `flows`: S = 2 wt.
-            check_time: make sure that dt is that of its slot (waits for the GPU).
+            check_time: make sure that dt is that of its slot. That depends on what `flows` holds:
+                it waits for the GPU, and torch.compile with ``fullgraph=True`` needs it False.
 
         Returns:
             dists: (B, HD, T, nH, nW, S K), slot by slot.
