@@ -251,6 +251,7 @@ def test_a_plan_for_the_backends_that_are_asked_for(cli: Cli) -> None:
         (["--peer-path", "."], "holds no package called stnls"),
         (["--csv", "."], "--csv must name a file"),
         (["--dry-run", "--sweep"], "--dry-run lists the rows of presets"),
+        (["--sweep", "--flow-file", "x.npz"], "--flow-file holds frames of one size; --sweep"),
         (["--sweep", "--repeat", "x"], "Invalid value for '--repeat'"),
     ],
 )
