@@ -4,6 +4,12 @@ Pairs are the first two frames of the clips in a folder of folders of JPEGs, tak
 resized. Medians of the calls, by events on a GPU; `graph` is the same call captured once.
 
     python benchmarks/tvl1_speed.py ../shared/data/davis480p --device cuda
+
+`--opencv N` compares with OpenCV's TV-L1 instead, on the processor: the first pair of N clips,
+clean and with noise, the same settings and as many threads for both, in turns; the fastest run
+counts.
+
+    python benchmarks/tvl1_speed.py ../shared/data/davis480p --opencv 3 --threads 2
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +27,11 @@ from stnls.flow import tvl1
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from stnls_cli.flow.methods import FLOW_METHODS
 from stnls_cli.flow.opencv import import_cv2
+from stnls_cli.noise import add_noise
 
+SIGMAS = (0.0, 15.0)
 SIZES = {"854x480": (1, 2, 4, 16), "1920x1080": (1, 8, 16), "3840x2160": (1,)}
 
 
@@ -69,14 +79,51 @@ def captured(frames: tuple[Tensor, Tensor], epsilon: float) -> Callable[[], obje
     return graph.replay
 
 
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def beside_opencv(pairs: Tensor, threads: int, runs: int) -> None:
+    """A row for each pair (two grey frames) and noise: seconds by either, and the ratio."""
+    cv2 = import_cv2()
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    ours = FLOW_METHODS["tvl1"]
+    make = FLOW_METHODS["tvl1-opencv"].create
+    assert make is not None
+    print("| σ | pair | tvl1, s | OpenCV, s | ratio |\n|---|---|---|---|---|")
+    for sigma in SIGMAS:
+        ratios = []
+        for number, pair in enumerate(pairs):
+            frames = [255 * frame[None] for frame in pair]
+            noisy = [add_noise(frame, sigma, 0, n) for n, frame in enumerate(frames)]
+            grey = [frame.round().clamp(0, 255).byte() for frame in noisy]
+            arrays = [frame[0].numpy() for frame in grey]
+            # OpenCV's object keeps the pyramid of the frames before: a new one for each call.
+            both = partial(ours.compute_batch, *grey), lambda a=arrays: make().calc(*a, None)
+            times = [[seconds(call) for call in both] for _ in range(runs)]
+            mine, theirs = map(min, zip(*times, strict=True))
+            ratios.append(theirs / mine)
+            cells = f"{sigma:g}", number, f"{mine:.3f}", f"{theirs:.2f}", f"{ratios[-1]:.1f}"
+            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+        print(f"| {sigma:g} | mean | | | {statistics.geometric_mean(ratios):.1f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("footage", type=Path)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sizes", default=",".join(SIZES), help="of the table's, with commas")
+    parser.add_argument("--opencv", type=int, default=0, metavar="N", help="see above")
+    parser.add_argument("--threads", type=int, default=2, help="of either, with --opencv")
     options = parser.parse_args()
     pairs = read_pairs(options.footage)
+    if options.opencv:
+        beside_opencv(pairs[: options.opencv], options.threads, options.runs)
+        return
     print("| size | batch | ε | ms | ms for a pair | graph, ms |\n|---|---|---|---|---|---|")
     for size in options.sizes.split(","):
         for count in SIZES[size]:

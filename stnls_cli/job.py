@@ -72,6 +72,10 @@ class UnderWay:
     t: int
     rows: list[Future[list[Row]]]
 
+    def scored(self) -> bool:
+        """Whether nothing of it is wanted on the device any more."""
+        return all(rows.done() for rows in self.rows)
+
 
 class Job:
     """Aligns the reference frames that an earlier run has not, and records each in `run`.
@@ -144,7 +148,7 @@ class Job:
         done = self._resume()
         self._gallery = Gallery(self._run.path, self._shown_scores(done), self._expected_pairs())
         self._begin(len(done))
-        recorded: deque[Future[None]] = deque()
+        recorded: deque[tuple[UnderWay, Future[None]]] = deque()
         with Outputs(
             self._run.path,
             self._options.saved(),
@@ -156,13 +160,14 @@ class Job:
             try:
                 for t in self._window:
                     frame = self._reference(t, outputs)
-                    recorded.append(self._recorder.submit(self._record, frame, outputs, done))
-                    self._take(recorded, self._plan.under_way)
+                    recording = self._recorder.submit(self._record, frame, outputs, done)
+                    recorded.append((frame, recording))
+                    self._take(recorded, self._plan.under_way, self._plan.writing)
             except Exception:
                 # What is under way is kept for the next time.
-                wait(recorded)
+                wait(recording for _, recording in recorded)
                 raise
-            self._take(recorded, 0)
+            self._take(recorded, 0, 0)
             with self._timings.host("write"):
                 outputs.finish(self._window.runs, self._options.wt)
         self._timings.finish()
@@ -172,11 +177,18 @@ class Job:
             self._gallery.finish()
         return rows
 
-    def _take(self, recorded: deque[Future[None]], most: int) -> None:
-        """Takes note of frames that are recorded, and waits for all but `most`."""
-        while recorded and (len(recorded) > most or recorded[0].done()):
+    def _take(
+        self, recorded: deque[tuple[UnderWay, Future[None]]], most: int, writing: int
+    ) -> None:
+        """Takes note of frames that are recorded, and waits for the scores of all but `most`, and
+        for the files of all but `writing` more."""
+        while sum(not frame.scored() for frame, _ in recorded) > most:
+            frame = next(frame for frame, _ in recorded if not frame.scored())
             with self._timings.host("wait"):
-                recorded.popleft().result()
+                wait(frame.rows)
+        while recorded and (len(recorded) > most + writing or recorded[0][1].done()):
+            with self._timings.host("wait"):
+                recorded.popleft()[1].result()
 
     def _record(self, frame: UnderWay, outputs: Outputs, done: dict[int, list[Row]]) -> None:
         """Waits for a frame and records it, on a thread of its own, one after the other. None is

@@ -24,7 +24,9 @@ PAIR_PIXELS = 2**22
 FLOW_PIXELS = 2**23
 """The same for flow, whose coarse scales are small."""
 FRAMES_ON_GPU = 6
-"""Reference frames that may wait for their scores, pictures and files."""
+"""Reference frames that may wait for their scores and pictures."""
+MOST_WRITING = 2**30
+"""Bytes of images that may wait to be encoded."""
 
 KEPT = 72
 """Bytes for each pixel of a pair that waits for its scores, whole."""
@@ -64,7 +66,8 @@ class Plan:
     `flow_pairs`: flows computed together on the device, 0 where threads compute them;
     `under_way`: reference frames that wait to be recorded; `shrink_at_once`: what the pictures of
     a pair would be made of is shrunk before it is known whether they are wanted; `together`: both
-    searches of a pair run at once."""
+    searches of a pair run at once; `writing`: frames more whose scores are there, but not yet their
+    files."""
 
     ahead: int
     pairs: int
@@ -72,6 +75,7 @@ class Plan:
     under_way: int
     shrink_at_once: bool = False
     together: bool = False
+    writing: int = 0
 
 
 def plan_for(
@@ -89,7 +93,8 @@ def plan_for(
         native = isinstance(source, MethodSource) and source.method.native is not None
         plan = gpu_plan(options, info, native=native)
         free = free_bytes(device)
-        return fitted(plan, options, info, str(device), free, flow_only=flow_only)
+        plan = fitted(plan, options, info, str(device), free, flow_only=flow_only)
+        return plan if flow_only else replace(plan, writing=written_behind(options, info, threads))
     computed = source is not None and source.needs_frames
     return Plan(
         # Each frame brings two flows for the threads; many cores shall not cost much memory.
@@ -115,6 +120,15 @@ def gpu_plan(options: AlignOptions, info: ClipInfo, *, native: bool) -> Plan:
         shrink_at_once=not kept,
         together=pairs > 1,
     )
+
+
+def written_behind(options: AlignOptions, info: ClipInfo, threads: int) -> int:
+    """Frames whose files keep all threads busy while a GPU goes on: twice as many images."""
+    if not options.saved():
+        return 0
+    images = 2 * options.wt
+    of_frame = 3 * images * info.height * info.width * (4 if options.format == "npy" else 2)
+    return max(1, min(-(-2 * threads // images), MOST_WRITING // of_frame))
 
 
 def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:

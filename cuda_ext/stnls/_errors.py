@@ -19,5 +19,9 @@ class StnlsAttributeError(StnlsError, AttributeError):
     """A parameter of a module that cannot be set any more."""
 
 
+class StnlsMemoryError(StnlsError, MemoryError):
+    """Memory that a kernel wants on the CPU and does not get."""
+
+
 class StnlsRuntimeError(StnlsError, RuntimeError):
     """Kernels that are missing, do not fit, or failed; derivatives that are not supported."""

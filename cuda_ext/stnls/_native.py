@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from stnls._errors import StnlsRuntimeError
+from stnls._errors import StnlsMemoryError, StnlsRuntimeError
 
 _I64 = ctypes.c_int64
 _PTR = ctypes.c_void_p
@@ -348,10 +348,10 @@ _STATUS = {1: "out of memory", 2: "an unexpected C++ exception"}
 
 
 def call_cpu(function: str, problem: ctypes.Structure, threads: int, *more: int) -> None:
-    """Runs a CPU kernel; StnlsRuntimeError or MemoryError if it fails."""
+    """Runs a CPU kernel; StnlsRuntimeError or StnlsMemoryError if it fails."""
     status = getattr(cpu_library(), function)(ctypes.byref(problem), threads, *more)
     if status == 1:
-        raise MemoryError(f"{function}: not enough memory for its scratch space")
+        raise StnlsMemoryError(f"{function}: not enough memory for its scratch space")
     if status != 0:
         raise StnlsRuntimeError(f"{function} failed: {_STATUS.get(status, status)}")
 

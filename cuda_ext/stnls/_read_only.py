@@ -10,13 +10,15 @@ Value = TypeVar("Value")
 
 
 class ReadOnly(Generic[Value]):
-    """An attribute of a module that reads the field of its `options` of the same name, or `field`.
+    """An attribute of a module that reads the field of its `options` of the same name, or `field`;
+    with `own` the private attribute of the module that has this name after an underscore.
 
-    Options are checked together when the module is made: to set one raises StnlsAttributeError.
+    Parameters are checked when the module is made: to set one raises StnlsAttributeError.
     """
 
-    def __init__(self, field: str | None = None) -> None:
+    def __init__(self, field: str | None = None, *, own: bool = False) -> None:
         self._field = field
+        self._own = own
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -29,6 +31,8 @@ class ReadOnly(Generic[Value]):
     def __get__(self, module: Any, owner: type) -> Any:
         if module is None:
             return self
+        if self._own:
+            return getattr(module, f"_{self._field}")
         return getattr(module.options, str(self._field))
 
     def __set__(self, module: object, value: object) -> None:

@@ -20,10 +20,12 @@ def flow2inds(flow: Tensor, stride0: int) -> Tensor:
         The same shape and dtype, (t, h, w).
 
     Raises:
-        StnlsError: (also ValueError or TypeError) for arguments that do not fit together.
+        StnlsError: (also ValueError or TypeError) for arguments that do not fit together, and for a
+            dtype that does not hold the queries' places as whole numbers (float16 ends at 2048,
+            bfloat16 at 256).
 
     """
-    return _checked("flow", flow, stride0) + _own_places(flow, stride0)
+    return _checked("flow", flow, stride0) + _own_places("flow", flow, stride0)
 
 
 def inds2flow(inds: Tensor, stride0: int) -> Tensor:
@@ -38,10 +40,12 @@ def inds2flow(inds: Tensor, stride0: int) -> Tensor:
         The same shape and dtype, (dt, dh, dw).
 
     Raises:
-        StnlsError: (also ValueError or TypeError) for arguments that do not fit together.
+        StnlsError: (also ValueError or TypeError) for arguments that do not fit together, and for a
+            dtype that does not hold the queries' places as whole numbers (float16 ends at 2048,
+            bfloat16 at 256).
 
     """
-    return _checked("inds", inds, stride0) - _own_places(inds, stride0)
+    return _checked("inds", inds, stride0) - _own_places("inds", inds, stride0)
 
 
 def _checked(name: str, value: Tensor, stride0: int) -> Tensor:
@@ -53,9 +57,11 @@ def _checked(name: str, value: Tensor, stride0: int) -> Tensor:
     return value
 
 
-def _own_places(like: Tensor, stride0: int) -> Tensor:
+def _own_places(name: str, like: Tensor, stride0: int) -> Tensor:
     """(T, nH, nW, 1, 3): (t, h, w) of every query."""
     frames, rows, columns = like.shape[-5:-2]
+    last = frames - 1, (rows - 1) * stride0, (columns - 1) * stride0
+    _checks.holds_grid(name, like.dtype, *last)
     axes = (
         torch.arange(count, device=like.device) * step
         for count, step in ((frames, 1), (rows, stride0), (columns, stride0))

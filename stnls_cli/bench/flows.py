@@ -90,10 +90,10 @@ def file_flows(path: str, frames: int, wt: int, height: int, width: int) -> Tens
 
 
 def check_flow_file(path: str) -> None:
-    """UserError for what can hold no flow; its size is compared with each problem's frames."""
-    if not Path(path).exists():
-        raise UserError(f"--flow-file: no such file or folder of flows: {path}")
-    if not Path(path).is_dir() and Path(path).suffix.lower() != ".npz":
-        raise UserError(
-            f"--flow-file: flows are read from an .npz file or a folder of .flo files, not {path}"
-        )
+    """UserError for what holds no flow; its size is compared with each problem's frames."""
+    from stnls_cli.flow import open_flow_files
+
+    try:
+        open_flow_files(path, height=None, width=None).close()
+    except UserError as error:
+        raise UserError(f"--flow-file: {error}") from None

@@ -32,6 +32,7 @@ from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, print_data
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
 from stnls_cli.errors import UserError
+from stnls_cli.flow.clip_flow import FlowSizeError
 from stnls_cli.storage import check_writable, storage_errors, write_text
 
 SECONDS = {"cpu": 4.0, "cuda": 2.0}
@@ -51,6 +52,11 @@ def run_bench(options: BenchOptions) -> int:
         check_flow_file(options.flow_file)
     if options.csv is not None:
         check_writable(Path(options.csv))
+    if options.plot is not None:
+        folder = Path(options.plot)
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder / "sweep.png")
     device = _device(options)
     torch.set_num_threads(options.threads or usable_cores())
     job = Job(options, device)
@@ -126,13 +132,20 @@ class Job:
             yield preset, problems(preset, cuda=cuda, quick=self.options.quick)
 
     def _plan(self) -> None:
+        # Whether they are there says nothing of the machine that the plan may be for.
+        self._backends = [make_backend(name) for name in self.options.backend or ("stnls",)]
+        self._refuse_nothing(self._backends)
         for preset, found in self._problems():
             words.say(f"{preset} ({self.device.type})")
             for problem in found:
                 maker = self._row_maker(preset, problem)
-                row = maker.row("stnls", "planned", self._too_large(maker) or "")
-                self.document.rows.append(row)
-                words.say(words.plan_line(row))
+                backends = [b for b in self._backends if self._covers(b, problem)]
+                if backends:
+                    words.say(f"  {problem.name}")
+                for backend in backends:
+                    row = maker.row(backend.name, "planned", self._too_large(maker) or "")
+                    self.document.rows.append(row)
+                    words.say(words.plan_line(row))
 
     def _measure(self) -> None:
         document, options = self.document, self.options
@@ -170,6 +183,22 @@ class Job:
                 "nothing to time: "
                 + "; ".join(f"{name}: {reason}" for name, reason in self.document.backends.items())
             )
+        self._refuse_nothing([b for b in self._backends if not self.document.backends[b.name]])
+
+    def _covers(self, backend: Backend, problem: Problem) -> bool:
+        """Before there are inputs."""
+        return backend.covers(Case(problem, (), self.maker.flow_name(problem)))
+
+    def _refuse_nothing(self, backends: list[Backend]) -> None:
+        """Where none of them computes any of the problems."""
+        asked = [problem for _, found in self._problems() for problem in found]
+        if any(self._covers(backend, problem) for backend in backends for problem in asked):
+            return
+        names, presets = (", ".join(n) for n in ([b.name for b in backends], self.options.presets))
+        raise UserError(
+            f"nothing to time: no problem of {presets} with flow {self._flow_words()} is one that "
+            f"{names} can compute; name another --preset, --flow or --backend"
+        )
 
     def _row_maker(self, preset: str, problem: Problem) -> RowMaker:
         original = original_of(preset, problem, self.document.machine, self.dtype_name)
@@ -197,8 +226,11 @@ class Job:
             return
         try:
             case = Case(problem, self.maker.make(problem), maker.flow)
-        except UserError as error:  # a flow file of another size
+        except FlowSizeError as error:
             self._add(maker.row("stnls", "skipped", str(error)))
+            return
+        except UserError as error:  # a flow file whose frames are damaged
+            self._add(maker.row("stnls", "error", str(error)))
             return
         follows = any(_sums(p) and search_before(p) == problem for p in later)
         for backend in self._backends:
@@ -263,8 +295,6 @@ class Job:
     def _draw(self, folder: Path) -> None:
         from stnls_cli.bench.plot import draw
 
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         title = f"NonLocalSearch on {self.document.machine}, flow {self._flow_words()}"
         draw(self.document.sweeps, title, folder / "sweep.png")
         write_text(folder / "sweep.json", self.document.to_text())

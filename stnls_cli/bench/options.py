@@ -97,6 +97,11 @@ class BenchOptions:
             raise UserError(
                 "--dry-run lists the rows of presets; it goes with neither --sweep nor --plot"
             )
+        if self.flow_file is not None and self.sweeps:
+            raise UserError(
+                "--flow-file holds frames of one size; --sweep and --plot time many: "
+                "name a kind with --flow"
+            )
         if self.peer_path is not None:
             _check_peer(Path(self.peer_path))
         if self.csv is not None and (self.csv == "" or Path(self.csv).is_dir()):

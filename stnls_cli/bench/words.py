@@ -73,8 +73,8 @@ def plan_line(row: Row) -> str:
     """A row that is not run."""
     mib = 2**20
     return (
-        f"  {row.problem}\n"
-        f"    {row.flops / 1e9:>10.4g} GFLOP  inputs {row.input_bytes / mib:>8.4g} MiB"
+        f"    {row.backend:<10}{row.flops / 1e9:>10.4g} GFLOP"
+        f"  inputs {row.input_bytes / mib:>8.4g} MiB"
         f"  outputs {row.output_bytes / mib:>8.4g} MiB  {row.message}"
     ).rstrip()
 

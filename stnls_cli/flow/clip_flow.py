@@ -17,12 +17,19 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 LEADS_TO = {"forward": "t -> t+1", "backward": "t -> t-1"}
 
 
+class FlowSizeError(UserError):
+    """Flows of another size than the frames, or fewer than there are frames."""
+
+
 class FlowFiles(ABC):
-    """Flows of a clip of height x width pixels; safe to read from several threads."""
+    """Flows of a clip of height x width pixels; safe to read from several threads.
+
+    Where the size is None, it is that of the first flow.
+    """
 
     layout: str
 
-    def __init__(self, path: Path, height: int, width: int) -> None:
+    def __init__(self, path: Path, height: int | None, width: int | None) -> None:
         self.path = path
         self.height = height
         self.width = width
@@ -65,8 +72,10 @@ class FlowFiles(ABC):
 
     def check_size(self, width: int, height: int, where: str) -> None:
         """Refuse a flow that does not fit the frames; both sizes are said."""
+        if self.height is None or self.width is None:
+            self.height, self.width = height, width
         if (width, height) != (self.width, self.height):
-            raise UserError(
+            raise FlowSizeError(
                 f"{where}: the flow is {width}x{height}, the frames are {self.width}x{self.height}"
             )
 

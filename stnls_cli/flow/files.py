@@ -22,10 +22,16 @@ from stnls_cli.flow.npz_flow import NPZ_NAME, NpzFlow
 
 
 def open_flow_files(
-    path: str | Path, *, height: int, width: int, start: int = 0, stop: int | None = None
+    path: str | Path,
+    *,
+    height: int | None,
+    width: int | None,
+    start: int = 0,
+    stop: int | None = None,
 ) -> FlowFiles:
     """Flow files for frames of height x width pixels, numbered start <= t < stop in the source.
 
+    A size of None is that of the flows. FlowSizeError where flows are of another size, or missing.
     `stop` is None while the clip's length is not known; a flow that is not there is then found
     missing only when it is asked for.
     """

@@ -177,6 +177,16 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
         "flows must hold real numbers, not torch.bool",
     ),
     (
+        search(video(), video(), flows(dtype=torch.bool)),
+        TypeError,
+        "flows must hold real numbers, not torch.bool",
+    ),
+    (
+        lambda: REFINE(video(), video(), video(1, 1, 3, 2, 3, 4, 3, dtype=torch.bool)),
+        TypeError,
+        "flows must hold real numbers, not torch.bool",
+    ),
+    (
         patch_sum(video(), video(1, 2, 3, 8, 9, 5, dtype=torch.float64), video(1)),
         ValueError,
         "inds must have shape",
@@ -231,7 +241,7 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     (
         search(video(1, 3, 4, 8, 8), video()),
         ValueError,
-        r"one size unless strideQ is given, not \(8, 8\) and \(8, 9\)",
+        r"one size, not \(8, 8\) and \(8, 9\) \(with strideQ, NonLocalSearch and",
     ),
     (
         search(video(1, 3, 4, 0, 9), video(1, 3, 4, 0, 9)),
@@ -243,6 +253,16 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
         search(video(1, 3, 3, 4, 8, 9), video(1, 3, 3, 4, 8, 9), nheads=2),
         ValueError,
         r"vid0 has 3 heads \(dimension 1\), but nheads=2",
+    ),
+    (
+        search(video(), video(), video(2, 3, 2, 8, 9), video(2, 3, 2, 8, 9)),
+        ValueError,
+        "fflow and bflow must have the batch and size of vid1, 1 and 8 x 9 pixels, not 2 and 8 x 9",
+    ),
+    (
+        search(video(), video(), video(1, 3, 2, 8, 10), video(1, 3, 2, 8, 10), stride0=4),
+        ValueError,
+        "the batch and size of vid1, 1 and 8 x 9 pixels, not 1 and 8 x 10",
     ),
     (
         search(video(), video(), flows(5)),
@@ -304,7 +324,7 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     (
         paired(video(1, 4, 8, 9), video(1, 4, 8, 10), video(1, 2, 8, 9)),
         ValueError,
-        r"one size .*, not \(8, 9\) and \(8, 10\)",
+        r"one size, not \(8, 9\) and \(8, 10\)",
     ),
     (
         patch_sum(video(1, 2, 3, 4, 8, 9), video(1, 3, 3, 8, 9, 5), video(1, 3, 3, 8, 9, 5, 3)),
@@ -428,9 +448,50 @@ def test_the_default_stride_is_named_where_it_matters() -> None:
         stnls.search.PairedSearch(3, 3, 1)(frame, frame, flow)
 
 
+def test_arrays_are_no_names_and_no_strides() -> None:
+    for value in (numpy.array(["l2", "prod"]), numpy.array(["l2"]), torch.zeros(2)):
+        with pytest.raises(stnls.StnlsValueError, match="dist_type must be one of 'l2', 'prod'"):
+            stnls.search.NonLocalSearch(3, 1, dist_type=value)  # type: ignore[arg-type]
+    assert stnls.search.NonLocalSearch(3, 1, dist_type=numpy.str_("l2")).dist_type == "l2"
+    add: Any = stnls.agg.NonLocalGatherAdd
+    with pytest.raises(stnls.StnlsTypeError, match="strideOut must be an int, not array"):
+        add(3, 1, numpy.array([1, 2]))
+    with pytest.raises(stnls.StnlsTypeError, match=r"strideIn must be an int, not 1\.5"):
+        add(3, 1.5, 1.5)
+
+
 def test_truth_values_are_not_strings() -> None:
     with pytest.raises(stnls.StnlsTypeError, match="full_ws must be True or False, not 'False'"):
         stnls.search.NonLocalSearch(3, 1, full_ws="False")  # type: ignore[arg-type]
+    table: tuple[Any, ...] = torch.zeros(2, 5), torch.zeros(2, 5, 3)
+    layers: tuple[Any, ...] = torch.zeros(1, 1, 9, 4), torch.zeros(1, 1, 9, 4, 3)
+    pairs: Any = stnls.search.PairedSearch(3, 3, 2, stride0=1)
+    refine: Any = stnls.search.PairedRefine(9, 3, 2, -1, 3)
+    matches = (video(), video(), video(1, 1, 3, 8, 9, 6, 3), 1)
+    calls: dict[str, list[Callable[..., Any]]] = {
+        "anchor": [lambda **no: stnls.nn.topk(*table, 2, **no)],
+        "return_order": [lambda **no: stnls.nn.topk(*table, 2, **no)],
+        "descending": [
+            lambda **no: stnls.nn.topk(*table, 2, **no),
+            lambda **no: stnls.nn.topk_each(*table, 2, **no),
+            lambda **no: stnls.graph_opts.scatter_topk(*layers, layers[0], 2, **no),
+        ],
+        "anchor_self": [lambda **no: stnls.nn.topk_each(*table, 2, True, **no)],
+        "skip_self": [
+            lambda **no: pairs.paired_vids(video(), video(), flows(), 1, **no),
+            lambda **no: refine.paired_vids(*matches, **no),
+        ],
+        "check_time": [lambda **no: refine.paired_vids(*matches, **no)],
+        "full_ws": [
+            lambda **no: stnls.nn.non_local_inds(neighbours(), neighbours(), 3, 1, 1, 1, **no)
+        ],
+        "bias": [lambda **no: stack_conv(**no)()],
+    }
+    for name, of_this_name in calls.items():
+        for call in of_this_name:
+            for value in ("False", 1, None):
+                with pytest.raises(stnls.StnlsTypeError, match=f"{name} must be True or False"):
+                    call(**{name: value})
 
 
 def test_matches_of_the_integer_grid_are_refined_on_the_real_one() -> None:
@@ -439,6 +500,17 @@ def test_matches_of_the_integer_grid_are_refined_on_the_real_one() -> None:
     fine = stnls.search.RefineSearch(1, 1, 3, 2, -1, 3, stride0=1, stride1=0.5)
     assert coarse.dtype == torch.int32
     assert fine(video, video, coarse)[1].dtype == torch.float32
+
+
+def test_flow_of_another_dtype_is_converted_to_the_one_computed_in() -> None:
+    search = stnls.search.NonLocalSearch(3, 1, 3, 2)
+    video, flow = torch.rand(1, 3, 2, 8, 9), torch.full((1, 3, 2, 2, 8, 9), 2.0)
+    wanted = search(video, video, flow)
+    for dtype in (torch.int32, torch.uint8, torch.bfloat16):
+        assert all(map(torch.equal, search(video, video, flow.to(dtype)), wanted))
+    half = video.half()
+    wanted = search(half, half, flow)
+    assert all(map(torch.equal, search(half, half, flow.bfloat16()), wanted))
 
 
 def test_refinement_prints_its_own_parameters() -> None:

@@ -109,8 +109,16 @@ def test_index_grid(device: str) -> None:
     assert grid.dtype == torch.float32
     assert grid.tolist() == [[[[0, 1, 2], [0, 1, 2]], [[0, 0, 0], [1, 1, 1]]]]
     assert index_grid(2, 3, dtype=torch.int64).dtype == torch.int64
-    with pytest.raises(ValueError, match="W must be at least 1, not 0"):
+    with pytest.raises(stnls.StnlsValueError, match="W must be at least 1, not 0"):
         index_grid(2, 0)
+    for dtype in ("x", torch.bool, torch.complex64, torch.float8_e5m2):
+        with pytest.raises(stnls.StnlsTypeError, match="dtype must be a dtype of real numbers"):
+            index_grid(2, 3, dtype=dtype)  # type: ignore[arg-type]
+    with pytest.raises(stnls.StnlsValueError, match=r"int8 holds .* 127, but the grid reaches 128"):
+        index_grid(2, 129, dtype=torch.int8)
+    assert index_grid(2, 128, dtype=torch.int8).max() == 127
+    with pytest.raises(stnls.StnlsValueError, match="device must be a device such as cpu"):
+        index_grid(2, 3, device="zzz")
 
 
 def test_arguments_are_checked() -> None:

@@ -153,7 +153,7 @@ def test_compiles_without_breaks() -> None:
         ({"normz_scale": INF}, ValueError, "normz_scale must be finite, not inf"),
         ({"normz_scale": -0.5}, ValueError, "normz_scale must be at least 0, not -0.5"),
         ({"normz_scale": "1"}, TypeError, "normz_scale must be a number, not '1'"),
-        ({"normz_drop_rate": 1.5}, ValueError, "normz_drop_rate must be from 0 to 1, not 1.5"),
+        ({"normz_drop_rate": 1.5}, ValueError, "^drop_rate must be from 0 to 1, not 1.5"),
         ({"dist_type": "l1"}, ValueError, "dist_type must be one of 'l2', 'prod', not 'l1'"),
         ({"k_agg": 1.0}, TypeError, "k_agg must be an int, not 1.0"),
     ],
@@ -172,6 +172,8 @@ def test_tensors_are_checked() -> None:
         normz(torch.zeros(2, 5).long(), torch.zeros(2, 5, 3))
     with pytest.raises(stnls.StnlsTypeError, match=r"inds must be a tensor .*, not list"):
         normz(torch.zeros(2, 5), [])
+    with pytest.raises(stnls.StnlsTypeError, match="must be on one device, not cpu and meta"):
+        normz(torch.zeros(2, 5), torch.zeros(2, 5, 3, device="meta"))
 
 
 @pytest.mark.gpu

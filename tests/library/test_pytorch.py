@@ -161,11 +161,14 @@ def check_sizes(dynamic: bool | None, device: str) -> None:
 def test_functional_forms_compile_without_breaks() -> None:
     video, flow = noise(1, 3, 2, 6, 7), noise(3, 2, 6, 7)
     inds = torch.zeros(1, 1, 3, 6, 7, 2, 3)
+    pairs = stnls.search.PairedRefine(9, 3, 2, -1, 3)
+    slots = torch.zeros(1, 1, 3, 6, 7, 6, 3)
     calls = (
         lambda: stnls.search.nls(video, video, None, 3, 1, 3, 2),
         lambda: stnls.search.paired_search(video[0], video[0], flow, 3, 3, 2, stride0=1),
         lambda: stnls.search.refine(video, video, inds, 9, 9, 3, 2, -1, 3, stride0=1),
         lambda: stnls.agg.gather_add(video, inds[..., 0], inds, 3, 1, 1),
+        lambda: pairs.paired_vids(video, video, slots, 1, check_time=False),
     )
     for call in calls:
         torch._dynamo.reset()

@@ -56,3 +56,16 @@ def test_arguments_are_checked() -> None:
             function(torch.zeros(1, 2, 3, 3, 1, 3).bool(), 1)
         with pytest.raises(stnls.StnlsValueError, match="stride0 must be at least 1, not 0"):
             function(torch.zeros(1, 2, 3, 3, 1, 3), 0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limit"), [(torch.int8, 127), (torch.float16, 2048), (torch.bfloat16, 256)]
+)
+def test_a_grid_that_the_dtype_does_not_hold(dtype: torch.dtype, limit: int) -> None:
+    fits = torch.zeros(1, 1, 1, limit + 1, 1, 3, dtype=dtype)
+    assert flow2inds(fits, 1)[0, 0, 0, :, 0, 2].double().tolist() == list(range(limit + 1))
+    wide = torch.zeros(1, 1, 2, 2, 1, 3, dtype=dtype)
+    for function, name in ((flow2inds, "flow"), (inds2flow, "inds")):
+        message = f"{name} of {dtype} holds whole numbers up to {limit}, but .* {limit + 1}: "
+        with pytest.raises(stnls.StnlsValueError, match=message):
+            function(wide, limit + 1)

@@ -197,6 +197,45 @@ def test_flow_of_a_clip(cli: Cli, tmp_path: Path) -> None:
     assert f"the frames are {width}x{height}" in row["message"]
 
 
+def test_flow_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "damaged.npz").write_bytes(b"PK and no more")
+    np.savez(tmp_path / "keys.npz", flow=np.zeros((3, 16, 24, 2), np.float32))
+    (tmp_path / "empty").mkdir()
+    for name, words in (
+        ("damaged.npz", "damaged.npz: not an .npz file, or a damaged one"),
+        ("keys.npz", "keys.npz: unknown key 'flow'"),
+        ("empty", "empty: no folder 'forward' in it"),
+    ):
+        refused(cli(*QUICK, "--preset", "alignment-4k", "--flow-file", name), words)
+
+    height, width = presets.QUICK_ALIGNMENT
+    flow = [np.full((height, width, 2), np.nan, np.float32)] * 3
+    write_flow_npz(tmp_path / "unknown.npz", flow, flow, (3, height, width))
+    only = ("--preset", "alignment-4k", "--backend", "stnls", "--json", "--flow-file")
+    done = cli(*QUICK, *only, "unknown.npz")
+    assert done.code == 1
+    (row,) = document(done)["rows"]
+    assert row["status"] == "error"
+    assert "non-finite flow" in row["message"]
+
+
+@pytest.mark.parametrize("plan", [[], ["--dry-run"]])
+def test_a_backend_that_fits_no_problem(cli: Cli, plan: list[str]) -> None:
+    done = cli(*QUICK, *plan, "--preset", "readme-attention", "--backend", "opencv", "--json")
+    assert done.code == 2
+    assert done.out == ""
+    assert done.lines[-1].startswith("stnls: nothing to time: no problem of readme-attention")
+
+
+def test_a_plan_for_the_backends_that_are_asked_for(cli: Cli) -> None:
+    only = ("--preset", "alignment-480p", "--backend", "opencv", "--backend", "stnls")
+    rows = document(cli(*QUICK, "--dry-run", *only, "--json"))["rows"]
+    every = len(presets.problems("alignment-480p", cuda=False, quick=True))
+    assert [row["backend"] for row in rows].count("stnls") == every
+    (theirs,) = (row for row in rows if row["backend"] == "opencv")
+    assert theirs["flow"] == "zero"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -207,11 +246,12 @@ def test_flow_of_a_clip(cli: Cli, tmp_path: Path) -> None:
         (["--backend", "numpy"], "--backend: there is no 'numpy'; known are stnls, reference"),
         (["--flow", "tvl1"], "--flow: there is no 'tvl1'; known are edges"),
         (["--dtype", "int8"], "--dtype: there is no 'int8'; known are float32"),
-        (["--flow-file", "none.npz"], "--flow-file: no such file or folder of flows: none.npz"),
+        (["--flow-file", "none.npz"], "--flow-file: none.npz: no such file or folder of flows"),
         (["--peer-path", "nowhere"], "--peer-path: there is no folder nowhere"),
         (["--peer-path", "."], "holds no package called stnls"),
         (["--csv", "."], "--csv must name a file"),
         (["--dry-run", "--sweep"], "--dry-run lists the rows of presets"),
+        (["--sweep", "--flow-file", "x.npz"], "--flow-file holds frames of one size; --sweep"),
         (["--sweep", "--repeat", "x"], "Invalid value for '--repeat'"),
     ],
 )
@@ -219,10 +259,13 @@ def test_bad_input(cli: Cli, arguments: list[str], words: str) -> None:
     refused(cli(*QUICK, *arguments), words)
 
 
-def test_output_that_cannot_be_written(cli: Cli) -> None:
+def test_output_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     only = ("--preset", "alignment-4k", "--backend", "stnls", "--repeat", "1")
     done = cli(*QUICK, *only, "--csv", "no/folder.csv")
     refused(done, "cannot write no/folder.csv")  # before anything is timed
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").touch()
+    refused(cli(*QUICK, "--plot", "file/pictures"), "cannot write file/pictures")
 
 
 def test_only_a_backend_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

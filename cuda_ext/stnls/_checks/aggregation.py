@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from stnls._checks.scalars import positive_int
 from stnls._errors import StnlsValueError
 
 
@@ -20,8 +21,10 @@ def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_a
             )
 
 
-def one_stride(strideIn: int, strideOut: int) -> None:
+def one_stride(strideIn: object, strideOut: object) -> None:
     """Input and output share the grid of queries."""
+    positive_int("strideIn", strideIn)
+    positive_int("strideOut", strideOut)
     if strideIn != strideOut:
         raise StnlsValueError(
             f"strideIn and strideOut must be equal, not {strideIn} and {strideOut}"

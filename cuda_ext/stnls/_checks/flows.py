@@ -58,8 +58,9 @@ def some_frames(name: str, value: Tensor) -> None:
         raise StnlsValueError(f"{name} must have at least 1 frame, not {tuple(value.shape)}")
 
 
-def neighbour_flow(fflow: Tensor, video: Tensor) -> None:
-    """Flow to the next and previous frame comes for every frame of the video."""
+def neighbour_flow(fflow: Tensor, video: Tensor, key: Tensor) -> None:
+    """Flow to the next and previous frame comes for every frame of the video, in the batch and size
+    of the key video."""
     if not (isinstance(fflow, Tensor) and isinstance(video, Tensor)) or fflow.ndim != 5:
         return  # another check has the better words
     frames = video.shape[-4] if video.ndim in (5, 6) else fflow.shape[1]
@@ -68,4 +69,13 @@ def neighbour_flow(fflow: Tensor, video: Tensor) -> None:
             f"fflow and bflow must have one flow for each of the video's {frames} frames, not "
             f"{fflow.shape[1]}: the last of fflow and the first of bflow are not read, so that "
             "anything may stand there"
+        )
+    if not isinstance(key, Tensor) or key.ndim not in (5, 6):
+        return
+    pairs = [(fflow.shape[i], key.shape[i]) for i in (0, -2, -1)]
+    if any(found != wanted for found, wanted in pairs):
+        (b, b1), (height, height1), (width, width1) = pairs
+        raise StnlsValueError(
+            f"fflow and bflow must have the batch and size of vid1, {b1} and {height1} x {width1} "
+            f"pixels, not {b} and {height} x {width}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from numbers import Integral, Real
 from typing import SupportsIndex
 
@@ -23,7 +23,8 @@ def shown(value: object) -> str:
 
 def any_int(name: str, value: object) -> int:
     """`value` as an int of 32 bits; integers of NumPy count as well."""
-    if isinstance(value, (bool, Tensor)) or not isinstance(value, SupportsIndex):
+    array = isinstance(value, Tensor) or not isinstance(value, Hashable)
+    if array or isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise StnlsTypeError(f"{name} must be an int, not {shown(value)}")
     number = operator.index(value)
     if abs(number) >= 2**31:  # sums and products of a few of them must fit 64 bits
@@ -99,7 +100,8 @@ def boolean(name: str, value: object) -> bool:
 
 def one_of(name: str, value: object, choices: Sequence[object]) -> None:
     """`value` is one of `choices`."""
-    if value not in choices:
+    # Tensors and arrays are compared element by element.
+    if isinstance(value, Tensor) or not isinstance(value, Hashable) or value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
         raise StnlsValueError(f"{name} must be one of {known}, not {shown(value)}")
 

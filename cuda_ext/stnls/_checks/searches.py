@@ -75,8 +75,8 @@ def one_size(query: Tensor, key: Tensor) -> None:
     """Without a stride of its own, the query video lies on the pixels of the key video."""
     if query.shape[-2:] != key.shape[-2:]:
         raise StnlsValueError(
-            f"query and key frames must have one size unless strideQ is given, not "
-            f"{tuple(query.shape[-2:])} and {tuple(key.shape[-2:])}"
+            f"query and key frames must have one size, not {tuple(query.shape[-2:])} and "
+            f"{tuple(key.shape[-2:])} (with strideQ, NonLocalSearch and RefineSearch take two)"
         )
 
 

@@ -66,9 +66,31 @@ def floating(name: str, value: Tensor) -> None:
 
 def numbers(name: str, value: Tensor) -> None:
     """The dtype is one of real numbers, integers among them; not one of 8-bit reals."""
-    narrow = value.is_floating_point() and value.dtype.itemsize < 2
-    if value.is_complex() or value.dtype == torch.bool or narrow:
+    if not _of_numbers(value.dtype):
         raise StnlsTypeError(f"{name} must hold real numbers, not {value.dtype}")
+
+
+def _of_numbers(dtype: torch.dtype) -> bool:
+    narrow = dtype.is_floating_point and dtype.itemsize < 2
+    return not (dtype.is_complex or dtype == torch.bool or narrow)
+
+
+def number_dtype(name: str, value: object) -> torch.dtype:
+    """`value` is a dtype of real numbers, integers among them; not one of 8-bit reals."""
+    if not isinstance(value, torch.dtype) or not _of_numbers(value):
+        raise StnlsTypeError(f"{name} must be a dtype of real numbers, not {shown(value)}")
+    return value
+
+
+def holds_grid(what: str, dtype: torch.dtype, *largest: int) -> None:
+    """`dtype` holds all whole numbers up to the `largest` coordinates of a grid."""
+    real = dtype.is_floating_point
+    limit = int(2 / torch.finfo(dtype).eps) if real else torch.iinfo(dtype).max
+    if any(number > limit for number in largest):
+        raise StnlsValueError(
+            f"{what} of {dtype} holds whole numbers up to {limit}, but the grid reaches "
+            f"{max(largest)}: take a wider dtype"
+        )
 
 
 def integers(name: str, value: Tensor) -> None:

@@ -154,6 +154,8 @@ class SumModule(PatchModule):
 
     strideIn = ReadOnly[int]("stride0")  # noqa: N815 - the original's names
     strideOut = ReadOnly[int]("stride0")  # noqa: N815
+    outH = ReadOnly[int](own=True)  # noqa: N815
+    outW = ReadOnly[int](own=True)  # noqa: N815
 
     def __init__(
         self,
@@ -171,8 +173,8 @@ class SumModule(PatchModule):
         super().__init__()
         _checks.only_default("pt", pt, 1)
         _checks.one_stride(strideIn, strideOut)
-        self.outH = _checks.positive_int("outH", outH, minimum=0)
-        self.outW = _checks.positive_int("outW", outW, minimum=0)
+        self._outH = _checks.positive_int("outH", outH, minimum=0)
+        self._outW = _checks.positive_int("outW", outW, minimum=0)
         self.options = PatchOptions(ps, strideIn, dilation, reflect_bounds, use_adj, itype)
 
     def _take_inputs(self, vid: Tensor, weights: Tensor, flows: Tensor) -> PatchInputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stnls import _checks
+from stnls._read_only import ReadOnly
 from stnls.agg.gather import NonLocalGather
 
 
@@ -28,6 +29,10 @@ class StackConv(nn.Module):
 
     """
 
+    k_agg = ReadOnly[int](own=True)
+    nheads = ReadOnly[int](own=True)
+    channels = ReadOnly[int](own=True)
+
     def __init__(
         self,
         k_agg: int,
@@ -50,7 +55,8 @@ class StackConv(nn.Module):
         _checks.odd("ps", ps)
         _checks.equal_channels("StackConv", channels, nheads, f"nheads={nheads} does not")
         _checks.fraction("dropout", dropout)
-        self.k_agg, self.nheads, self.channels = k_agg, nheads, channels
+        _checks.boolean("bias", bias)
+        self._k_agg, self._nheads, self._channels = k_agg, nheads, channels
         self.gather = NonLocalGather(ps, stride0, 1, dilation, reflect_bounds, use_adj, itype=itype)
         self.conv = nn.Conv3d(
             channels,

@@ -44,6 +44,8 @@ def tvl1(
     linear there, and the flow found by alternating steps. Parameters are those of OpenCV's
     `DualTVL1OpticalFlow`, `lambda_` for the word that Python keeps; the defaults of the two for
     the pyramid are not OpenCV's (5 scales of 0.8), which lose motion above some ten pixels.
+    OpenCV's `gamma`, the weight of an unknown for changes of brightness, is left out: it is 0
+    there by default, and so it is wherever the two are compared.
 
     Args:
         frame0, frame1: (N, 1, H, W) grey or (N, 3, H, W) RGB, in [0, 1], on the CPU or a GPU. RGB
@@ -68,6 +70,12 @@ def tvl1(
     pair ends early by itself), so that the call can be captured in a graph. For each pair it takes
     90 bytes of memory for each pixel while it runs. The flows of CPU and GPU differ in
     rounding, which the iterations enlarge where the frames leave the flow undetermined.
+
+    Values are not checked, for that would mean to wait for a GPU. Frames s times as large have the
+    flow of a `lambda_` s times as large: in 0 to 255 it follows the frames, noise included, with
+    next to no smoothness. Where `frame0` is NaN or infinite the flow there and nearby is
+    meaningless; in `frame1` and `initial_flow` such a value may turn the whole flow of its pair
+    into NaN. The other pairs of the batch keep theirs.
 
     Raises:
         StnlsError: (also ValueError, TypeError or RuntimeError) for tensors that do not fit

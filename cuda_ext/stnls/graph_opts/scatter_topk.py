@@ -33,6 +33,7 @@ def scatter_topk(
 
     """
     _checks.any_int("K", K)
+    _checks.boolean("descending", descending)
     weights = _checks.tensor("weights", weights, (4,), "(B, HD, Q1, S)")
     flows_k = _checks.tensor("flows_k", flows_k, (5,), "(B, HD, Q1, S, 3)")
     labels = _checks.tensor("labels", labels, (4,), "(B, HD, Q1, S)")

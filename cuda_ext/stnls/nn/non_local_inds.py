@@ -48,6 +48,7 @@ def non_local_inds(
     slots = 2 * _checks.positive_int("wt", wt, minimum=0) + 1
     _checks.few_candidates(slots, ws, f"ws={ws} and wt={wt}")
     step = _checks.positive_number("stride1", stride1)
+    _checks.boolean("full_ws", full_ws)
     flows = search_flow(fflow, bflow, wt, stride0)
     height, width = fflow.shape[-2:]
     frames = flows.shape[1]
@@ -72,12 +73,22 @@ def index_grid(
 ) -> Tensor:
     """The position of every pixel: (1, 2, H, W), channel 0 = x (column), 1 = y (row).
 
+    Args:
+        H: rows (≥ 1).
+        W: columns (≥ 1).
+        dtype: of the result, one of integers or of reals of 16 bits and more.
+        device: of the result; None is PyTorch's default.
+
     Raises:
-        StnlsError: (also ValueError or TypeError) for sizes below 1.
+        StnlsError: (also ValueError or TypeError) for sizes below 1, another dtype or one that does
+            not hold the grid as whole numbers, and for what is no device.
 
     """
     _checks.positive_int("H", H)
     _checks.positive_int("W", W)
+    _checks.holds_grid("a grid", _checks.number_dtype("dtype", dtype), H - 1, W - 1)
+    if device is not None:
+        _checks.device_kind("device", device)
     x = torch.arange(W, dtype=dtype, device=device).expand(H, W)
     y = torch.arange(H, dtype=dtype, device=device)[:, None].expand(H, W)
     return torch.stack([x, y])[None]

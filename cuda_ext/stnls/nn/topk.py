@@ -73,6 +73,10 @@ def topk(
     """
     _checks.only_default("unique", unique, False)
     _checks.any_int("k", k)
+    for name, value in (
+        *(("anchor", anchor), ("descending", descending), ("return_order", return_order)),
+    ):
+        _checks.boolean(name, value)
     dists = _checks.tensor("dists", dists, range(1, 65), "(..., N)")
     inds = _checks.tensor("inds", inds, (dists.ndim + 1,), "(..., N, 3)")
     _checks.floating("dists", dists)
@@ -109,6 +113,7 @@ def topk_each(
 
     """
     _checks.any_int("K", K)
+    _checks.boolean("anchor_self", anchor_self)
     dists = _checks.tensor("dists", dists, range(2, 65), "(..., G, S)")
     return topk(dists, inds, K, -1, anchor_self, descending)
 

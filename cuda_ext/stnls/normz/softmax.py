@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stnls import _checks
+from stnls._read_only import ReadOnly
 
 
 class SoftmaxWeights(nn.Module):
@@ -31,15 +32,20 @@ class SoftmaxWeights(nn.Module):
 
     """
 
+    scale = ReadOnly[float](own=True)
+    drop_rate = ReadOnly[float](own=True)
+    dist_type = ReadOnly[str](own=True)
+    k_agg = ReadOnly[int](own=True)
+
     def __init__(
         self, scale: float = 10, drop_rate: float = 0, dist_type: str = "l2", k_agg: int = -1
     ) -> None:
         super().__init__()
-        self.scale = _checks.not_negative_number("scale", scale)
-        self.drop_rate = _checks.fraction("normz_drop_rate", drop_rate)
+        self._scale = _checks.not_negative_number("scale", scale)
+        self._drop_rate = _checks.fraction("drop_rate", drop_rate)
         _checks.one_of("dist_type", dist_type, ("l2", "prod"))
-        self.dist_type = dist_type
-        self.k_agg = _checks.any_int("k_agg", k_agg)
+        self._dist_type = dist_type
+        self._k_agg = _checks.any_int("k_agg", k_agg)
 
     def forward(self, dists: Tensor, inds: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of the entries of a search.
@@ -60,6 +66,7 @@ class SoftmaxWeights(nn.Module):
         dists = _checks.tensor("dists", dists, range(1, 65), "(..., K)")
         inds = _checks.tensor("inds", inds, (dists.ndim + 1,), "(..., K, 3)")
         _checks.floating("dists", dists)
+        _checks.same_place("dists", dists, "inds", inds)
         _checks.entries("inds", inds, "dists", dists, 2 if inds.shape[-1] == 2 else 3)
         if self.k_agg > 0:
             dists, inds = dists[..., : self.k_agg], inds[..., : self.k_agg, :]

@@ -144,7 +144,8 @@ class RefinementModule(SearchModule):
 
     wr = ReadOnly[int]("ws")
     topk_mode = ReadOnly[str]()
-    kr: float
+    kr = ReadOnly[float](own=True)
+    _kr: float
 
     def flops(self, B: int, T: int, C: int, H: int, W: int, *, Ks: int | None = None) -> int:
         """Floating-point operations by the definition, for videos (B, T, C, H, W); refinements of

@@ -263,15 +263,14 @@ def take_places(
     """Flow, or the entries to refine, in the dtype of the (widened) query; checks its device and
     dtype."""
     _checks.same_place(name, places, video_name, query)
+    _checks.numbers(name, places)
     if options.float_grid:
         places = _precision.widened(places)
-        if not places.is_floating_point() and not places.is_complex():
+        if not places.is_floating_point():
             places = places.to(query.dtype)  # offsets of a search on the integer grid
         if _precision.autocast_on(query.device) and places.is_floating_point():
             places = places.to(query.dtype)
         _checks.same_dtype(name, places, video_name, query)
-    else:
-        _checks.numbers(name, places)
     _checks.some_heads(name, places)
     return places
 

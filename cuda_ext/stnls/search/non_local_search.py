@@ -169,7 +169,7 @@ class NonLocalSearch(SearchModule):
         _checks.flow_by_name(given, len(flow) > 0, flows, fflow, bflow)
         slots = (2 * o.wt, 2 * o.wt + 1)
         if len(given) == 2:
-            _checks.neighbour_flow(given[0], vid0)
+            _checks.neighbour_flow(given[0], vid0, vid1)
             given = (search_flow(given[0], given[1], o.wt, o.stride0),)
         layout = "(B, T, S, 2, nH, nW) or (B, HD, T, S, 2, nH, nW)"
         if given and isinstance(given[0], Tensor) and given[0].ndim == 5:

@@ -61,7 +61,7 @@ class PairedRefine(RefinementModule):
         _checks.one_of("topk_mode", topk_mode, ("all", "each"))
         side = _checks.positive_int("wr", wr)
         action = anchored(self_action)
-        self.kr = _checks.kr(kr)
+        self._kr = _checks.kr(kr)
         only_defaults(normalize_bwd=normalize_bwd)
         self.options = SearchOptions(
             ws=side,
@@ -131,7 +131,8 @@ class PairedRefine(RefinementModule):
                 S = 2 wt + 1 temporal slots.
             wt: frames before and after the query's own (≥ 0).
             skip_self: slot 0, the own frame, is not in `flows`: S = 2 wt.
-            check_time: make sure that dt is that of its slot (waits for the GPU).
+            check_time: make sure that dt is that of its slot. That depends on what `flows` holds:
+                it waits for the GPU, and torch.compile with ``fullgraph=True`` needs it False.
 
         Returns:
             dists: (B, HD, T, nH, nW, S K), slot by slot.
@@ -143,6 +144,8 @@ class PairedRefine(RefinementModule):
 
         """
         o = self.options
+        _checks.boolean("skip_self", skip_self)
+        _checks.boolean("check_time", check_time)
         _checks.positive_int("wt", wt, minimum=1 if skip_self else 0)
         query, key = take_videos(vid0, vid1, o)
         b, heads, frames = query.shape[:3]

@@ -165,6 +165,7 @@ class PairedSearch(SearchModule):
                 T < 2 wt + 1.
 
         """
+        _checks.boolean("skip_self", skip_self)
         _checks.positive_int("wt", wt, minimum=1 if skip_self else 0)
         o = replace(self.options, wt=wt, topk_mode="each" if self.options.k > 0 else "all")
         if skip_self:

@@ -73,7 +73,7 @@ class RefineSearch(RefinementModule):
         _checks.one_of("topk_mode", topk_mode, ("all", "each"))
         side = _checks.positive_int("wr", wr)
         action = anchored(self_action)
-        self.kr = _checks.kr(kr)
+        self._kr = _checks.kr(kr)
         only_defaults(pt=pt, normalize_bwd=normalize_bwd)
         self.options = SearchOptions(
             ws=side,
