@@ -7,6 +7,8 @@ from torch import Tensor
 
 LEAST_SIGMA = 5.0
 """Noise that the frames of any camera have, in grey levels: what the prior reckons with."""
+MOST_CHARGE = 1e12
+"""Beyond, nothing is farther from the flow than it must be."""
 TRUSTED = 20.0
 """Mean squared difference beyond the noise that halves a patch's weight, in grey levels squared."""
 
@@ -19,7 +21,7 @@ def charge(sigma: float, prior: float) -> float:
     Charging `prior` * max(sigma, 5)^2 for each squared pixel keeps such matches near the flow (a
     Gaussian prior on the flow's error: the maximum a posteriori match).
     """
-    return prior * max(sigma, LEAST_SIGMA) ** 2
+    return min(prior * max(sigma, LEAST_SIGMA) ** 2, MOST_CHARGE)
 
 
 def confidence(distance: Tensor, *, values: int, sigma: float) -> Tensor:

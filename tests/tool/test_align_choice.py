@@ -29,6 +29,7 @@ def charged(
 def test_charge_and_confidence() -> None:
     assert charge(10.0, 0.01) == pytest.approx(1.0)
     assert charge(0.0, 0.01) == pytest.approx(0.25)
+    assert charge(1e9, 1e6) == 1e12
     weights = confidence(torch.tensor([0.0, 75 * 230.0, math.inf]), values=75, sigma=10.0)
     assert weights[0] == pytest.approx(1 / 20)
     assert weights[1] == pytest.approx(1 / 50)

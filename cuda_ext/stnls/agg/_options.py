@@ -123,7 +123,9 @@ class PatchModule(nn.Module):
     def _sum(self, i: PatchInputs, *, stacked: bool, merged: bool) -> Tensor:
         """The patch sum, for each entry by itself if stacked; merged: a video without heads of its
         own becomes one."""
-        settings = _settings(self.options, stacked, merged)
+        # A compiler looks through caches, and says so.
+        settings_of = _settings if i.eager else _settings.__wrapped__
+        settings = settings_of(self.options, stacked, merged)
         out: Tensor = _ops.patch_sum(i.video, i.weights, i.inds, *settings, known_eager=i.eager)
         return out if out.dtype == i.dtype else out.to(i.dtype)
 

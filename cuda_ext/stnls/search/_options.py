@@ -68,7 +68,7 @@ class SearchOptions:
             _checks.boolean(name, getattr(self, name))
         stride1 = _checks.positive_number("stride1", self.stride1, maximum=1e6)
         object.__setattr__(self, "stride1", stride1)
-        charge = _checks.not_negative_number("charge", self.charge, maximum=1e6)
+        charge = _checks.not_negative_number("charge", self.charge, maximum=1e12)
         object.__setattr__(self, "charge", charge)
         _checks.one_of("dist_type", self.dist_type, ("l2", "prod"))
         _checks.one_of("itype", self.itype, ("float", "int"))
