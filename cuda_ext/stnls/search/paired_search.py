@@ -33,8 +33,8 @@ class PairedSearch(SearchModule):
         self_action: ``None``, or ``"anchor"`` / ``"anchor_each"``: the position that flow predicts
             comes first, whatever its distance.
         normalize_bwd: accepts only False.
-        charge: what leaving the flow costs, for each squared pixel (0 to 1e12). Candidates are kept,
-            and come in the order of
+        charge: what leaving the flow costs, for each squared pixel (0 to 1e12). Candidates are
+            kept, and come, in the order of
 
                 d / (c ps ps) + charge r r        (products: -d / (c ps ps) + charge r r),
 
