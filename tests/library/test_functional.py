@@ -246,6 +246,40 @@ def test_what_is_no_configuration(cfg: object) -> None:
             init(cfg)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dilation": 2}, {"reflect_bounds": False}, {"use_adj": True}, {"itype": "int"},
+        {"stride0": 1, "dilation": 2, "reflect_bounds": False, "use_adj": True, "itype": "int"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_stack_convolution_gathers_with_its_options(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    module = stnls.agg.StackConv(2, 3, nheads=2, channels=2, **options)
+    weights, places = noise(1, 2, 3, 8, 9, 2), 3 * noise(1, 2, 3, 8, 9, 2, 3)
+    if options.get("itype") == "int":
+        places = places.round().int()
+    stack = stnls.agg.NonLocalGather(3, **{"stride0": 1, **options})(VIDEO, weights, places)
+    plain = stnls.agg.NonLocalGather(3, 1)(VIDEO, weights, places.float())
+    assert not torch.allclose(stack, plain) or options == {"itype": "int"}
+    frames = stack.permute(0, 3, 1, 4, 2, 5, 6).flatten(2, 3)[0]  # T, HD C, K, H, W
+    expected = module.conv(frames).mean(2)
+    torch.testing.assert_close(module(VIDEO, weights, places)[0], expected)
+
+
+def test_a_stack_convolution_drops_in_training_alone() -> None:
+    torch.manual_seed(0)
+    module = stnls.agg.StackConv(1, 3, nheads=2, channels=2, dropout=0.5)
+    inputs = VIDEO, noise(1, 2, 3, 8, 9, 1), noise(1, 2, 3, 8, 9, 1, 3)
+    whole = module.eval()(*inputs)
+    dropped = module.train()(*inputs)
+    share = float((dropped == 0).float().mean())
+    assert 0.3 < share < 0.7
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], 2 * whole[kept])
+
+
 def test_a_stack_convolution_is_the_mean_of_convolved_groups_of_matches() -> None:
     torch.manual_seed(0)
     module = stnls.agg.StackConv(2, 3, nheads=2, channels=2)

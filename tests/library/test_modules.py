@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from itertools import product
 from typing import Any
 
@@ -230,6 +232,15 @@ def test_modules_have_no_state(module: torch.nn.Module) -> None:
     model = torch.nn.Sequential(module, torch.nn.Linear(2, 2))
     assert all(name.startswith("1.") for name in model.state_dict())
     assert "ps=" in repr(module)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: type(m).__name__)
+def test_modules_are_copied_and_pickled(module: torch.nn.Module) -> None:
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert type(other) is type(module)
+        assert repr(other) == repr(module)
+    paired = stnls.search.PairedSearch(3, 3, 2, stride0=1, charge=0.5)
+    assert pickle.loads(pickle.dumps(paired)).charge == 0.5
 
 
 def test_a_stack_convolution_has_that_of_its_convolution() -> None:

@@ -48,6 +48,22 @@ def test_weights_are_those_of_the_definition(
         torch.testing.assert_close(found.tolist(), wanted, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    """Ten times these distances is more than float16 holds."""
+    dists = (9000 + 4000 * noise(1, 1, 2, 3, 4, 5).abs()).to(dtype)
+    inds = torch.zeros(*dists.shape, 3)
+    weights, _ = stnls.normz.SoftmaxWeights(scale=10)(dists, inds)
+    assert weights.dtype == dtype
+    expected = torch.softmax(-10 * dists.double(), -1)
+    torch.testing.assert_close(weights.double(), expected, rtol=1e-2, atol=1e-3)
+    small = (dists / 1e5).to(dtype)
+    weights, _ = stnls.normz.SoftmaxWeights(scale=30)(small, inds)
+    expected = torch.softmax(-30 * small.double(), -1)
+    tolerance = float(torch.finfo(dtype).eps)
+    torch.testing.assert_close(weights.double(), expected, rtol=tolerance, atol=tolerance / 8)
+
+
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("invalid", [INF, -INF])
 @pytest.mark.parametrize("dist_type", ["l2", "prod"])

@@ -222,6 +222,25 @@ def test_counted_operations() -> None:
     assert counts[torch.ops.stnls.patch_sum] == by_hand == total.flops(1, 2, 3, 4, 6, 7, 5)
 
 
+def test_counted_operations_of_refinements_and_gradients() -> None:
+    video, prior = leaf(1, 3, 4, 6, 7), torch.zeros(1, 2, 3, 6, 7, 4, 3)
+    refine = stnls.search.RefineSearch(5, 1, 3, 2, 2, 3, nheads=2, stride0=1)
+    search = stnls.search.NonLocalSearch(3, 1, 3, 5, nheads=2)
+    flows = leaf(1, 3, 2, 2, 6, 7, seed=1)
+    with FlopCounterMode(display=False) as counter:
+        refine(video, video, prior)
+        dists, _ = search(video, video, flows)
+    counts = counter.get_flop_counts()["Global"]
+    by_hand = 2 * 3 * 6 * 7 * (2 * 3 * 3) * (3 * 3) * 2 * (3 + 7)
+    assert counts[torch.ops.stnls.refine] == by_hand == refine.flops(1, 3, 4, 6, 7, Ks=4)
+    with FlopCounterMode(display=False) as counter:
+        dists.sum().backward()
+    counts = counter.get_flop_counts()["Global"]
+    taps = 2 * 3 * 6 * 7 * 5 * (3 * 3) * 2
+    # Read, subtract, multiply and add for both videos, which are one here; two slopes for places.
+    assert counts[torch.ops.stnls.search_gradient] == taps * (2 * (7 + 4) + 2 * 7 + 4)
+
+
 def test_the_profiler_and_modes_see_the_operators() -> None:
     """Where nobody looks, their kernels are called without a way through the dispatcher."""
     video = noise(1, 3, 4, 6, 7)
