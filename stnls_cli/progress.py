@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,22 +54,17 @@ def _bars(console: Console) -> Progress:
     )
 
 
-class ConsoleListener(Listener):
-    """Notes, and a bar for each stage with the time left; the bars only on a terminal. `work`: what
-    is done to the reference frames; where that is "flow", it needs no other bar."""
+Shown = TypeVar("Shown", bound="OnConsole")
 
-    def __init__(
-        self, console: Console, title: str, *, notes: bool = True, work: str = "align"
-    ) -> None:
+
+class OnConsole:
+    """What has bars on a terminal, between its `with` and the end of it."""
+
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._title = title
-        self._work = work
-        self._notes = notes
         self._progress: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._lock = threading.Lock()
 
-    def __enter__(self) -> ConsoleListener:
+    def __enter__(self: Shown) -> Shown:
         if self._console.is_terminal:
             self._progress = _bars(self._console)
             self._progress.start()
@@ -83,6 +78,21 @@ class ConsoleListener(Listener):
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+class ConsoleListener(OnConsole, Listener):
+    """Notes, and a bar for each stage with the time left; the bars only on a terminal. `work`: what
+    is done to the reference frames; where that is "flow", it needs no other bar."""
+
+    def __init__(
+        self, console: Console, title: str, *, notes: bool = True, work: str = "align"
+    ) -> None:
+        super().__init__(console)
+        self._title = title
+        self._work = work
+        self._notes = notes
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
 
     def note(self, text: str) -> None:
         """Prints the note, named by its input."""
@@ -121,13 +131,12 @@ class ConsoleListener(Listener):
                 self._progress.advance(self._tasks[name], count)
 
 
-class SharedProgress:
+class SharedProgress(OnConsole):
     """Notes of several clips that are aligned side by side, and a bar for each."""
 
     def __init__(self, console: Console, *, notes: bool = True) -> None:
-        self._console = console
+        super().__init__(console)
         self._notes = notes
-        self._progress: Progress | None = None
 
     @contextlib.contextmanager
     def listener(self, title: str) -> Iterator[Listener]:
@@ -138,21 +147,6 @@ class SharedProgress:
         finally:
             if self._progress is not None and task is not None:
                 self._progress.remove_task(task)
-
-    def __enter__(self) -> SharedProgress:
-        if self._console.is_terminal:
-            self._progress = _bars(self._console)
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
 
 
 class _OneOfSeveral(ConsoleListener):

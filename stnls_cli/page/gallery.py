@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stnls_cli.errors import StorageError
 from stnls_cli.metrics import IDENTICAL_DB
 from stnls_cli.page.pictures import (
     SmallPair,
@@ -135,7 +136,7 @@ def read_pairs(folder: Path) -> dict[str, Path]:
         with storage_errors(folder, "read"):
             text = (folder / JSON_NAME).read_text(encoding="utf-8")
         roles = json.loads(text)
-    except Exception:  # a page without pictures is better than none
+    except (StorageError, ValueError):  # a page without pictures is better than none
         return {}
     return {
         role: folder / Path(str(roles[role])).name
