@@ -47,6 +47,9 @@ class SendingListener(Listener):
 
 def serve(connection: Connection) -> None:
     """Aligns one clip after the other until the other process says None, or is gone."""
+    # Takes seconds; what it lacks is told as the outcome of the first order.
+    with contextlib.suppress(Exception):
+        import stnls_cli.pipeline  # noqa: F401
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             connection.send(("ready",))

@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, Any
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_devices
 from stnls_cli.errors import UserError, WorkerError
-from stnls_cli.pipeline import Aligned
 from stnls_cli.progress import Listener
-from stnls_cli.report import read_report
 from stnls_cli.speed import Speed
 
 if TYPE_CHECKING:
     from stnls_cli.options import AlignOptions
+    from stnls_cli.pipeline import Aligned
 
 PATIENCE = 10.0
 """Seconds that an interrupted process has to leave its folder in order."""
@@ -48,6 +47,9 @@ class Outcome:
 
     def aligned(self) -> Aligned:
         """With the report, which the other process has written."""
+        from stnls_cli.pipeline import Aligned
+        from stnls_cli.report import read_report
+
         assert self.folder is not None
         return Aligned(self.folder, read_report(self.folder), self.already_done, self.speed)
 
@@ -69,15 +71,38 @@ def worker_options(options: AlignOptions, inputs: int) -> list[AlignOptions]:
     ]
 
 
+@contextlib.contextmanager
+def head_start(options: AlignOptions, inputs: int) -> Iterator[deque[WorkerProcess]]:
+    """The processes that `worker_options` will probably ask for, begun before PyTorch is imported
+    here: that takes seconds, in each of them. Those that nobody takes are stopped."""
+    wanted = options.workers or (_gpus() if options.device in ("auto", "cuda") else 1)
+    count = min(wanted, inputs)
+    early = deque(WorkerProcess() for _ in range(count if count > 1 else 0))
+    try:
+        yield early
+    finally:
+        for process in early:
+            process.stop()
+
+
+def _gpus() -> int:
+    """A guess that needs no CUDA: the device files, as far as CUDA is to see them."""
+    found = sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return found if named is None else min(found, len([n for n in named.split(",") if n.strip()]))
+
+
 def align_side_by_side(
     inputs: Sequence[tuple[Path, Path]],
     each: Sequence[AlignOptions],
     listener: Callable[[Path], contextlib.AbstractContextManager[Listener]],
     *,
+    early: deque[WorkerProcess] | None = None,
     stop_at_error: bool = False,
 ) -> Iterator[Outcome]:
-    """Aligns the inputs (path, folder) by a process for each of the options; outcomes come as they
-    are there. `listener` makes one for a clip that begins.
+    """Aligns the inputs (path, folder) by a process for each of the options, of which some may have
+    been begun `early`; outcomes come as they are there. `listener` makes one for a clip that
+    begins.
 
     `stop_at_error`: inputs are no longer begun when one has failed.
     """
@@ -85,7 +110,14 @@ def align_side_by_side(
     sharing = Counter(options.device for options in each)
     with contextlib.ExitStack() as stack:
         working = [
-            stack.enter_context(Worker(options, listener, sharing[options.device]))
+            stack.enter_context(
+                Worker(
+                    early.popleft() if early else WorkerProcess(),
+                    options,
+                    listener,
+                    sharing[options.device],
+                )
+            )
             for options in each
         ]
         while working:
@@ -95,21 +127,48 @@ def align_side_by_side(
                 if outcome is not None:
                     if outcome.error is not None and stop_at_error:
                         waiting.clear()
-                    yield outcome
+                    if not worker.ended:
+                        # Its next input comes first: whoever takes the outcome may take a while.
+                        worker.take_message()
                 if worker.idle and not worker.ended:
                     worker.begin(waiting.popleft() if waiting else None)
                 if worker.ended:
                     working.remove(worker)
+                if outcome is not None:
+                    yield outcome
     for number, (path, _) in waiting:
         yield Outcome(number, error=WorkerError(f"{path}: no process is left to align it"))
 
 
+class WorkerProcess:
+    """A process that `stnls_cli.worker` runs in, and our end of the socket to it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.connection = Connection(ours.detach())
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+        with theirs, _interrupts_blocked():
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stnls_cli.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": paths},
+                stdin=subprocess.DEVNULL,
+            )
+
+    def stop(self) -> None:
+        """Ends one that was given no order, and has nothing to put in order."""
+        self.process.kill()
+        self.connection.close()
+        self.process.wait()
+
+
 class Worker:
-    """One process, of `sharing` that work on its device; `idle` when it waits for an order, `ended`
-    when it takes none any more."""
+    """A process at work, of `sharing` that work on its device; `idle` when it waits for an order,
+    `ended` when it takes none any more."""
 
     def __init__(
         self,
+        process: WorkerProcess,
         options: AlignOptions,
         listener: Callable[[Path], contextlib.AbstractContextManager[Listener]],
         sharing: int,
@@ -124,16 +183,8 @@ class Worker:
         self._telling: contextlib.AbstractContextManager[Listener] | None = None
         self._listener = Listener()
         self._started = False
-        ours, theirs = socket.socketpair()
-        self.connection = Connection(ours.detach())
-        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-        with theirs, _interrupts_blocked():
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "stnls_cli.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": paths},
-                stdin=subprocess.DEVNULL,
-            )
+        self.connection = process.connection
+        self._process = process.process
 
     def begin(self, order: tuple[int, tuple[Path, Path]] | None) -> None:
         """Gives the next input, or none any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch.profiler import profile
 
     from stnls_cli.pipeline import Aligned
+    from stnls_cli.workers import WorkerProcess
 
 # Typer keeps line breaks within a paragraph, so each is one line.
 HELP = "\n\n".join(
@@ -40,43 +42,52 @@ HELP = "\n\n".join(
 def run_align(names: list[str], options: AlignOptions, command: CommandOptions) -> int:
     """Aligns every input; returns the exit code."""
     from stnls_cli.folders import check_pictures, given_path, output_folders
-    from stnls_cli.pipeline import check_machine
+    from stnls_cli.workers import head_start
 
     console = console_for(quiet=command.quiet)
     inputs = [given_path(name, "INPUT") for name in names]
     check_pictures(inputs)
     folders = output_folders(inputs, [given_path(name, "-o") for name in command.output or []])
-    check_machine(options)
     jobs = list(zip(inputs, folders, strict=True))
+    done = 0
     documents: dict[int, Any] = {}
-    with _traced(command.trace, jobs):
-        for number, aligned in _run_all(jobs, options, console, quiet=command.quiet):
+    with head_start(options, len(jobs)) as early, _traced(command.trace, jobs):
+        for number, aligned in _run_all(jobs, options, early, console, quiet=command.quiet):
             if isinstance(aligned, Exception):
                 if len(inputs) == 1:
                     raise aligned
                 print_error(described(aligned))
             else:
                 _tell(aligned, console, verbose=command.verbose)
-                documents[number] = aligned.report.to_json()
-    if command.as_json and documents:
+                done += 1
+                if command.as_json:
+                    documents[number] = aligned.report.to_json()
+    if documents:
         document = [documents[number] for number in sorted(documents)]
         one = document[0] if len(inputs) == 1 else document
         print_data(json.dumps(one, indent=2, allow_nan=False) + "\n")
-    return exit_code(len(inputs) - len(documents), len(inputs))
+    return exit_code(len(inputs) - done, len(inputs))
 
 
 Jobs = list[tuple[Path, Path]]
 
 
 def _run_all(
-    jobs: Jobs, options: AlignOptions, console: Console, *, quiet: bool
+    jobs: Jobs,
+    options: AlignOptions,
+    early: deque[WorkerProcess],
+    console: Console,
+    *,
+    quiet: bool,
 ) -> Iterator[tuple[int, Aligned | Exception]]:
     """What became of each input, by its number; as they are there where several processes work."""
+    from stnls_cli.pipeline import check_machine
     from stnls_cli.workers import worker_options
 
+    check_machine(options)
     each = worker_options(options, len(jobs))
     if each:
-        yield from _run_side_by_side(jobs, each, console, quiet=quiet)
+        yield from _run_side_by_side(jobs, each, early, console, quiet=quiet)
         return
     for number, (path, folder) in enumerate(jobs):
         try:
@@ -88,14 +99,19 @@ def _run_all(
 
 
 def _run_side_by_side(
-    jobs: Jobs, each: list[AlignOptions], console: Console, *, quiet: bool
+    jobs: Jobs,
+    each: list[AlignOptions],
+    early: deque[WorkerProcess],
+    console: Console,
+    *,
+    quiet: bool,
 ) -> Iterator[tuple[int, Aligned | Exception]]:
     from stnls_cli.progress import SharedProgress
     from stnls_cli.workers import align_side_by_side
 
     with SharedProgress(console, notes=not quiet) as progress:
         listener = lambda path: progress.listener(path.name or str(path))  # noqa: E731
-        for outcome in align_side_by_side(jobs, each, listener):
+        for outcome in align_side_by_side(jobs, each, listener, early=early):
             yield outcome.number, outcome.error or outcome.aligned()
 
 

@@ -107,14 +107,19 @@ class Report:
                 "metrics": self.metrics,
                 "timings": self.timings,
                 "summary": summarise(self.rows, ALIGN_METRICS),
-                "rows": [row.to_json() for row in self.rows],
             }
         )
+        document["rows"] = [row.to_json() for row in self.rows]
         return document
 
     def to_text(self) -> str:
-        """The text of report.json."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """The text of report.json, with a line for each row."""
+        document = self.to_json()
+        rows = document.pop("rows")
+        head = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+        encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+        lines = ",".join("\n    " + encode(row) for row in rows)
+        return head.removesuffix("\n}") + f',\n  "rows": [{lines}\n  ]\n}}\n'
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from stnls_cli.report.plain import from_plain, plain
@@ -82,8 +82,11 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """All columns, unused ones as None, infinity as "inf"."""
-        columns: dict[str, Any] = plain(asdict(self))
-        return columns
+        # Long clips have tens of thousands of rows, and most values are plain already.
+        return {
+            name: value if _is_plain(value) else plain(value)
+            for name, value in self.__dict__.items()
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:
@@ -93,6 +96,13 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    return value is None or kind is int or (kind is str and value.isascii())
 
 
 @dataclass(frozen=True)

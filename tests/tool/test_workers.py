@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +22,14 @@ from stnls_cli import UserError, align
 from stnls_cli.devices import resolve_device, resolve_devices
 from stnls_cli.errors import WorkerError
 from stnls_cli.options import AlignOptions
-from stnls_cli.workers import worker_options
+from stnls_cli.progress import Listener
+from stnls_cli.workers import align_side_by_side, head_start, worker_options
 
-QUICK = ["--flow=farneback", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr,ssim", "--sigma=4"]
-OPTIONS: dict[str, Any] = {"flow": "zero", "ws": 3, "ps": 3, "wt": 1, "metrics": "psnr"}
+SMALL = ["--device=cpu", "--ws=3", "--ps=3", "--wt=1"]
+QUICK = [*SMALL, "--flow=farneback", "--metrics=psnr,ssim", "--sigma=4"]
+OPTIONS: dict[str, Any] = {
+    "device": "cpu", "flow": "zero", "ws": 3, "ps": 3, "wt": 1, "metrics": "psnr",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -120,7 +126,7 @@ def slow(tmp_path: Path, textured: Any, encode: Any) -> list[Path]:
     ]
 
 
-SLOW = ["--flow=tvl1-opencv", "--ws=5", "--ps=3", "--wt=1", "--metrics=psnr", "--save=none"]
+SLOW = [*SMALL, "--flow=tvl1-opencv", "--ws=5", "--metrics=psnr", "--save=none"]
 
 
 def test_an_interrupted_run_goes_on(start: Any, cli: Any, slow: list[Path], tmp_path: Path) -> None:
@@ -210,6 +216,47 @@ def test_how_many_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
 
 
+def test_processes_begin_before_they_are_wanted(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stnls_cli import workers
+
+    jobs = [(path, tmp_path / "out" / path.stem) for path in clips]
+    options = AlignOptions(**{**OPTIONS, "workers": 3})
+    nobody = lambda _: contextlib.nullcontext(Listener())  # noqa: E731
+    with head_start(options, len(jobs)) as early:
+        taken = [process.process for process in list(early)[:2]]
+        (left,) = [process.process for process in list(early)[2:]]
+        assert all(process.poll() is None for process in (*taken, left))
+        outcomes = list(align_side_by_side(jobs, [options] * 2, nobody, early=early))
+        assert [process.returncode for process in taken] == [0, 0]
+        assert left.poll() is None
+    assert sorted(outcome.number for outcome in outcomes if outcome.error is None) == [0, 1, 2]
+    assert left.returncode == -signal.SIGKILL
+
+    def begun(inputs: int, **given: Any) -> int:
+        with head_start(AlignOptions(**given), inputs) as early:
+            return len(early)
+
+    monkeypatch.setattr(workers, "WorkerProcess", lambda: nullprocess)
+    nullprocess = SimpleNamespace(stop=lambda: None)
+    monkeypatch.setattr(workers, "_gpus", lambda: 2)
+    assert begun(8, device="cuda") == begun(8) == begun(2, workers=5) == 2
+    assert begun(1, device="cuda") == begun(8, device="cpu") == begun(8, device="cuda:1") == 0
+
+
+def test_the_next_input_begins_before_an_outcome_is_told(clips: list[Path], tmp_path: Path) -> None:
+    begun: list[Path] = []
+
+    def listener(path: Path) -> contextlib.AbstractContextManager[Listener]:
+        begun.append(path)
+        return contextlib.nullcontext(Listener())
+
+    jobs = [(path, tmp_path / "out" / path.stem) for path in clips[:2]]
+    for _ in align_side_by_side(jobs, [AlignOptions(**OPTIONS)], listener):
+        assert begun == clips[:2]
+
+
 def test_memory_is_shared(
     clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +274,7 @@ def test_memory_is_shared(
             super().begin(order)
 
     monkeypatch.setattr(workers, "Worker", Sent)
-    align(clips, tmp_path / "out", device="cpu", workers=3, **OPTIONS)
+    align(clips, tmp_path / "out", workers=3, **OPTIONS)
     sent = [order for order in orders if order is not None]
     assert [order[3] for order in sent] == [3, 3, 3]
 
