@@ -83,7 +83,7 @@ wheel: $(READY) ## build a wheel for every GPU architecture that nvcc knows, int
 setup: $(READY) ## only make the virtual environment, with the kernels compiled
 
 clean: ## remove what was built and written, but not the virtual environment
-	rm -rf build dist demo.stnls demo.stnls.partial .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist sample_videos/flow demo.stnls demo.stnls.partial .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.*' -prune -exec rm -rf {} +
 
 .PHONY: renew

@@ -15,6 +15,7 @@ import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -52,11 +53,11 @@ def one_gpu() -> bool:
     return torch.cuda.device_count() == 1
 
 
-def little_gpu_memory() -> bool:
-    """Whether the tests that need 50 GiB of GPU memory cannot have them."""
+def less_gpu_memory_than(gib: int) -> bool:
+    """Whether a test that needs this much GPU memory cannot have it."""
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < 50 * 2**30
+    return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < gib * 2**30
 
 
 def no_documentation_tools() -> bool:
@@ -72,7 +73,8 @@ def no_browser() -> bool:
 REASONS: dict[str, Callable[[], bool]] = {
     "no CUDA device": no_cuda,
     "one GPU only": one_gpu,
-    "less than 50 GiB of GPU memory are free": little_gpu_memory,
+    "less than 20 GiB of GPU memory are free": partial(less_gpu_memory_than, 20),
+    "less than 50 GiB of GPU memory are free": partial(less_gpu_memory_than, 50),
     "no shared data": no_shared_data,
     "no footage in": no_shared_data,
     "root may": is_root,

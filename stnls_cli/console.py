@@ -35,7 +35,9 @@ def console_for(*, quiet: bool = False) -> Console:
 
 
 def print_data(text: str) -> None:
-    """Data on standard output; a UserError where they do not fit."""
+    """Data on standard output; a UserError where they do not fit, or it is closed."""
+    if sys.stdout is None:
+        raise UserError("cannot write to standard output: it is closed")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -238,11 +238,13 @@ class Job:
         self._window.close()
 
     def _resume(self) -> dict[int, list[Row]]:
-        """Rows of the reference frames that are done; their time counts as ours."""
+        """Rows of the reference frames that are done; their time counts as ours, and they bear the
+        names that clip and flow have now."""
+        clip = self._clip.info.stem
         seconds: dict[str, float] = {}
         rows = {}
         for t, payload in self._run.done_frames.items():
-            rows[t] = [Row.from_json(row) for row in payload["rows"]]
+            rows[t] = [self._settings.named(clip, Row.from_json(row)) for row in payload["rows"]]
             seconds = payload["seconds"]
         self._flow_seconds = seconds.pop("flow_cpu", 0.0)
         for name, value in seconds.items():

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Array = Any
 """A NumPy array or a torch tensor; mypy knows no type that covers the operators of both."""
 
+MOST_SIGMA = 10_000.0
+"""Patch distances of such noise are still far from the largest float32."""
+
 MASK32 = 0xFFFFFFFF
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
@@ -65,8 +68,8 @@ def add_noise(rgb: torch.Tensor, sigma: float, seed: int, index: int) -> torch.T
 
 def check_noise(sigma: float, seed: int) -> None:
     """Refuse a standard deviation that is none and a seed that does not fit the 64-bit key."""
-    if not (math.isfinite(sigma) and sigma >= 0):
-        raise UserError(f"--sigma must be a finite number of grey levels, 0 or more; got {sigma}")
+    if not 0 <= sigma <= MOST_SIGMA:
+        raise UserError(f"--sigma must be 0 to {MOST_SIGMA:g} grey levels; got {sigma:g}")
     if not 0 <= seed < 1 << 64:
         raise UserError(f"--seed must lie between 0 and 2**64 - 1; got {seed}")
 

@@ -95,11 +95,12 @@ class TemporalWindow:
         return sum(map(len, self.runs))
 
     def begin(self) -> int:
-        """Reads what the first reference frame needs; answers how many frames that were."""
+        """Reads what the first reference frame needs, and what tells whether the clip is shorter
+        than the window; answers how many frames that were."""
         if not self.runs:
             self._read_on()
         if self.runs:
-            self._read_to(self.runs[0].start + self._reach)
+            self._read_to(self.runs[0].start + max(self._reach, 2 * self.wt))
         return self.count
 
     def __iter__(self) -> Iterator[int]:

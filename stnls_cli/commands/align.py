@@ -175,6 +175,8 @@ def _tell(aligned: Aligned, console: Console, *, verbose: bool) -> None:
             markup=False,
             soft_wrap=True,
         )
+        if verbose:
+            console.print(timings_table(aligned.report.timings))
         return
     console.print(summary_table(aligned.report))
     if verbose:

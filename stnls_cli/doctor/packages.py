@@ -57,7 +57,7 @@ def check_numpy() -> Fact:
 
 
 def check_kornia() -> Fact:
-    """Kornia, which measures SSIM."""
+    """Kornia, which `stnls compare` takes for its maps of SSIM."""
     return _check_package("kornia", lambda kornia: str(kornia.__version__))
 
 

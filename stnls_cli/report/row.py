@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from stnls_cli.report.plain import from_plain, plain
@@ -129,6 +129,11 @@ class RowSettings:
     subpixel: str
     patch_weights: str
     sampling: str
+
+    def named(self, clip: str, row: Row) -> Row:
+        """The row of an earlier run with the same settings, whose files may have been renamed."""
+        flow = self.flow if row.flow is not None else None
+        return row if (row.clip, row.flow) == (clip, flow) else replace(row, clip=clip, flow=flow)
 
     def row(
         self, clip: str, t: int, dt: int, method: str, scores: Mapping[str, float | None]

@@ -53,7 +53,7 @@ def layout_of(pixel_format: av.VideoFormat) -> Layout:
     """Kind and depth of a pixel format."""
     name = pixel_format.name
     colour = [c for c in pixel_format.components if not c.is_alpha]
-    alpha = len(colour) < len(pixel_format.components) or name == "pal8"
+    alpha = len(colour) < len(pixel_format.components)
     bits = max((c.bits for c in colour), default=8)
     if name.startswith(("gray", "ya8", "ya16")):
         kind = "grey"
@@ -80,10 +80,11 @@ def rule_of(frame: av.VideoFrame, codec: str = "") -> ColourRule:
     YUV; full for yuvj, RGB, and grey unless its codec defaults to limited.
     """
     layout = layout_of(frame.format)
-    if layout.kind == "rgb":
-        return ColourRule(5, True, ())
-    notes = []
     tagged = int(frame.color_range)
+    if layout.kind == "rgb":
+        wrong = tagged == LIMITED
+        return ColourRule(5, True, ("limited range of RGB taken as full",) if wrong else ())
+    notes = []
     if tagged in (LIMITED, FULL):
         full = tagged == FULL
     elif layout.kind == "grey":

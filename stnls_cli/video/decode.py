@@ -131,11 +131,15 @@ class Decoder:
         if self.allow_damaged:
             self.log.undecodable.append(self.delivered)
             return
-        if not self.delivered or not self._anything_follows(rest):
+        if self._anything_follows(rest):
+            raise self._damage(self.delivered) from None
+        if self.delivered or self.ended_early():
             raise self.truncation(self.delivered) from None
-        raise self._damage(self.delivered) from None
+        raise self._nothing_decoded() from None
 
     def _damage(self, frames: int) -> UserError:
+        if not frames:
+            return UserError(f"{self.path}: damaged: its first frame cannot be decoded; {GO_ON}")
         return UserError(
             f"{self.path}: damaged in the middle: {self.readable(frames)} could be read before the "
             f"first error; {GO_ON}"

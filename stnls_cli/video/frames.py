@@ -74,7 +74,9 @@ class FrameMaker:
                 f"resized from {self.shown[0]}x{self.shown[1]} to {self.width}x{self.height} "
                 "(swscale, bicubic)"
             )
-        if self.layout.alpha:
+        if first.format.has_palette or self.codec == "gif":
+            notes.append("alpha dropped where there is any")
+        elif self.layout.alpha:
             notes.append("alpha dropped")
         if first.interlaced_frame:
             order = FIELD_ORDER.get(field_order)

@@ -6,6 +6,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,46 @@ def test_no_space(cli: Any, tmp_path: Path, save: str) -> None:
     # With space again the same command goes on to the end.
     ended = cli("align", folder, *QUICK, "--methods=shifted-nls", "-k9", f"--save={save}", "-q")
     assert (ended.code, ended.err) == (0, "")
+
+
+def test_standard_output_is_closed(clip: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stnls_cli", "align", str(clip), *QUICK, "--json", "-q"]
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "stnls: cannot write to standard output: it is closed\n"
+    assert (tmp_path / "clip.stnls/report.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "1000 100000\n"}, 1),
+        ({"cpu.max": "9900000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    ],
+)
+def test_cores_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
+) -> None:
+    from stnls_cli import cores as module
+
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(module, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert module.usable_cores() == cores
 
 
 def test_some_of_several(cli: Any, clip: Path, tmp_path: Path) -> None:

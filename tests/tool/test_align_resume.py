@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,21 @@ def test_resumed_is_as_uninterrupted(
     align(clip, tmp_path / "out", **EVERYTHING)
     assert computed == list(range(call - 1, 6))
     same_run(whole, tmp_path / "out")
+
+
+def test_a_clip_that_was_renamed(
+    tmp_path: Path, clip: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of before and after have the name that it has now."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, UserError)
+        with pytest.raises(UserError):
+            align(clip, tmp_path / "out", **EVERYTHING)
+    other = shutil.copy(clip, tmp_path / "other.mkv")
+    report = align(other, tmp_path / "out", **EVERYTHING)
+    assert {row.clip for row in report.rows} == {"other"}
+    rows = [replace(row, clip=clip.stem) for row in report.rows]
+    assert rows == list(read_report(whole).rows)
 
 
 def test_flows_that_only_finished_frames_use_are_not_computed(

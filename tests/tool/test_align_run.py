@@ -58,6 +58,18 @@ def test_a_clip_shorter_than_the_window_works_and_says_so(
     ]
 
 
+@pytest.mark.parametrize("given", [{}, {"methods": "none"}, {"threads": 1}])
+@pytest.mark.parametrize(("frames", "wt"), [(3, 2), (4, 2), (5, 2), (6, 2), (5, 3)])
+def test_only_a_shorter_clip_is_called_so(
+    tmp_path: Path, clip: Path, given: dict[str, Any], frames: int, wt: int
+) -> None:
+    """However few frames are read before the first is aligned."""
+    options = {"flow": "zero", "ws": 3, "ps": 3, "metrics": "psnr", "save": "none", **given}
+    report = align(clip, tmp_path / "out", frames=frames, wt=wt, **options)
+    said = [note for note in report.input.notes if "fewer" in note]
+    assert bool(said) == (frames < 2 * wt + 1)
+
+
 def test_start_and_frames_count_in_the_source(tmp_path: Path, clip: Path) -> None:
     report = align(clip, tmp_path / "part", start=2, frames=3, **QUICK)
     assert pairs(report) == [(2, 1), (3, -1), (3, 1), (4, -1)]
@@ -243,8 +255,8 @@ def test_the_whole_window_is_held_but_no_more(clip: Path) -> None:
             on_flow=lambda: None,
         )
         assert [(t, window.held) for t in window] == [
-            (0, 3),
-            (1, 4),
+            (0, 5),
+            (1, 5),
             (2, 5),
             (3, 5),
             (4, 4),

@@ -124,7 +124,7 @@ def test_ours_is_as_near_to_the_truth(name: str, index: int) -> None:
 def footage(shared: Path, path: str) -> Path:
     found = sorted((shared / "data").glob(path))
     if not found:
-        pytest.skip(f"no {path} in {shared / 'data'}")
+        pytest.skip(f"no footage in {shared}: {path}")
     return found[0]
 
 

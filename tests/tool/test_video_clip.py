@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from PIL import Image
 
 from stnls_cli.errors import UserError
 from stnls_cli.video import clip_digest, open_clip, write_image
@@ -186,6 +187,16 @@ def test_interlaced_and_alpha_are_said(tmp_path: Path, encode: Any, textured: An
     with open_clip(path) as clip:
         assert "alpha dropped" in clip.info.notes
         assert np.array_equal(next(iter(clip)).rgb, textured(4)[0])
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
+def test_a_palette_may_have_no_alpha(tmp_path: Path, textured: Any, name: str) -> None:
+    frame = Image.fromarray(textured(1)[0]).convert("P")
+    path = tmp_path / "frames" / name
+    path.parent.mkdir()
+    frame.save(path, save_all=True, append_images=[frame]) if name == "a.gif" else frame.save(path)
+    with open_clip(path if name == "a.gif" else path.parent) as clip:
+        assert "alpha dropped where there is any" in clip.info.notes
 
 
 @pytest.fixture

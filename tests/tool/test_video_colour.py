@@ -134,6 +134,9 @@ def test_rules_for_what_is_not_tagged() -> None:
     )
     assert rule_of(av.VideoFrame(64, 48, "yuvj420p")).full
     assert rule_of(av.VideoFrame(64, 48, "gbrp")) == ColourRule(5, True, ())
+    limited = av.VideoFrame(64, 48, "gbrp")
+    limited.color_range = 1
+    assert rule_of(limited) == ColourRule(5, True, ("limited range of RGB taken as full",))
     assert rule_of(av.VideoFrame(64, 48, "gray")).full
     assert not rule_of(av.VideoFrame(64, 48, "gray"), "hevc").full
 

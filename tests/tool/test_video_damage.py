@@ -247,6 +247,16 @@ def test_concealed_errors(tmp_path: Path, encode: Any, textured: Any) -> None:
         assert len(list(clip)) == 5
 
 
+def test_undecodable_first_packet(tmp_path: Path, encode: Any, textured: Any) -> None:
+    path = encode(tmp_path / "a.mov", textured(12), codec="png", pixel_format="rgb24")
+    place, size = packet_places(path)[0]
+    data = bytearray(path.read_bytes())
+    data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+    assert message(path) == (0, f"{path}: damaged: its first frame cannot be decoded; {GO_ON}")
+    assert len(salvage(path)[0]) == 11
+
+
 def test_undecodable_packet(tmp_path: Path, encode: Any, textured: Any) -> None:
     path = encode(tmp_path / "a.mov", textured(12), codec="png", pixel_format="rgb24")
     place, size = packet_places(path)[5]
