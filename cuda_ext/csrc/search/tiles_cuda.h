@@ -62,6 +62,7 @@ inline bool tiles_apply_cuda(const SearchProblem& p) {
          static_cast<int64_t>(p.stride1) == 1 && !p.product &&
          (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) &&
          (p.channels == 1 || p.channels == 3) && 2 * p.wt + 1 <= 100 &&
+         // Bytes to any row of a tile's offsets fit 32 bits.
          p.width * p.k * p.components < (int64_t(1) << 25) && tile_count(p) < (int64_t(1) << 31);
 }
 
@@ -269,7 +270,7 @@ class Tile {
     }
   }
 
-  // Begins to stage a line of the key for the lane's columns; `at`: their pixels of channel 0.
+  // Begins to stage a line of the key, `offset` pixels after `from`, the lane's pixels in row 0.
   static constexpr int kReads = (tile_pitch(kLists, kPs) + 31) / 32;
   __device__ __forceinline__ void read_line(const float* const (&from)[kReads], int64_t offset,
                                             float* to, int width) const {
@@ -343,13 +344,15 @@ class Tile {
   __device__ void walk_row(int slot, int row, const float* key, int width, int piece, int until) {
     const unsigned ws = static_cast<unsigned>(p.ws);
     const int plane = kRing * width;
-    // Of each query the displacements of the piece that lie in its window, a bit for each.
+    // Of each query the displacements of the piece that lie in its window, a bit for each: so what
+    // is asked for each displacement takes one instruction.
+    const ushort2* const own = windows + min(lane, kRows - 1);
     unsigned wanted[kTileColumns], any = 0;
     if (wide <= kWidest) {
       const unsigned whole = lane < kRows ? (1u << ws) - 1 : 0;
 #pragma unroll
       for (int x = 0; x < kTileColumns; ++x) {
-        const ushort2 window = windows[x * kRows + lane];
+        const ushort2 window = own[x * kRows];
         const bool in = static_cast<unsigned>(row - static_cast<int>(window.x)) < ws;
         wanted[x] = in ? whole << window.y : 0;
         any |= wanted[x];
@@ -358,7 +361,7 @@ class Tile {
       const unsigned inside = lane < kRows ? (1u << (until - piece)) - 1 : 0;
 #pragma unroll
       for (int x = 0; x < kTileColumns; ++x) {
-        const ushort2 window = windows[x * kRows + lane];
+        const ushort2 window = own[x * kRows];
         const bool in = static_cast<unsigned>(row - static_cast<int>(window.x)) < ws;
         const int begin = static_cast<int>(window.y) - piece;
         const int low = min(max(begin, 0), 31), up = min(max(begin + static_cast<int>(ws), 0), 31);
@@ -387,6 +390,7 @@ class Tile {
 #pragma unroll
       for (int s = 0; s < kTileSteps; ++s) {
         int code = base + step + s;
+        // Once for all queries: compilers would add it up again for each that is put aside.
         if constexpr (kLists) asm volatile("" : "+r"(code));
         float terms[kWidth], sums[kTileColumns];
 #pragma unroll
