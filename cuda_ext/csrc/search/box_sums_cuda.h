@@ -46,4 +46,14 @@ __device__ __forceinline__ int warp_min(int v) {
 #endif
 }
 
+__device__ __forceinline__ unsigned warp_or(unsigned v) {
+#if __CUDA_ARCH__ >= 800
+  return __reduce_or_sync(0xffffffffu, v);
+#else
+#pragma unroll
+  for (int lane = 16; lane > 0; lane /= 2) v |= __shfl_xor_sync(0xffffffffu, v, lane);
+  return v;
+#endif
+}
+
 }  // namespace stnls

@@ -98,9 +98,47 @@ class SortedKeys {
       if (e >= spare) list[(e - spare) * stride] = best[e];
   }
 
+  // The same of kListMost doubles, of which two places lie side by side, 16 bytes aligned, and
+  // `stride` keys from one pair to the next. They pass the first-level cache by, which has no room.
+  __device__ __forceinline__ void load_pairs(const Key* list, int stride) {
+#pragma unroll
+    for (int e = 0; e < kListMost; e += 2) {
+      const double2 pair = __ldcg(reinterpret_cast<const double2*>(list + e / 2 * stride));
+      best[e] = pair.x;
+      best[e + 1] = pair.y;
+    }
+  }
+
   // Takes up all of a batch that is better than what the list holds.
   template <int kCount>
   __device__ __forceinline__ void merge(Batch<kCount, Key>& batch) {
+    merge_until<1>(batch);
+  }
+  // The same, the last step on the way to memory, word by word: so no registers are moved to make
+  // the 16 bytes of a pair. The upper word of the last key.
+  template <int kCount>
+  __device__ __forceinline__ int merge_to_pairs(Batch<kCount, Key>& batch, Key* list, int stride) {
+    merge_until<2>(batch);
+    int4 pair;
+#pragma unroll
+    for (int e = 0; e < kListMost; e += 2) {
+      const Key a = best[e], b = best[e + 1];
+      const bool swap = before(b, a);
+      pair = make_int4(__double2loint(swap ? b : a), __double2hiint(swap ? b : a),
+                       __double2loint(swap ? a : b), __double2hiint(swap ? a : b));
+      __stcg(reinterpret_cast<int4*>(list + e / 2 * stride), pair);
+    }
+    return pair.w;
+  }
+
+  __device__ __forceinline__ Key last() const { return best[kListMost - 1]; }
+
+ private:
+  Key best[kListMost];
+
+  // Compares places that are `kLast` or more apart.
+  template <int kLast, int kCount>
+  __device__ __forceinline__ void merge_until(Batch<kCount, Key>& batch) {
     batch.sort();
     // The list rises; against a batch that falls, the lower of each two are the best of all, and
     // rise, then fall.
@@ -111,18 +149,13 @@ class SortedKeys {
     }
     // Batcher's bitonic network for 16, of which the first places are taken to hold less than all.
 #pragma unroll
-    for (int apart = 8; apart > 0; apart /= 2) {
+    for (int apart = 8; apart >= kLast; apart /= 2) {
 #pragma unroll
       for (int i = 16 - kListMost; i < 16; ++i) {
         if ((i & apart) == 0) order(best[i - 16 + kListMost], best[i + apart - 16 + kListMost]);
       }
     }
   }
-
-  __device__ __forceinline__ Key last() const { return best[kListMost - 1]; }
-
- private:
-  Key best[kListMost];
 };
 using SortedList = SortedKeys<uint64_t>;
 

@@ -36,18 +36,24 @@ class TileLists {
   static constexpr int kEntry = 8 * kRows;             // bytes from one match put aside to the next
   static constexpr int kColumn = kEntry * kTileAside;  // those of one column of queries
   static constexpr int kPlaces = 32 / kColumns;        // rows that are taken at once
-  static constexpr int kShared = 4 * (32 + kPlaces) + kColumns * kColumn;
+  static constexpr int kShares = 4 * (32 + 2 * kPlaces);
+  static constexpr int kShared = kShares + kColumns * kColumn;
 
-  // `first`: number of the tile's first query; `rows`, `columns`: those inside the frame.
+  // `first`: number of the tile's first query; `rows`, `columns`: those inside the frame; `memory`:
+  // 16 bytes aligned.
   __device__ void open(const SearchProblem& p, int64_t first, int rows, int columns, char* memory) {
-    lane = static_cast<int>(threadIdx.x);
+    const int lane = static_cast<int>(threadIdx.x);
     k = static_cast<int>(p.k);
     wide = columns;
     const int bytes = k * static_cast<int>(p.components * sizeof(int32_t));
     line = static_cast<unsigned>(p.grid_width) * bytes;
     lists = static_cast<char*>(p.inds) + first * bytes;
+    // Lines of the cache, where there is room for that: 640 of 960 bytes.
+    paired = wide == kColumns && k == kListMost && (reinterpret_cast<uintptr_t>(p.inds) & 15) == 0;
+    unaligned = !paired ? 7 : p.components == 3 ? 127 : 15;
+    row_offset = offset_of(lane);
     shares = reinterpret_cast<int*>(memory);
-    aside = memory + 4 * (32 + kPlaces);
+    aside = memory + kShares;
     begin = 8 * lane;
 #pragma unroll
     for (int x = 0; x < kColumns; ++x) {
@@ -77,28 +83,42 @@ class TileLists {
   // Sorts in all; whether the lists of the lane's first `columns` queries are full.
   __device__ bool close(int columns) {
     settle_from(1);
+    const double* list = row_of(threadIdx.x);
     bool full = true;
 #pragma unroll
     for (int x = 0; x < kColumns; ++x) {
       if (x < columns && worst[x] == __int_as_float(kLargestBits))
-        full = full && __double2hiint(row_of(lane)[(k - 1) * wide + x]) <= kLargestBits;
+        full = full && __double2hiint(list[at(k - 1, x)]) <= kLargestBits;
     }
     return full;
   }
 
-  // The lists of a row of queries, for each place of a list side by side.
+  // The lists of a row of queries.
   __device__ __forceinline__ double* row_of(unsigned row) const {
-    char* at = lists + static_cast<uint64_t>(line) * row;
-    return reinterpret_cast<double*>(at + (-reinterpret_cast<uintptr_t>(at) & 7));
+    return reinterpret_cast<double*>(lists + offset_of(row));
+  }
+  // Where in it a place of a query's list is: side by side lie those of all queries; or pairs of
+  // places, since lanes that read 16 bytes each read lines as a whole.
+  __device__ __forceinline__ int at(int place, int x) const {
+    return paired ? place / 2 * (2 * kColumns) + 2 * x + place % 2 : place * wide + x;
   }
 
  private:
   float worst[kColumns];  // the K-th best distance
   int end[kColumns];      // bytes to the first free place
   char *lists, *aside;
-  int* shares;    // of each lane: what it is to sort in; then the rows that are taken
-  unsigned line;  // bytes between rows
-  int lane, begin, k, wide;
+  int* shares;          // of each lane: what it is to sort in; then the rows that are taken
+  unsigned line;        // bytes between rows
+  unsigned row_offset;  // bytes to the lists of the lane's own row
+  unsigned unaligned;   // bits of an address that are zero where a row's lists begin
+  int begin, k, wide;
+  bool paired;  // lists in pairs of places
+
+  __device__ __forceinline__ unsigned offset_of(unsigned row) const {
+    const unsigned offset = line * row;
+    const unsigned address = static_cast<unsigned>(reinterpret_cast<uintptr_t>(lists)) + offset;
+    return offset + (-address & unaligned);
+  }
 
   // The lane, such that nothing which follows from it is kept in registers between calls.
   __device__ static __forceinline__ int lane_again() {
@@ -116,80 +136,85 @@ class TileLists {
 #pragma unroll
       for (int x = 1; x < kColumns; ++x) most = max(most, end[x]);
       if (!__any_sync(0xffffffffu, most >= full)) return;
-      settle(full);
+      if (settle(most >= full)) return;
     }
   }
 
-  __device__ __forceinline__ void settle(int full) {
+  // Sorts in what four rows have put aside; whether these are all that had no room.
+  __device__ __forceinline__ bool settle(bool urgent) {
     const int lane = lane_again(), begin = 8 * lane;
-    const unsigned before = (1u << lane) - 1;
-    int most = end[0], sum = most;
+    const unsigned before = ~(~0u << lane);
+    int sum = end[0];
 #pragma unroll
-    for (int x = 1; x < kColumns; ++x) {
-      most = max(most, end[x]);
-      sum += end[x];
-    }
-    const bool urgent = most >= full;
+    for (int x = 1; x < kColumns; ++x) sum += end[x];
     const bool worth = !urgent && sum >= kColumns * begin + kTileWorth * kEntry;
     const unsigned urgent_rows = __ballot_sync(0xffffffffu, urgent);
     const unsigned worth_rows = __ballot_sync(0xffffffffu, worth);
-    int count = 0;
+    const int first = __popc(urgent_rows), count = first + __popc(worth_rows);
     // Of this lane's row among those that are taken.
-    int place = (urgent ? count : kPlaces) + __popc(urgent_rows & before);
-    count += __popc(urgent_rows);
-    if (worth) place = count + __popc(worth_rows & before);
-    count += __popc(worth_rows);
-    if (place < kPlaces) {
+    const unsigned place =
+        urgent ? __popc(urgent_rows & before) : first + __popc(worth_rows & before);
+    const bool taken = (urgent || worth) && place < kPlaces;
+    int* const share = shares + place * kColumns;
+    int2* const rows = reinterpret_cast<int2*>(shares + 32);
+    if (taken) {
 #pragma unroll
-      for (int x = 0; x < kColumns; ++x) shares[place * kColumns + x] = end[x];
-      shares[32 + place] = lane;
+      for (int x = 0; x < kColumns; ++x) share[x] = end[x];
+      rows[place] = make_int2(static_cast<int>(row_offset), begin);
     }
     __syncwarp();
-    if (lane / kColumns < count) {
-      const unsigned row = shares[32 + lane / kColumns];
-      const int x = lane % kColumns;
-      if (x < wide) {
-        const char* from = aside + x * kColumn + 8 * row;
-        const int bytes = shares[lane] - static_cast<int>(8 * row);
-        if (wide == kColumns && k == kListMost) {
-          double* list = reinterpret_cast<double*>(lists + static_cast<uint64_t>(line) * row) + x;
-          shares[lane] = sort_in(list, kColumns, kListMost, from, bytes);
-        } else {
-          shares[lane] = sort_in_any(row_of(row) + x, wide, k, from, bytes);
-        }
-      }
+    const unsigned turn = static_cast<unsigned>(lane);
+    if (static_cast<int>(turn / kColumns) < count) {
+      const int2 row = rows[turn / kColumns];
+      const int x = turn % kColumns, from = x * kColumn + row.y, bytes = shares[lane] - row.y;
+      double* list = reinterpret_cast<double*>(lists + static_cast<unsigned>(row.x));
+      if (paired)
+        shares[lane] = sort_in(list + 2 * x, aside, from, bytes);
+      else if (x < wide)
+        shares[lane] = sort_in_any(list + x, wide, k, aside, from, bytes);
     }
     __syncwarp();
-    if (place < kPlaces) {
+    if (taken) {
 #pragma unroll
       for (int x = 0; x < kColumns; ++x) {
-        worst[x] = __int_as_float(shares[place * kColumns + x]);
+        worst[x] = __int_as_float(share[x]);
         end[x] = begin;
       }
     }
     __syncwarp();
+    return first <= kPlaces;
   }
 
-  // Sorts in what one query has put aside; the bits of its K-th best distance.
-  __device__ static __forceinline__ int sort_in(double* list, int stride, int size,
-                                                const char* from, int bytes) {
-    SortedKeys<double> best;
-    best.load(list, stride, size);
+  // What one query has put aside, `bytes` apart from its place in the first entry, `from`.
+  __device__ static __forceinline__ Batch<kTileAside, double> batch_of(const char* aside, int from,
+                                                                       int bytes) {
     Batch<kTileAside, double> batch;
 #pragma unroll
     for (int i = 0; i < kTileAside; ++i) {
-      const int2 one = *reinterpret_cast<const int2*>(from + i * kEntry);
+      const int2 one = *reinterpret_cast<const int2*>(aside + from + i * kEntry);
       batch.keys[i] = tile_key(i * kEntry < bytes ? one.y : kFreeBits, one.x);
     }
-    best.merge(batch);
-    best.store(list, stride, size);
-    return min(__double2hiint(best.last()), kLargestBits);
+    return batch;
+  }
+
+  // Sorts it in; the bits of the K-th best distance.
+  __device__ static __forceinline__ int sort_in(double* list, const char* aside, int from,
+                                                int bytes) {
+    SortedKeys<double> best;
+    best.load_pairs(list, 2 * kColumns);
+    Batch<kTileAside, double> batch = batch_of(aside, from, bytes);
+    return min(best.merge_to_pairs(batch, list, 2 * kColumns), kLargestBits);
   }
 
   // Out of the way: shorter lists, and those at the frame's right border.
   __device__ static __noinline__ int sort_in_any(double* list, int stride, int size,
-                                                 const char* from, int bytes) {
-    return sort_in(list, stride, size, from, bytes);
+                                                 const char* aside, int from, int bytes) {
+    SortedKeys<double> best;
+    best.load(list, stride, size);
+    Batch<kTileAside, double> batch = batch_of(aside, from, bytes);
+    best.merge(batch);
+    best.store(list, stride, size);
+    return min(__double2hiint(best.last()), kLargestBits);
   }
 };
 

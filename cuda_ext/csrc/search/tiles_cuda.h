@@ -22,24 +22,29 @@ constexpr int kTileColumns = 8;  // queries along a row of a tile
 constexpr int kTileSteps = 2;    // displacements along a row that share one shift of registers
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
 constexpr int kTileUnion = 2000;       // displacements from which on single queries are cheaper
-constexpr int kTileAhead = 2;          // lines of the key that are read while others are used
-constexpr int kTileRing = 32 + kTileAhead;  // lines of the key that are staged
-// Pixels of such a line at most: few where matches that are put aside take up shared memory.
-STNLS_HD constexpr int tile_pitch(bool lists) { return lists ? 31 : 41; }
+
+// Lines of the key that are read while others are used, lines that are staged, and pixels of such a
+// line at most: few where matches that are put aside take up shared memory. 11 tiles with lists fit
+// a multiprocessor, and 12 without.
+STNLS_HD constexpr int tile_ahead(bool lists) { return lists ? 1 : 2; }
+STNLS_HD constexpr int tile_ring(bool lists) { return 32 + tile_ahead(lists); }
+STNLS_HD constexpr int tile_pitch(bool lists, int ps) {
+  return lists ? kTileColumns + ps + 12 : 41;
+}
 
 // Rows of queries in a tile.
 STNLS_HD constexpr int tile_rows(int ps) { return 33 - ps; }
 
 // Bytes of shared memory: the stage, the windows, lists.
-STNLS_HD constexpr int tile_stage(bool lists) {
-  return (4 * 3 * kTileRing * tile_pitch(lists) + 15) / 16 * 16;
+STNLS_HD constexpr int tile_stage(bool lists, int ps) {
+  return (4 * 3 * tile_ring(lists) * tile_pitch(lists, ps) + 15) / 16 * 16;
 }
-STNLS_HD constexpr int tile_windows(bool lists) {
-  return tile_stage(lists) + 4 * 32 * kTileColumns;
+STNLS_HD constexpr int tile_windows(bool lists, int ps) {
+  return tile_stage(lists, ps) + 4 * tile_rows(ps) * kTileColumns;
 }
 template <int kPs, bool kLists>
 STNLS_HD constexpr int tile_shared() {
-  return tile_windows(kLists) + (kLists ? TileLists<tile_rows(kPs)>::kShared : 0);
+  return tile_windows(kLists, kPs) + (kLists ? TileLists<tile_rows(kPs)>::kShared : 0);
 }
 
 STNLS_HD int64_t tile_count(const SearchProblem& p) {
@@ -57,7 +62,8 @@ inline bool tiles_apply_cuda(const SearchProblem& p) {
          static_cast<int64_t>(p.stride1) == 1 && !p.product &&
          (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) &&
          (p.channels == 1 || p.channels == 3) && 2 * p.wt + 1 <= 100 &&
-         p.width * p.k * p.components < (int64_t(1) << 30) && tile_count(p) < (int64_t(1) << 31);
+         // Bytes to any row of a tile's offsets fit 32 bits.
+         p.width * p.k * p.components < (int64_t(1) << 25) && tile_count(p) < (int64_t(1) << 31);
 }
 
 // The best match of every query of a lane, in registers.
@@ -108,8 +114,9 @@ class Tile {
   using Matches = typename std::conditional<kLists, TileLists<tile_rows(kPs)>, TileBest>::type;
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
+  static constexpr int kAhead = tile_ahead(kLists), kRing = tile_ring(kLists);
   // Displacements along a row that the stage has room for.
-  static constexpr int kWidest = (tile_pitch(kLists) - kWidth) / kTileSteps * kTileSteps;
+  static constexpr int kWidest = (tile_pitch(kLists, kPs) - kWidth) / kTileSteps * kTileSteps;
   static constexpr int kNever = 1 << 20;  // a window that no displacement reaches
   static constexpr int kNoRow = 32000;    // the same as a short
   static constexpr int kTogether = 2;     // rows of lists that are written at once
@@ -118,7 +125,7 @@ class Tile {
       : p(problem),
         shared(memory),
         stage(reinterpret_cast<float*>(memory)),
-        windows(reinterpret_cast<short2*>(memory + tile_stage(kLists))),
+        windows(reinterpret_cast<ushort2*>(memory + tile_stage(kLists, kPs))),
         lane(threadIdx.x) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
@@ -137,7 +144,7 @@ class Tile {
   __device__ bool run() {
     read_query();
     if constexpr (kLists)
-      matches.open(p, output_index(0, 0), rows(), columns(), shared + tile_windows(true));
+      matches.open(p, output_index(0, 0), rows(), columns(), shared + tile_windows(true, kPs));
     for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
       if (!place(slot)) return false;
       if (high > 0) walk(slot);
@@ -152,7 +159,7 @@ class Tile {
   const SearchProblem& p;
   char* const shared;
   float* const stage;
-  short2* const windows;  // of every column and lane: offsets (row, column) of the first position
+  ushort2* const windows;  // of every column and row: the first position in the union (row, column)
   const int lane;
   int left, top;
   int64_t t, head, b;
@@ -175,19 +182,18 @@ class Tile {
     bool fits = true;
     float flow_h[kTileColumns], flow_w[kTileColumns];
     read_flow(slot, flow_h, flow_w);
+    int first_h[kTileColumns], first_w[kTileColumns];
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
-      int first_h = kNever, first_w = kNever;
+      first_h[x] = first_w[x] = kNever;
       if (has_query(x) && is_finite(flow_h[x]) && is_finite(flow_w[x])) {
-        first_h = first_position(top + lane, flow_h[x], static_cast<int>(p.height), &fits);
-        first_w = first_position(left + x, flow_w[x], static_cast<int>(p.width), &fits);
-        low_y = min(low_y, first_h);
-        low_x = min(low_x, first_w);
-        up_y = min(up_y, -first_h);
-        up_x = min(up_x, -first_w);
+        first_h[x] = first_position(top + lane, flow_h[x], static_cast<int>(p.height), &fits);
+        first_w[x] = first_position(left + x, flow_w[x], static_cast<int>(p.width), &fits);
+        low_y = min(low_y, first_h[x]);
+        low_x = min(low_x, first_w[x]);
+        up_y = min(up_y, -first_h[x]);
+        up_x = min(up_x, -first_w[x]);
       }
-      windows[x * 32 + lane] = make_short2(static_cast<short>(first_h == kNever ? kNoRow : first_h),
-                                           static_cast<short>(first_w));
     }
     low_h = warp_min(low_y);
     low_w = warp_min(low_x);
@@ -198,6 +204,13 @@ class Tile {
       wide = most_w + ws - low_w;
       fits = fits && low_h > -kTileMostOffset && most_h + ws < kTileMostOffset &&
              low_w > -kTileMostOffset && most_w + ws < kTileMostOffset && high * wide <= kTileUnion;
+    }
+    if (lane < kRows) {
+#pragma unroll
+      for (int x = 0; x < kTileColumns; ++x)
+        windows[x * kRows + lane] = make_ushort2(
+            static_cast<unsigned short>(first_h[x] == kNever ? kNoRow : first_h[x] - low_h),
+            static_cast<unsigned short>(first_w[x] - low_w));
     }
     return __all_sync(0xffffffffu, fits);
   }
@@ -257,19 +270,17 @@ class Tile {
     }
   }
 
-  // Begins to stage a line of the key; `from`: the lane's pixels in row 0.
-  static constexpr int kReads = (tile_pitch(kLists) + 31) / 32;
-  __device__ void read_line(const float* const (&from)[kReads], int line, int y, int width) const {
-    y = mirror(y, static_cast<int>(p.height));
-    float* to = stage + line * width + lane;
+  // Begins to stage a line of the key, `offset` pixels after `from`, the lane's pixels in row 0.
+  static constexpr int kReads = (tile_pitch(kLists, kPs) + 31) / 32;
+  __device__ __forceinline__ void read_line(const float* const (&from)[kReads], int64_t offset,
+                                            float* to, int width) const {
 #pragma unroll
     for (int i = 0; i < kReads; ++i) {
       if (lane + 32 * i >= width) return;
-      const float* at = from[i] + y * p.key_stride[4];
+      const float* at = from[i] + offset;
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c)
-        __pipeline_memcpy_async(to + 32 * i + c * kTileRing * width, at + c * p.key_stride[3],
-                                sizeof(float));
+      for (int c = 0; c < kChannels; ++c, at += p.key_stride[3])
+        __pipeline_memcpy_async(to + 32 * i + c * kRing * width, at, sizeof(float));
     }
   }
 
@@ -280,6 +291,8 @@ class Tile {
     const float* plane = static_cast<const float*>(p.key) + b * p.key_stride[0] +
                          head * p.key_stride[1] + frame * p.key_stride[2];
     const int first = top + low_h + static_cast<int>(p.patch_offset), lines = high + 31;
+    const int height = static_cast<int>(p.height);
+    const bool inside = first >= 0 && first + lines <= height;  // so that no line is mirrored
     for (int piece = 0; piece < wide; piece += kWidest) {
       const int until = min(wide, piece + kWidest), width = pitch(until - piece);
       const float* from[kReads];
@@ -288,64 +301,97 @@ class Tile {
         const int x = left + lane + 32 * i + low_w + piece + static_cast<int>(p.patch_offset);
         from[i] = plane + mirror(x, static_cast<int>(p.width));
       }
-      for (int line = 0; line < kTileRing; ++line) {
-        if (line < lines) read_line(from, line, first + line, width);
-        if (line >= 31) __pipeline_commit();
+      float* to = stage + lane;
+      if (inside) {
+        int64_t offset = first * p.key_stride[4];
+        const int most = min(lines, kRing);
+        for (int line = 0; line < most; ++line, offset += p.key_stride[4], to += width) {
+          read_line(from, offset, to, width);
+          if (line >= 31) __pipeline_commit();
+        }
+        for (int line = most; line < kRing; ++line) __pipeline_commit();
+      } else {
+        for (int line = 0; line < kRing; ++line, to += width) {
+          if (line < lines)
+            read_line(from, mirror(first + line, height) * p.key_stride[4], to, width);
+          if (line >= 31) __pipeline_commit();
+        }
       }
       int line = 0, own = lane;  // of the stage: the first that is used, the lane's
       for (int row = 0; row < high; ++row) {
-        __pipeline_wait_prior(kTileAhead);
+        __pipeline_wait_prior(kAhead);
         __syncwarp();
         if (kLists || wide <= kWidest)
-          walk_row<true>(slot, low_h + row, stage + own * width, width, piece, until);
+          walk_row<true>(slot, row, stage + own * width, width, piece, until);
         else
-          walk_row<false>(slot, low_h + row, stage + own * width, width, piece, until);
+          walk_row<false>(slot, row, stage + own * width, width, piece, until);
         __syncwarp();
-        if (row + kTileRing < lines) read_line(from, line, first + row + kTileRing, width);
+        if (row + kRing < lines) {
+          int y = first + row + kRing;
+          if (!inside) y = mirror(y, height);
+          read_line(from, y * p.key_stride[4], stage + line * width + lane, width);
+        }
         __pipeline_commit();
-        line = line + 1 == kTileRing ? 0 : line + 1;
-        own = own + 1 == kTileRing ? 0 : own + 1;
+        line = line + 1 == kRing ? 0 : line + 1;
+        own = own + 1 == kRing ? 0 : own + 1;
       }
     }
   }
 
-  // The displacements `piece` .. `until` - 1 of the union with row offset dh. `key`: pixels of the
-  // lane's row, `width`: floats between lines.
+  // The displacements `piece` .. `until` - 1 of row `row` of the union. `key`: pixels of the lane's
+  // row, `width`: floats between lines.
   template <bool kRaster>
-  __device__ void walk_row(int slot, int dh, const float* key, int width, int piece, int until) {
+  __device__ void walk_row(int slot, int row, const float* key, int width, int piece, int until) {
     const unsigned ws = static_cast<unsigned>(p.ws);
-    const int plane = kTileRing * width;
-    // The window's first column offset relative to the union, where dh is in it; and the part of
-    // the row that these windows need.
-    int first[kTileColumns];
-    int begin = kNever, end = kNever;  // the latter negated
+    const int plane = kRing * width;
+    // Of each query the displacements of the piece that lie in its window, a bit for each: so what
+    // is asked for each displacement takes one instruction.
+    const ushort2* const own = windows + min(lane, kRows - 1);
+    unsigned wanted[kTileColumns], any = 0;
+    if (wide <= kWidest) {
+      const unsigned whole = lane < kRows ? (1u << ws) - 1 : 0;
 #pragma unroll
-    for (int x = 0; x < kTileColumns; ++x) {
-      const short2 window = windows[x * 32 + lane];
-      const bool in = static_cast<unsigned>(dh - window.x) < ws;
-      first[x] = in ? window.y - low_w : kNever;
-      begin = min(begin, first[x]);
-      end = min(end, in ? -first[x] : kNever);
+      for (int x = 0; x < kTileColumns; ++x) {
+        const ushort2 window = own[x * kRows];
+        const bool in = static_cast<unsigned>(row - static_cast<int>(window.x)) < ws;
+        wanted[x] = in ? whole << window.y : 0;
+        any |= wanted[x];
+      }
+    } else {
+      const unsigned inside = lane < kRows ? (1u << (until - piece)) - 1 : 0;
+#pragma unroll
+      for (int x = 0; x < kTileColumns; ++x) {
+        const ushort2 window = own[x * kRows];
+        const bool in = static_cast<unsigned>(row - static_cast<int>(window.x)) < ws;
+        const int begin = static_cast<int>(window.y) - piece;
+        const int low = min(max(begin, 0), 31), up = min(max(begin + static_cast<int>(ws), 0), 31);
+        wanted[x] = in ? ((1u << up) - (1u << low)) & inside : 0;
+        any |= wanted[x];
+      }
     }
+    any = warp_or(any);
+    if (any == 0) return;
     // Whole steps from the beginning of the piece, so that none is walked twice.
-    begin = max(warp_min(begin), piece);
-    begin -= (begin - piece) % kTileSteps;
-    end = min(-warp_min(end) + static_cast<int>(ws), until);
-    if (begin >= end) return;
+    const int begin = piece + (__ffs(static_cast<int>(any)) - 1) / kTileSteps * kTileSteps;
+    const int end = piece + 32 - __clz(static_cast<int>(any));
     key += begin - piece;
     float k[kChannels][kWidth + kTileSteps - 1];
 #pragma unroll
     for (int c = 0; c < kChannels; ++c)
 #pragma unroll
       for (int x = 0; x < kWidth - 1; ++x) k[c][x] = key[c * plane + x];
-    const int base = ((slot << 12 | (dh + 2048)) << 12) | (low_w + 2048);
-    for (int step = begin; step < end; step += kTileSteps, key += kTileSteps) {
+    const int base = ((slot << 12 | (low_h + row + 2048)) << 12) | (low_w + 2048);
+    unsigned bit = 1u << (begin - piece);
+    for (int step = begin; step < end; step += kTileSteps, key += kTileSteps, bit <<= kTileSteps) {
 #pragma unroll
       for (int c = 0; c < kChannels; ++c)
 #pragma unroll
         for (int s = 0; s < kTileSteps; ++s) k[c][kWidth - 1 + s] = key[c * plane + kWidth - 1 + s];
 #pragma unroll
       for (int s = 0; s < kTileSteps; ++s) {
+        int code = base + step + s;
+        // Once for all queries: compilers would add it up again for each that is put aside.
+        if constexpr (kLists) asm volatile("" : "+r"(code));
         float terms[kWidth], sums[kTileColumns];
 #pragma unroll
         for (int x = 0; x < kWidth; ++x) {
@@ -361,9 +407,8 @@ class Tile {
 #pragma unroll
         for (int x = 0; x < kTileColumns; ++x) {
           const float found = sum_rows<kPs>(sums[x]);
-          if (matches.template wants<kRaster>(x, found, base + step + s) &&
-              static_cast<unsigned>(step + s - first[x]) < ws)
-            matches.offer(x, found, base + step + s);
+          if ((wanted[x] & (bit << s)) != 0 && matches.template wants<kRaster>(x, found, code))
+            matches.offer(x, found, code);
         }
       }
       matches.template make_room<kTileSteps>();
@@ -398,15 +443,32 @@ class Tile {
   __device__ bool write_lists() {
     const int high = rows();
     if (!__all_sync(0xffffffffu, matches.close(lane < high ? columns() : 0))) return false;
+    if (p.components == 3)
+      write_rows<3>(high);
+    else
+      write_rows<2>(high);
+    return true;
+  }
+
+  // The number of slots that are frames from the query's own on; then come those before it.
+  __device__ int slots_after() const {
+    return static_cast<int>(last_forward_frame(t, p.wt, p.frames) - t);
+  }
+
+  template <int kComponents>
+  __device__ __forceinline__ void write_rows(int high) {
+    const int after = slots_after();
     constexpr int kItems = (kTileColumns * kListMost + 31) / 32;  // of a lane, of a row
     const int k = static_cast<int>(p.k), items = columns() * k;
     int from[kItems];
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const int item = lane + 32 * i, x = item / k;
-      from[i] = item < items ? (item - x * k) * columns() + x : -1;
+      from[i] = item < items ? matches.at(item - x * k, x) : -1;
     }
-    int64_t entry = output_index(0, 0) * k + lane;
+    const int64_t entry = output_index(0, 0) * k + lane, line = p.grid_width * k;
+    float* dists = static_cast<float*>(p.dists) + entry;
+    int32_t* inds = static_cast<int32_t*>(p.inds) + entry * kComponents;
     for (int row = 0; row < high; row += kTogether) {
       double keys[kTogether][kItems];
 #pragma unroll
@@ -418,32 +480,40 @@ class Tile {
       }
       __syncwarp();
 #pragma unroll
-      for (int n = 0; n < kTogether; ++n, entry += p.grid_width * k) {
+      for (int n = 0; n < kTogether; ++n, dists += line, inds += line * kComponents) {
+        if (row + n >= high) break;
 #pragma unroll
-        for (int i = 0; i < kItems; ++i)
-          if (row + n < high && from[i] >= 0)
-            write_entry(entry + 32 * i, __int_as_float(__double2hiint(keys[n][i])),
-                        __double2loint(keys[n][i]));
+        for (int i = 0; i < kItems; ++i) {
+          if (from[i] < 0) continue;
+          dists[32 * i] = __int_as_float(__double2hiint(keys[n][i]));
+          write_offset<kComponents>(inds + kComponents * 32 * i, __double2loint(keys[n][i]), after);
+        }
       }
     }
-    return true;
   }
 
   __device__ void write_entry(int64_t entry, float found, int code) const {
     static_cast<float*>(p.dists)[entry] = found;
     int32_t* inds = static_cast<int32_t*>(p.inds) + entry * p.components;
     if (p.components == 3)
-      *inds++ = static_cast<int32_t>(slot_frame(t, code >> 24, p.wt, p.frames) - t);
-    inds[0] = (code >> 12 & 4095) - 2048;
-    inds[1] = (code & 4095) - 2048;
+      write_offset<3>(inds, code, slots_after());
+    else
+      write_offset<2>(inds, code, 0);
+  }
+  template <int kComponents>
+  __device__ __forceinline__ void write_offset(int32_t* inds, int code, int after) const {
+    const int slot = code >> 24;
+    if (kComponents == 3) inds[0] = slot <= after ? slot : after - slot;  // as slot_frame finds it
+    inds[kComponents - 2] = (code >> 12 & 4095) - 2048;
+    inds[kComponents - 1] = (code & 4095) - 2048;
   }
 };
 
 // Searches tile by tile; those that it leaves are counted and listed for `left_kernel`.
 template <int kPs, int kChannels, bool kLists>
-__global__ void __launch_bounds__(32, kLists ? 10 : 12)
+__global__ void __launch_bounds__(32, kLists ? 11 : 12)
     tiles_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover) {
-  extern __shared__ __align__(8) char shared[];
+  extern __shared__ __align__(16) char shared[];
   const int64_t tile = blockIdx.x;
   Tile<kPs, kChannels, kLists> one(p, tile, shared);
   if (!one.run() && threadIdx.x == 0)
