@@ -3,30 +3,10 @@
 #pragma once
 
 #include "../common/geometry.h"
+#include "../common/query.h"
 #include "problem.h"
 
 namespace stnls {
-
-struct Query {
-  int64_t b, head, t, i, j;
-};
-
-STNLS_HD Query query_at(const SearchProblem& p, int64_t index) {
-  Query q;
-  q.j = index % p.grid_width;
-  index /= p.grid_width;
-  q.i = index % p.grid_height;
-  index /= p.grid_height;
-  q.t = index % p.frames;
-  index /= p.frames;
-  q.head = index % p.heads;
-  q.b = index / p.heads;
-  return q;
-}
-
-STNLS_HD int64_t query_count(const SearchProblem& p) {
-  return p.batch * p.heads * p.frames * p.grid_height * p.grid_width;
-}
 
 // Windows of one query: one for each slot, or one for each entry that is refined.
 STNLS_HD int64_t end_slot(const SearchProblem& p) {
