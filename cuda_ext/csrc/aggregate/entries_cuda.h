@@ -2,6 +2,7 @@
 #pragma once
 
 #include "neighbour.h"
+#include "own_pixels_cuda.h"
 #include "packed_cuda.h"
 
 namespace stnls {
@@ -37,70 +38,26 @@ __device__ __forceinline__ bool is_rare(const PackedPatchProblem& p, const Entry
   return kFloatGrid && p.reflect_bounds == 0 && e.at != kUnused && e.leaves();
 }
 
+// The entry of the n-th of `lanes` threads that share a query; all of them take part.
+template <bool kFloatGrid>
+__device__ __forceinline__ Entry<kFloatGrid> entry_of_lane(const Entry<kFloatGrid>& own, int n,
+                                                           int lanes) {
+  Entry<kFloatGrid> e;
+  e.at = __shfl_sync(0xffffffffu, own.at, n, lanes);
+  e.weight = __shfl_sync(0xffffffffu, own.weight, n, lanes);
+  if constexpr (kFloatGrid) {
+    e.signed_v = __shfl_sync(0xffffffffu, own.signed_v, n, lanes);
+    e.u = __shfl_sync(0xffffffffu, own.u, n, lanes);
+  }
+  return e;
+}
+
 // A pointer to global memory that is not taken apart again: an index is added in one instruction.
 template <class Type>
 __device__ __forceinline__ Type* whole(Type* pointer) {
   asm("" : "+l"(pointer));
   __builtin_assume(__isGlobal(pointer));
   return pointer;
-}
-
-// Rows and columns between the centre of a patch and its first and last tap.
-__device__ __forceinline__ int first_tap(const PackedPatchProblem& p) {
-  return static_cast<int>(p.dilation) * static_cast<int>(p.patch_offset);
-}
-__device__ __forceinline__ int last_tap(const PackedPatchProblem& p) {
-  return static_cast<int>(p.dilation) * static_cast<int>(p.ps - 1 + p.patch_offset);
-}
-
-// Number of taps of queries that fall on pixel `at` of an axis.
-__device__ __forceinline__ int reaching(const PackedPatchProblem& p, int at, int grid) {
-  const int dilation = static_cast<int>(p.dilation), stride = static_cast<int>(p.stride0);
-  const int ps = static_cast<int>(p.ps), from = at - first_tap(p);
-  if (stride == 1 && (dilation == 1 || ps == 1))  // queries from - ps + 1 .. from, inside the grid
-    return min(from, grid - 1) - max(from - ps + 1, 0) + 1;
-  int count = 0;
-  for (int tap = 0; tap < ps; ++tap) {
-    const int query = from - dilation * tap;
-    count += query >= 0 && query % stride == 0 && query / stride < grid;
-  }
-  return count;
-}
-
-// Four channels of a query's own pixel; zero outside the frame.
-__device__ __forceinline__ float4 value_inside(const PackedPatchProblem& p, const float* plane,
-                                               int channels, int y, int x) {
-  float4 v{};
-  if (channels <= 0 || static_cast<unsigned>(y) >= static_cast<unsigned>(p.height) ||
-      static_cast<unsigned>(x) >= static_cast<unsigned>(p.width))
-    return v;
-  const float* at = plane + y * p.own_stride[4] + x;
-  const int64_t next = p.own_stride[3];
-  v.x = __ldg(at);
-  if (channels > 1) v.y = __ldg(at + next);
-  if (channels > 2) v.z = __ldg(at + 2 * next);
-  if (channels > 3) v.w = __ldg(at + 3 * next);
-  return v;
-}
-
-// The same; outside the frame the mirrored pixel, if the problem says so.
-__device__ __forceinline__ float4 own_value(const PackedPatchProblem& p, const float* plane,
-                                            int channels, int y, int x) {
-  if (p.mirrors_own != 0) {
-    y = reflect_near(int64_t{y}, static_cast<int>(p.height));
-    x = reflect_near(int64_t{x}, static_cast<int>(p.width));
-  }
-  return value_inside(p, plane, channels, y, x);
-}
-
-// The same divided by the number of patches that reach it, if the problem says so.
-__device__ __forceinline__ float4 own_pixel(const PackedPatchProblem& p, const float* plane,
-                                            int channels, int y, int x) {
-  const float4 v = own_value(p, plane, channels, y, x);
-  if (p.divide_own == 0 || !inside(int64_t{y}, p.height) || !inside(int64_t{x}, p.width)) return v;
-  const int rows = reaching(p, y, static_cast<int>(p.grid_height));
-  const int columns = reaching(p, x, static_cast<int>(p.grid_width));
-  return scaled(1.0f / static_cast<float>(rows * columns), v);
 }
 
 struct PackedPosition {
@@ -220,55 +177,6 @@ __device__ __forceinline__ Entry<kFloatGrid> decode(const PackedPatchProblem& p,
                                                     const void* inds, int entry, int t, int y,
                                                     int x, PackedPosition* position) {
   return decode(p, packing, read_entry<kFloatGrid>(p, weights, inds, entry), t, y, x, position);
-}
-
-__device__ __forceinline__ PackedPosition position_of(const Packing& packing, int at) {
-  const int line = at / packing.width, frame = line / packing.height;
-  return PackedPosition{frame, line - frame * packing.height, at - line * packing.width};
-}
-
-// Where one tap of an entry's patch lies: the pixel, the steps to its neighbours below and to the
-// right and to those that the slope is taken from, and the signs of the slope.
-struct Place {
-  int at, down, right, slope_down, slope_right;
-  float v, u, sign_h, sign_w;
-};
-
-// One tap by the rules for the frame itself, without the margins; false if it does not count.
-__device__ __forceinline__ bool locate(const PackedPatchProblem& p, const Packing& packing,
-                                       const Entry<true>& e, int tap_h, int tap_w, Place* place) {
-  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
-  const PackedPosition centre = position_of(packing, e.at);
-  const float centre_h = static_cast<float>(centre.row - packing.margin) + e.v();
-  const float centre_w = static_cast<float>(centre.column - packing.margin) + e.u;
-  const bool reflects = p.reflect_bounds != 0;
-  float h, w;
-  if (!move(centre_h, tap_h, height, reflects, &h) || !move(centre_w, tap_w, width, reflects, &w))
-    return false;
-  const int row = static_cast<int>(h), column = static_cast<int>(w), pitch = packing.width;
-  const bool last_row = row + 1 >= height, last_column = column + 1 >= width;
-  place->at =
-      (centre.frame * packing.height + row + packing.margin) * pitch + column + packing.margin;
-  place->down = last_row ? 0 : pitch;
-  place->right = last_column ? 0 : 1;
-  place->slope_down = !last_row ? pitch : height > 1 ? -pitch : 0;
-  place->slope_right = !last_column ? 1 : width > 1 ? -1 : 0;
-  place->v = h - static_cast<float>(row);
-  place->u = w - static_cast<float>(column);
-  place->sign_h = reflect_sign(centre_h + static_cast<float>(tap_h), height);
-  place->sign_w = reflect_sign(centre_w + static_cast<float>(tap_w), width);
-  return true;
-}
-
-// The same where the margins serve.
-template <bool kFloatGrid>
-__device__ __forceinline__ Place place_of(const Packing& packing, const Entry<kFloatGrid>& e,
-                                          int tap_h, int tap_w) {
-  Place place{};
-  place.at = e.at + tap_h * packing.width + tap_w;
-  if constexpr (kFloatGrid)
-    place = Place{place.at, packing.width, 1, packing.width, 1, e.v(), e.u, 1.0f, 1.0f};
-  return place;
 }
 
 }  // namespace stnls

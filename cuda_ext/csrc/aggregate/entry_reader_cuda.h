@@ -45,14 +45,7 @@ __device__ __forceinline__ void for_batch(const PackedPatchProblem& p, const Pac
 #pragma unroll(kLanes < 4 ? kLanes : 4)
   for (int n = 0; n < min(count, kLanes); ++n) {
     Entry<kFloatGrid> e = own;
-    if constexpr (kLanes > 1) {
-      e.at = __shfl_sync(0xffffffffu, own.at, n, kLanes);
-      e.weight = __shfl_sync(0xffffffffu, own.weight, n, kLanes);
-      if constexpr (kFloatGrid) {
-        e.signed_v = __shfl_sync(0xffffffffu, own.signed_v, n, kLanes);
-        e.u = __shfl_sync(0xffffffffu, own.u, n, kLanes);
-      }
-    }
+    if constexpr (kLanes > 1) e = entry_of_lane(own, n, kLanes);
     use(e, n);
   }
 }

@@ -1,30 +1,10 @@
 // The transpose of the patch sum, and the gradients of its weights and offsets.
 #pragma once
 
+#include "../common/query.h"
 #include "neighbour.h"
 
 namespace stnls {
-
-struct PatchQuery {
-  int64_t b, head, t, i, j;
-};
-
-STNLS_HD PatchQuery query_at(const PatchProblem& p, int64_t index) {
-  PatchQuery q;
-  q.j = index % p.grid_width;
-  index /= p.grid_width;
-  q.i = index % p.grid_height;
-  index /= p.grid_height;
-  q.t = index % p.frames;
-  index /= p.frames;
-  q.head = index % p.heads;
-  q.b = index / p.heads;
-  return q;
-}
-
-STNLS_HD int64_t query_count(const PatchProblem& p) {
-  return p.batch * p.heads * p.frames * p.grid_height * p.grid_width;
-}
 
 template <class Real, bool kFloatGrid>
 struct PatchGradient {
@@ -35,19 +15,19 @@ struct PatchGradient {
 
   STNLS_HD explicit PatchGradient(const PatchProblem& problem) : p(problem) {}
 
-  STNLS_HD const Real* own_plane(const PatchQuery& q, int64_t k) const {
+  STNLS_HD const Real* own_plane(const Query& q, int64_t k) const {
     return static_cast<const Real*>(p.own) + q.b * p.own_stride[0] + q.head * p.own_stride[1] +
            q.t * p.own_stride[2] + (p.stacked ? k * p.own_entry_stride : 0);
   }
 
-  STNLS_HD int64_t video_plane(const PatchQuery& q, int64_t frame) const {
+  STNLS_HD int64_t video_plane(const Query& q, int64_t frame) const {
     return q.b * p.video_stride[0] + q.head * p.video_stride[1] + frame * p.video_stride[2];
   }
 
   // Calls visit(own row, own column, tap row, tap column, h, w) for every pair of taps that counts;
   // (h, w) is the place in the video. wanted(h) says early which rows there are of interest.
   template <class Wanted, class Visit>
-  STNLS_HD void for_taps(const PatchQuery& q, const Near& n, Wanted&& wanted, Visit&& visit) const {
+  STNLS_HD void for_taps(const Query& q, const Near& n, Wanted&& wanted, Visit&& visit) const {
     for (int64_t pi = 0; pi < p.ps; ++pi) {
       const int64_t tap_h = p.dilation * (pi + p.patch_offset), y = q.i * p.stride0 + tap_h;
       Pos h, w;
@@ -63,7 +43,7 @@ struct PatchGradient {
 
   // Gradients of the weight and the offset of entry k of a query.
   STNLS_HD void run_dot(int64_t index, int64_t k) const {
-    const PatchQuery q = query_at(p, index);
+    const Query q = query_at(p, index);
     const int64_t entry = index * p.k + k;
     const Near n = neighbour<Real, kFloatGrid>(p, entry, q.t, q.i, q.j);
     Real to_weight = Real(0), to_h = Real(0), to_w = Real(0);

@@ -23,7 +23,7 @@ class Scatter {
     const int64_t grid = p.grid_height * p.grid_width;
     for (int64_t t = 0; t < p.frames; ++t) {
       for (int64_t place = 0; place < grid; ++place) {
-        const PatchQuery q{b, head, t, place / p.grid_width, place % p.grid_width};
+        const Query q{b, head, t, place / p.grid_width, place % p.grid_width};
         const int64_t index = ((b * p.heads + head) * p.frames + t) * grid + place;
         for (int64_t k = 0; k < p.k; ++k) {
           const Near n = neighbour<Real, kFloatGrid>(p, index * p.k + k, q.t, q.i, q.j);
@@ -38,7 +38,7 @@ class Scatter {
   const PatchProblem& p;
   const Gradient gradient;
 
-  void add(const PatchQuery& q, const Near& n, int64_t k, Real weight, int64_t top,
+  void add(const Query& q, const Near& n, int64_t k, Real weight, int64_t top,
            int64_t bottom) const {
     const int64_t low = static_cast<int64_t>(n.h) + p.dilation * p.patch_offset;
     const int64_t high = static_cast<int64_t>(n.h) + p.dilation * (p.ps - 1 + p.patch_offset) + 1;

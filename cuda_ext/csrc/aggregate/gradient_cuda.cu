@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(const __grid_constant
   const int64_t first = item / (query_count(p) * p.k) * kChannels;
   const int64_t last = first + kChannels < p.channels ? first + kChannels : p.channels;
   const Gradient gradient(p);
-  const PatchQuery q = query_at(p, entry / p.k);
+  const Query q = query_at(p, entry / p.k);
   const auto n = neighbour<Real, kFloatGrid>(p, entry, q.t, q.i, q.j);
   if (!n.used) return;
   const Real weight = static_cast<const Real*>(p.weights)[entry];

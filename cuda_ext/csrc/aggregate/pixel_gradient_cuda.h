@@ -6,8 +6,11 @@
 #pragma once
 
 #include "../common/cuda_launch.h"
+#include "entries_cuda.h"
 #include "entry_reader_cuda.h"
+#include "own_pixels_cuda.h"
 #include "packed_cuda.h"
+#include "vectors_cuda.h"
 
 namespace stnls {
 
@@ -137,11 +140,9 @@ void launch_pixel_gradient(const PackedPatchProblem& p, const Packing& packing,
 inline void launch_pixel_gradient(const PackedPatchProblem& p, const Packing& packing,
                                   const float4* packed, float4* sums, bool after_pack,
                                   cudaStream_t stream) {
-  if (packing.lane_bits == 0)
-    return launch_pixel_gradient<1>(p, packing, packed, sums, after_pack, stream);
-  if (packing.lane_bits == 1)
-    return launch_pixel_gradient<2>(p, packing, packed, sums, after_pack, stream);
-  launch_pixel_gradient<4>(p, packing, packed, sums, after_pack, stream);
+  with_lanes(packing, [&](auto lanes) {
+    launch_pixel_gradient<decltype(lanes)::value>(p, packing, packed, sums, after_pack, stream);
+  });
 }
 
 }  // namespace stnls

@@ -11,7 +11,9 @@
 
 #include "../common/cuda_launch.h"
 #include "entries_cuda.h"
+#include "own_pixels_cuda.h"
 #include "packed_cuda.h"
+#include "vectors_cuda.h"
 
 namespace stnls {
 
@@ -342,11 +344,10 @@ bool launch_sorted_pixels(const PackedPatchProblem& p, const Packing& packing, c
 inline bool launch_sorted_pixels(const PackedPatchProblem& p, const Packing& packing,
                                  const float4* packed, float4* sums, bool after_pack,
                                  cudaStream_t stream) {
-  if (packing.lane_bits == 0)
-    return launch_sorted_pixels<1>(p, packing, packed, sums, after_pack, stream);
-  if (packing.lane_bits == 1)
-    return launch_sorted_pixels<2>(p, packing, packed, sums, after_pack, stream);
-  return launch_sorted_pixels<4>(p, packing, packed, sums, after_pack, stream);
+  return with_lanes(packing, [&](auto lanes) {
+    return launch_sorted_pixels<decltype(lanes)::value>(p, packing, packed, sums, after_pack,
+                                                        stream);
+  });
 }
 
 }  // namespace stnls

@@ -6,8 +6,11 @@
 #pragma once
 
 #include "../common/cuda_launch.h"
+#include "entries_cuda.h"
 #include "entry_reader_cuda.h"
+#include "own_pixels_cuda.h"
 #include "packed_cuda.h"
+#include "vectors_cuda.h"
 
 namespace stnls {
 
@@ -162,11 +165,10 @@ void launch_strip_dots(const PackedPatchProblem& p, const Packing& packing, cons
 template <int kPs, bool kFloatGrid>
 void launch_strip_dots(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
                        bool overlaps, cudaStream_t stream) {
-  if (packing.lane_bits == 0)
-    return launch_strip_dots<kPs, 1, kFloatGrid>(p, packing, packed, overlaps, stream);
-  if (packing.lane_bits == 1)
-    return launch_strip_dots<kPs, 2, kFloatGrid>(p, packing, packed, overlaps, stream);
-  launch_strip_dots<kPs, 4, kFloatGrid>(p, packing, packed, overlaps, stream);
+  with_lanes(packing, [&](auto lanes) {
+    launch_strip_dots<kPs, decltype(lanes)::value, kFloatGrid>(p, packing, packed, overlaps,
+                                                               stream);
+  });
 }
 
 }  // namespace stnls

@@ -1,13 +1,22 @@
-// Patch sums, of queries on every pixel, of patches of one pixel and, on the real grid, of 3 x 3.
+// Patch sums of queries on every pixel, of patches of 3 x 3 on the real grid; and the choice
+// between this form and that for patches of one pixel.
 //
 // The threads that share a query take its entries: they decode as many at a time as they are, one
 // each, and hand them round. What an entry adds to all pixels of the query's patch stays in
 // registers, so that on the real grid 16 pixels are read for 9 taps, not 36.
+//
+// A block walks down a strip of pixels, with a query for every column and for those beside the
+// strip. Of an entry's 4 x 4 pixels each thread takes a column, of one vector of the channels. A
+// row of pixels is complete when the queries of the last row that reaches it are done: what each of
+// them adds to its pixels is then handed to their threads.
 #pragma once
 
-#include "../common/cuda_launch.h"
+#include "entries_cuda.h"
 #include "entry_reader_cuda.h"
+#include "own_pixels_cuda.h"
 #include "packed_cuda.h"
+#include "pixel_sum_cuda.h"
+#include "vectors_cuda.h"
 
 namespace stnls {
 
@@ -35,101 +44,6 @@ struct SumColumn {
     if (channel < channels) __stcs(out + y * pitch + channel * next, value);
   }
 };
-
-__device__ __forceinline__ float4 shuffle_down(const float4& v, int step) {
-  return float4{__shfl_down_sync(0xffffffffu, v.x, step), __shfl_down_sync(0xffffffffu, v.y, step),
-                __shfl_down_sync(0xffffffffu, v.z, step), __shfl_down_sync(0xffffffffu, v.w, step)};
-}
-
-// ----------------------------------------------------------------------------- patches of one
-// pixel
-//
-// A block takes a tile of pixels and those below it, step by step. It is large, so that the entries
-// of the few blocks that share a multiprocessor point to pixels that lie close together.
-
-constexpr int kPixelThreads = 512;
-constexpr int kPixelColumns = 16;
-constexpr int kMostPixelSteps = 4;
-
-// Blocks on a multiprocessor, as far as registers go, and threads: the oldest hold 1024.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int pixel_blocks(bool) { return 2; }
-#else
-constexpr int pixel_blocks(bool float_grid) { return float_grid ? 2 : 3; }
-#endif
-
-template <int kLanes, bool kFloatGrid>
-__global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
-    pixel_sum_kernel(const __grid_constant__ PackedPatchProblem p,
-                     const __grid_constant__ Packing packing, int steps, const float4* packed) {
-  constexpr int kRows = kPixelThreads / kLanes / kPixelColumns;
-  const int thread = static_cast<int>(threadIdx.x), slot = thread / kLanes;
-  const BlockPlane plane(p);
-  const int band = static_cast<int>(blockIdx.y) / packing.chunks;
-  const int chunk = static_cast<int>(blockIdx.y) - band * packing.chunks;
-  const int group = chunk * kLanes + thread % kLanes, groups = packing.groups;
-  const bool works = group < groups;
-  const float4* video = whole(packed + plane.slab * packing.vectors + (works ? group : 0));
-  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
-  const int x = static_cast<int>(blockIdx.x) * kPixelColumns + slot % kPixelColumns;
-  const int first_y = band * steps * kRows + slot / kPixelColumns;
-  const int last_y = min(first_y + (steps - 1) * kRows, height - 1);
-  const bool exists = x < width;
-  const int pitch = packing.width * groups;
-  // A query on every pixel has it for itself: there is nothing to divide by.
-  const int64_t next = p.own_stride[3];
-  const int channels = works ? static_cast<int>(p.channels) - 4 * group : 0;
-  float* out = whole(static_cast<float*>(p.own) + plane.offset(p, packing, p.own_stride) +
-                     4 * group * next + x);
-  EntryReader<kLanes, kFloatGrid> reader(p, packing, plane, thread);
-  reader.read(p, first_y * width + x, 0, exists && first_y <= last_y);
-  wait_for_previous();  // the copy of the video may not be there yet
-  let_next_start();
-  // Warps may be of two rows: all of their threads go as far as the last of them.
-  for (int step = 0, y = first_y; step < steps; ++step, y += kRows) {
-    const bool here = exists && y <= last_y;
-    if (__ballot_sync(0xffffffffu, here) == 0) return;
-    float4 sum{};
-    for (int first = 0; first < reader.k; first += kLanes) {
-      const RawEntry<kFloatGrid> raw = reader.next;
-      const bool more = first + kLanes < reader.k;
-      const int next_y = more ? y : y + kRows;
-      reader.read(p, next_y * width + x, more ? first + kLanes : 0,
-                  exists && next_y <= last_y && (more || step + 1 < steps));
-      for_batch<kLanes>(p, packing, raw, here && first + reader.lane < reader.k, reader.k - first,
-                        plane.frame, y, x, 0, [&](const Entry<kFloatGrid>& e, int) {
-                          if (e.at < 0) return;
-                          const float4* from = video + static_cast<unsigned>(e.at);
-                          if constexpr (kFloatGrid) {
-                            const float low = e.weight * e.v(), high = e.weight - low;
-                            const float w01 = high * e.u, w11 = low * e.u;
-                            const float4 v00 = __ldg(from), v01 = __ldg(from + groups);
-                            const float4 v10 = __ldg(from + pitch);
-                            const float4 v11 = __ldg(from + pitch + groups);
-                            multiply_add(high - w01, v00, &sum);
-                            multiply_add(w01, v01, &sum);
-                            multiply_add(low - w11, v10, &sum);
-                            multiply_add(w11, v11, &sum);
-                          } else {
-                            multiply_add(e.weight, __ldg(from), &sum);
-                          }
-                        });
-    }
-    if (!here) continue;
-    float* to = out + y * p.own_stride[4];
-    if (channels > 0) __stcs(to, sum.x);
-    if (channels > 1) __stcs(to + next, sum.y);
-    if (channels > 2) __stcs(to + 2 * next, sum.z);
-    if (channels > 3) __stcs(to + 3 * next, sum.w);
-  }
-}
-
-// ------------------------------------------------------------- patches of 3 x 3 on the real grid
-//
-// A block walks down a strip of pixels, with a query for every column and for those beside the
-// strip. Of an entry's 4 x 4 pixels each thread takes a column, of one vector of the channels. A
-// row of pixels is complete when the queries of the last row that reaches it are done: what each of
-// them adds to its pixels is then handed to their threads.
 
 constexpr int kStripPs = 3;
 constexpr int kStripColumns = 4;    // of an entry's pixels, and channels of a vector
@@ -228,8 +142,6 @@ __global__ void __launch_bounds__(kStripThreads, kStripBlocks)
   }
 }
 
-// ------------------------------------------------------------------------------------------ launch
-
 inline SumStrip strip_of(const PackedPatchProblem& p, const Packing& packing, int lanes) {
   const int64_t border = p.ps - 1, most = kStripThreads / lanes;  // queries of a row
   SumStrip strip{};
@@ -272,24 +184,15 @@ void launch_strip_sum(const PackedPatchProblem& p, const Packing& packing, const
       return;
     }
   }
-  constexpr int kRows = kPixelThreads / kGroups / kPixelColumns;
-  const int64_t columns = (p.width + kPixelColumns - 1) / kPixelColumns;
-  const int64_t rows = (p.height + kRows - 1) / kRows;
-  const int64_t in_all = columns * rows * p.frames * packing.slabs * packing.chunks;
-  int steps = kMostPixelSteps;
-  while (steps > 1 && in_all < int64_t{steps} * multiprocessors() * pixel_blocks(kFloatGrid))
-    steps /= 2;
-  const dim3 grid = plane_grid(p, packing, columns, (rows + steps - 1) / steps * packing.chunks);
-  launch_overlapping(pixel_sum_kernel<kGroups, kFloatGrid>, grid, kPixelThreads, 0, stream, p,
-                     packing, steps, packed);
+  launch_pixel_sum<kGroups, kFloatGrid>(p, packing, packed, stream);
 }
 
 template <bool kFloatGrid>
 void launch_strip_sum(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
                       cudaStream_t stream) {
-  if (packing.lane_bits == 0) return launch_strip_sum<1, kFloatGrid>(p, packing, packed, stream);
-  if (packing.lane_bits == 1) return launch_strip_sum<2, kFloatGrid>(p, packing, packed, stream);
-  launch_strip_sum<4, kFloatGrid>(p, packing, packed, stream);
+  with_lanes(packing, [&](auto lanes) {
+    launch_strip_sum<decltype(lanes)::value, kFloatGrid>(p, packing, packed, stream);
+  });
 }
 
 }  // namespace stnls

@@ -21,6 +21,11 @@ STNLS_HD int64_t reflect(int64_t x, int64_t length) {
   return x <= last ? x : 2 * last - x;
 }
 
+// The same where most pixels are inside.
+STNLS_HD int reflect_near(int64_t x, int length) {
+  return static_cast<int>(x >= 0 && x < length ? x : reflect(x, int64_t{length}));
+}
+
 template <class Real>
 STNLS_HD Real reflect(Real x, int64_t length) {
   static_assert(std::is_floating_point<Real>::value, "integers have a form of their own");

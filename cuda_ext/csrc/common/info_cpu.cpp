@@ -1,15 +1,9 @@
 // What this library is: read by `stnls doctor` and checked before the first call.
 #include <cstdint>
 
-#include "../aggregate/blend.h"
-#include "../aggregate/problem.h"
-#include "../flow/problem.h"
-#include "../flow/tvl1.h"
-#include "../metrics/ssim.h"
-#include "../search/problem.h"
-#include "../search/subpixel.h"
 #include "macros.h"
 #include "simd.h"
+#include "struct_sizes.h"
 
 #define STNLS_TEXT_(x) #x
 #define STNLS_TEXT(x) STNLS_TEXT_(x)
@@ -18,35 +12,7 @@ STNLS_API const char* stnls_cpu_isa() { return STNLS_TEXT(STNLS_ISA); }
 
 STNLS_API int64_t stnls_cpu_lanes() { return stnls::kLanes; }
 
-// Sizes of the structures, so that a mismatch with the Python side is noticed and not crashed on.
-STNLS_API int64_t stnls_cpu_struct_size(int which) {
-  switch (which) {
-    case 0:
-      return sizeof(stnls::SearchProblem);
-    case 1:
-      return sizeof(stnls::FlowProblem);
-    case 2:
-      return sizeof(stnls::ChainProblem);
-    case 3:
-      return sizeof(stnls::PatchProblem);
-    case 4:
-      return sizeof(stnls::SearchGradProblem);
-    case 5:
-      return sizeof(stnls::FlowGradProblem);
-    case 6:
-      return sizeof(stnls::ChainGradProblem);
-    case 7:
-      return sizeof(stnls::BlendProblem);
-    case 8:
-      return sizeof(stnls::Tvl1Problem);
-    case 9:
-      return sizeof(stnls::SubpixelProblem);
-    case 10:
-      return sizeof(stnls::SsimProblem);
-    default:
-      return -1;
-  }
-}
+STNLS_API int64_t stnls_cpu_struct_size(int which) { return stnls::struct_size(which); }
 
 // The best instruction set that this processor and operating system support; the baseline library
 // is asked before another one is loaded.

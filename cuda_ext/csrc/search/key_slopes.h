@@ -1,4 +1,4 @@
-// Sums over the key that the interpolation of distances needs (windows_cuda.h).
+// Sums over the key that the interpolation of distances needs (interpolation_cuda.h).
 #pragma once
 
 #include <cuda_runtime.h>

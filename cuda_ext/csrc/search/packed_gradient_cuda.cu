@@ -9,6 +9,10 @@
 // w b b' of the bilinear weights, which are the same for every channel and reach one pixel far; on
 // the integer grid, b = b' = 1. Products (w = dL/dD) have the terms without k(place) and q only.
 #include "../aggregate/entries_cuda.h"
+#include "../aggregate/own_pixels_cuda.h"
+#include "../aggregate/pack_cuda.h"
+#include "../aggregate/packed_cuda.h"
+#include "../aggregate/vectors_cuda.h"
 #include "../common/cuda_launch.h"
 #include "direct.h"
 #include "packed_gradient.h"

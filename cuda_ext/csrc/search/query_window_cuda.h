@@ -1,5 +1,5 @@
 // The window of a query in one slot, as DirectSearch::window finds it, in few instructions where it
-// lies inside the frame.
+// lies inside the frame; and where it does not, which candidates are inside.
 #pragma once
 
 #include "direct.h"
@@ -59,6 +59,20 @@ __device__ __forceinline__ QueryWindow<typename Search::Pos> query_window(const 
   const Window<Pos> moved = place_anywhere<Search>(p, h, w);
   return {moved.anchor_h, moved.anchor_w, static_cast<int>(moved.offset_h),
           static_cast<int>(moved.offset_w), true};
+}
+
+// Of a window that leaves a frame along one axis: the candidates that are inside, `count` of them
+// from number `from` on, which is zero before.
+template <class Search, class Count>
+__device__ void count_inside(const Search& search, typename Search::Pos anchor, int64_t offset,
+                             int ws, int length, Count& from, Count& count) {
+  using Pos = typename Search::Pos;
+  count = 0;
+  for (int i = 0; i < ws; ++i) {
+    const Pos at = search.position(anchor, i, offset);
+    if (at < Pos(0)) ++from;
+    if (at >= Pos(0) && at <= static_cast<Pos>(length - 1)) ++count;
+  }
 }
 
 }  // namespace stnls

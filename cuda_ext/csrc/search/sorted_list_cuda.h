@@ -8,22 +8,23 @@ namespace stnls {
 constexpr int kListMost = 10;                // matches that a list in registers holds
 constexpr uint64_t kNoMatch = ~uint64_t(0);  // the key of a place that is free
 
-// In PTX, word by word, since compilers would compare twice, once for each key.
+// Exchanges two keys where `swap` says so. In PTX, word by word, since compilers would compare
+// twice, once for each key. `compare` sets `swap` where the second key is the lower.
+#define STNLS_ORDER(compare)                      \
+  "{\n\t"                                         \
+  ".reg .pred swap;\n\t"                          \
+  ".reg .b32 a0, a1, b0, b1, c0, c1;\n\t" compare \
+  "mov.b64 {a0, a1}, %0;\n\t"                     \
+  "mov.b64 {b0, b1}, %1;\n\t"                     \
+  "selp.b32 c0, b0, a0, swap;\n\t"                \
+  "selp.b32 c1, b1, a1, swap;\n\t"                \
+  "selp.b32 b0, a0, b0, swap;\n\t"                \
+  "selp.b32 b1, a1, b1, swap;\n\t"                \
+  "mov.b64 %0, {c0, c1};\n\t"                     \
+  "mov.b64 %1, {b0, b1};\n\t"                     \
+  "}"
 __device__ __forceinline__ void order(uint64_t& low, uint64_t& high) {
-  asm("{\n\t"
-      ".reg .pred swap;\n\t"
-      ".reg .b32 a0, a1, b0, b1, c0, c1;\n\t"
-      "setp.lt.u64 swap, %1, %0;\n\t"
-      "mov.b64 {a0, a1}, %0;\n\t"
-      "mov.b64 {b0, b1}, %1;\n\t"
-      "selp.b32 c0, b0, a0, swap;\n\t"
-      "selp.b32 c1, b1, a1, swap;\n\t"
-      "selp.b32 b0, a0, b0, swap;\n\t"
-      "selp.b32 b1, a1, b1, swap;\n\t"
-      "mov.b64 %0, {c0, c1};\n\t"
-      "mov.b64 %1, {b0, b1};\n\t"
-      "}"
-      : "+l"(low), "+l"(high));
+  asm(STNLS_ORDER("setp.lt.u64 swap, %1, %0;\n\t") : "+l"(low), "+l"(high));
 }
 __device__ __forceinline__ bool before(uint64_t a, uint64_t b) { return a < b; }
 
@@ -43,21 +44,10 @@ __device__ __forceinline__ bool before(double a, double b) {
 }
 #endif
 __device__ __forceinline__ void order(double& low, double& high) {
-  asm("{\n\t"
-      ".reg .pred swap;\n\t"
-      ".reg .b32 a0, a1, b0, b1, c0, c1;\n\t" STNLS_SWAP_IF
-      "mov.b64 {a0, a1}, %0;\n\t"
-      "mov.b64 {b0, b1}, %1;\n\t"
-      "selp.b32 c0, b0, a0, swap;\n\t"
-      "selp.b32 c1, b1, a1, swap;\n\t"
-      "selp.b32 b0, a0, b0, swap;\n\t"
-      "selp.b32 b1, a1, b1, swap;\n\t"
-      "mov.b64 %0, {c0, c1};\n\t"
-      "mov.b64 %1, {b0, b1};\n\t"
-      "}"
-      : "+d"(low), "+d"(high));
+  asm(STNLS_ORDER(STNLS_SWAP_IF) : "+d"(low), "+d"(high));
 }
 #undef STNLS_SWAP_IF
+#undef STNLS_ORDER
 
 // Matches by their keys, as ordered_key makes them, to be sorted in together: 8 at most.
 template <int kCount, class Key = uint64_t>

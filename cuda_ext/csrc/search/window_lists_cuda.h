@@ -1,0 +1,139 @@
+// The matches of a tile's queries: lists in shared memory, and how they are written in the end.
+#pragma once
+
+#include "direct.h"
+#include "query_tile_cuda.h"
+#include "query_window_cuda.h"
+#include "window_matches_cuda.h"
+#include "window_memory_cuda.h"
+
+namespace stnls {
+
+// A warp has kRows rows of kColumns queries, a lane a column. kList: as in Matches.
+template <class Search, int kRows, int kColumns, int kList, bool kCharge>
+class WindowLists {
+ public:
+  using Pos = typename Search::Pos;
+  using Index = typename Search::Index;
+  using List = Matches<kList>;
+
+  __device__ WindowLists(const SearchProblem& problem, const QueryTile& tile, int lane,
+                         const WindowMemory& memory)
+      : p(problem),
+        search(problem),
+        tile(tile),
+        lane(lane),
+        lists(memory.lists),
+        queue(memory.queue),
+        pinned(memory.pinned) {}
+
+  __device__ void clear() {
+    for (int row = 0; row < kRows; ++row)
+      for (int e = 0; e < p.k; ++e) entry(e, row, lane) = kNoMatch;
+  }
+
+  // The entry that comes first whatever its distance; left open until its candidate comes along.
+  template <class Window>
+  __device__ void pin(const Query& q, int row, int slot, const Window& window) const {
+    int64_t id = -1;
+    if (p.self_action == kAnchor || p.self_action == kRemove) id = search.self_candidate(q);
+    if (p.self_action == kAnchorEach) id = search.candidate(slot, window.offset_h, window.offset_w);
+    if (id < 0) return;
+    if (pins()) entry(0, row, lane) = ordered_key(infinity<float>(), static_cast<int>(id));
+    pinned[row * 32] = static_cast<int>(id);
+  }
+
+  // The list of the lane's query in a row of windows.
+  template <class Row>
+  __device__ List list_of(const Row& r) const {
+    const int self = p.self_action != kNone && r.active ? pinned[r.row * 32] : -1;
+    return List(&entry(0, r.row, lane), kRows * 33, queue, static_cast<int>(p.k), self, pins());
+  }
+
+  // Writes the lists, row by row of the tile, so that what is written lies side by side.
+  // False where too few of a query's candidates are valid to fill its list.
+  __device__ bool write(int slot) {
+    const unsigned k = static_cast<unsigned>(p.k);
+    const int first = pins() ? 1 : 0;
+    bool full = true;
+    for (int row = 0; row < kRows; ++row) {
+      for (int e = first + 1; kList == 0 && e < static_cast<int>(k);
+           ++e) {  // the others are sorted
+        const uint64_t key = entry(e, row, lane);
+        int to = e;
+        for (; to > first && entry(to - 1, row, lane) > key; --to)
+          entry(to, row, lane) = entry(to - 1, row, lane);
+        entry(to, row, lane) = key;
+      }
+      full = full && (!tile.holds(row, lane, kColumns) || entry(k - 1, row, lane) != kNoMatch);
+    }
+    if (!__all_sync(0xffffffffu, full)) return false;
+    __syncwarp();
+    const int columns = min(kColumns, tile.width - tile.left);
+    const int64_t entries = entry_count(p);
+    const int64_t start = p.keep == kBestOfEach ? (slot - p.first_slot) * p.k : 0;
+    for (int row = 0; row < kRows && tile.top + row < tile.height; ++row) {
+      const int64_t line =
+          (((static_cast<int64_t>(tile.b) * p.heads + tile.head) * p.frames + tile.t) *
+               p.grid_height +
+           tile.top + row) *
+              p.grid_width +
+          tile.left;
+      for (int item = lane; item < columns * static_cast<int>(k); item += 32) {
+        const int column = static_cast<int>(static_cast<unsigned>(item) / k);
+        const int e = item - column * static_cast<int>(k);
+        const uint64_t key = entry(e, row, column);
+        const int id = static_cast<int>(static_cast<unsigned>(key));
+        const int64_t at = (line + column) * entries + start + e;
+        const bool exactly =
+            p.self_action == kAnchor && e == 0 && id != search.candidate(p.first_slot, 0, 0);
+        write_match(tile.top + row, tile.left + column, key, exactly,
+                    static_cast<float*>(p.dists) + at,
+                    static_cast<Index*>(p.inds) + at * p.components);
+      }
+    }
+    __syncwarp();
+    return true;
+  }
+
+ private:
+  const SearchProblem& p;
+  const Search search;
+  const QueryTile tile;
+  const int lane;
+  uint64_t* const lists;
+  float2* const queue;
+  int* const pinned;
+
+  __device__ uint64_t& entry(int e, int row, int column) const {
+    return lists[(e * kRows + row) * 33 + column];
+  }
+  // Whether the first entry of a list is not chosen by its distance.
+  __device__ bool pins() const { return p.self_action == kAnchor || p.self_action == kAnchorEach; }
+
+  // Distance and offsets of a match of the query at (y, x).
+  __device__ void write_match(int y, int x, uint64_t key, bool exactly_self, float* distance,
+                              Index* out) const {
+    const int id = static_cast<int>(static_cast<unsigned>(key));
+    const unsigned ws = static_cast<unsigned>(p.ws), area = ws * ws, candidate = id;
+    const int slot = static_cast<int>(candidate / area);
+    const unsigned at = candidate % area;
+    const auto w = query_window(search, tile.b, tile.head, tile.t, y, x, slot);
+    float charge = 0.0f;
+    if constexpr (kCharge)
+      charge = search.charge_at(static_cast<int>(at / ws) - w.offset_h,
+                                static_cast<int>(at % ws) - w.offset_w);
+    *distance = Search::cost_to_distance(distance_of_key(key), charge);
+    Index dt = static_cast<Index>(slot_frame(tile.t, slot, p.wt, p.frames) - tile.t);
+    Index dh =
+        static_cast<Index>(search.position(w.anchor_h, at / ws, w.offset_h) - static_cast<Pos>(y));
+    Index dw =
+        static_cast<Index>(search.position(w.anchor_w, at % ws, w.offset_w) - static_cast<Pos>(x));
+    if (exactly_self) dt = dh = dw = Index(0);
+    if (p.components == 3) *out++ = dt;
+    out[0] = dh;
+    out[1] = dw;
+  }
+};
+
+}  // namespace stnls
