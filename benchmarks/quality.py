@@ -103,7 +103,7 @@ def searched(clip: Path, flow: str, setting: Setting, cache: Path, device: str) 
 
 
 def mean_psnr(rows: Iterable[Row], method: str) -> float:
-    score = mean_score([row.psnr for row in rows if row.method == method])
+    score = mean_score("psnr", [row.psnr for row in rows if row.method == method])
     assert score is not None
     return score
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stnls_cli.metrics import IDENTICAL_DB, METRICS, mean_score
+from stnls_cli.metrics import METRICS, counted, mean_score
 
 WORST = 3
 """How many of the worst are named."""
@@ -17,7 +16,7 @@ WORST = 3
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Infinity (identical frames) counts as 100 dB. `percentile_5`: that share of the scores is
+    """No PSNR counts for more than 100 dB. `percentile_5`: that share of the scores is
     worse, by linear interpolation; `worst` holds (name, score), the worst first."""
 
     mean: float
@@ -29,11 +28,11 @@ class Aggregate:
 def aggregate(metric: str, scores: Mapping[Any, float | None]) -> Aggregate | None:
     """Of the scores by frame, or by whatever names them; None where there are none."""
     present = {name: value for name, value in scores.items() if value is not None}
-    mean = mean_score(list(present.values()))
+    mean = mean_score(metric, list(present.values()))
     if mean is None:
         return None
     falls = METRICS[metric].falls
-    finite = np.array([IDENTICAL_DB if v == math.inf else v for v in present.values()])
+    finite = np.array([counted(metric, v) for v in present.values()])
     worst = sorted(present.items(), key=lambda item: (-item[1] if falls else item[1], item[0]))
     return Aggregate(
         mean,

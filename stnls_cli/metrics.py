@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 PEAK = 255.0
 SSIM_WINDOW = 11
 IDENTICAL_DB = 100.0
-"""What a pair of identical frames counts for in a mean of PSNRs, in dB."""
+"""What a pair of identical frames counts for in a mean of PSNRs, in dB, and the most that one
+does: of frames that differ by roundings alone, 300 dB would outweigh all others."""
 
 
 @dataclass(frozen=True)
@@ -198,11 +199,14 @@ def table_text(name: str, value: float | None) -> str:
     return f"{100 * value:.1f}" if name in SHARES else f"{value:.{METRICS[name].decimals}f}"
 
 
-def mean_score(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are there; infinity (identical frames) counts as 100 dB."""
-    present = [
-        IDENTICAL_DB if value == math.inf else value for value in values if value is not None
-    ]
+def counted(metric: str, score: float) -> float:
+    """What a score counts for in a mean. No PSNR counts for more than that of identical frames."""
+    return min(score, IDENTICAL_DB) if METRICS[metric].unit == "dB" else score
+
+
+def mean_score(metric: str, values: Sequence[float | None]) -> float | None:
+    """Mean of the scores that are there, each as it counts."""
+    present = [counted(metric, value) for value in values if value is not None]
     return math.fsum(present) / len(present) if present else None
 
 

@@ -136,7 +136,7 @@ def flow_table(document: FlowDocument) -> Table:
                 f"{fmean(record.mean for record in flows):.2f}",
                 f"{max(record.p99 for record in flows):.2f}",
                 f"{max(record.most for record in flows):.2f}",
-                f"{mean_score([record.psnr for record in flows]):.2f}",
+                f"{mean_score('psnr', [record.psnr for record in flows]):.2f}",
             )
     table.caption = "PSNR of the neighbour, warped by the flow, against the frame"
     table.caption_justify = "left"

@@ -12,6 +12,7 @@ from stnls_cli.metrics import (
     ALIGN_METRICS,
     IDENTICAL_DB,
     METRICS,
+    counted,
     mean_score,
     table_label,
     table_text,
@@ -90,7 +91,7 @@ class Score:
 
 def _verdict(report: Report) -> str:
     means = {
-        method: mean_score([row.psnr for row in report.rows if row.method == method])
+        method: mean_score("psnr", [row.psnr for row in report.rows if row.method == method])
         for method in report.methods
     }
     flow, search = means.get("flow"), means.get("shifted-nls")
@@ -117,7 +118,7 @@ def _table(report: Report) -> Table:
     for label, chosen in groups:
         for method in report.methods:
             own = [row for row in chosen if row.method == method]
-            means = (mean_score([getattr(row, name) for row in own]) for name in names)
+            means = (mean_score(name, [getattr(row, name) for row in own]) for name in names)
             cells = [table_text(name, value) for name, value in zip(names, means, strict=True)]
             rows.append([label, method, *cells])
     return Table(header, rows, left=2)
@@ -137,7 +138,7 @@ def over_time(groups: Mapping[str, Sequence[Score]], metric: str) -> Plot | None
             for method in COLOURS:
                 own = [score for score in scores if (score.dt, score.method) == (dt, method)]
                 if own:
-                    lines.append(_line(method, own))
+                    lines.append(_line(method, metric, own))
             panels[f"{name}, dt {dt:+d}" if name else f"dt {dt:+d}"] = lines
     if not any(panels.values()):
         return None
@@ -161,9 +162,9 @@ def over_time(groups: Mapping[str, Sequence[Score]], metric: str) -> Plot | None
     )
 
 
-def _line(method: str, scores: list[Score]) -> Line:
+def _line(method: str, metric: str, scores: list[Score]) -> Line:
     ordered = sorted(scores, key=lambda score: score.t)
-    y = [math.nan if s.value is None else min(s.value, IDENTICAL_DB) for s in ordered]
+    y = [math.nan if s.value is None else counted(metric, s.value) for s in ordered]
     mark = "." if len(ordered) < 60 else ""
     return Line(method, [score.t for score in ordered], y, COLOURS[method], mark=mark)
 

@@ -159,7 +159,7 @@ def _mean_clip(settings: Sequence[SettingScores], metric: str) -> dict[str, list
         if not cells:
             continue
         for t, dt in sorted(set.intersection(*(set(cell) for cell in cells))):
-            value = mean_score([cell[t, dt] for cell in cells])
+            value = mean_score(metric, [cell[t, dt] for cell in cells])
             found.append(Score(t, dt, setting.method, value))
     return {f"mean of {len(settings[0].cells)} clips": found} if found else {}
 

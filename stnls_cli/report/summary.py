@@ -15,7 +15,7 @@ def summarise(rows: Sequence[Row], scores: Sequence[str]) -> dict[str, list[dict
     def means(chosen: Sequence[Row]) -> dict[str, Any]:
         return {
             "rows": len(chosen),
-            **{name: mean_score([getattr(row, name) for row in chosen]) for name in scores},
+            **{name: mean_score(name, [getattr(row, name) for row in chosen]) for name in scores},
         }
 
     return {

@@ -78,7 +78,7 @@ def timings_table(timings: Mapping[str, float]) -> Table:
 def _cells(report: Report, rows: Iterable[Row], name: str) -> list[str]:
     rows = list(rows)
     values = (
-        mean_score([getattr(row, name) for row in rows if row.method == method])
+        mean_score(name, [getattr(row, name) for row in rows if row.method == method])
         for method in report.methods
     )
     return ["" if value is None else f"{value:.{METRICS[name].decimals}f}" for value in values]

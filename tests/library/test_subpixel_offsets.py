@@ -80,11 +80,23 @@ def _lowest_place(values: Array) -> tuple[float, float]:
     if clear and np.linalg.det(hessian) > 0.3 * bends[0] * bends[1]:
         place = -np.linalg.solve(hessian, gradient)
         place *= min(1, 0.75 / max(np.abs(place).max(), 1e-300))
+        place *= part_above_zero(values[1, 1], gradient @ place, place @ hessian @ place)
         return place[0], place[1]
-    each = [
-        -g / h if h > 0 and math.isfinite(h) else 0.0 for g, h in zip(gradient, bends, strict=True)
-    ]
-    return float(np.clip(each[0], -0.5, 0.5)), float(np.clip(each[1], -0.5, 0.5))
+    each = []
+    for slope, bend in zip(gradient, bends, strict=True):
+        place = 0.0
+        if bend > 0 and math.isfinite(bend):
+            place = float(np.clip(-slope / bend, -0.5, 0.5))
+            place *= part_above_zero(values[1, 1], slope * place, bend * place**2)
+        each.append(place)
+    return each[0], each[1]
+
+
+def part_above_zero(at: float, slope: float, bend: float) -> float:
+    """Of the way from 0 to 1 down the parabola at + slope s + bend s²/2: all of it, or, where it
+    ends below zero, up to where 1 - (1 - s)² of the fall has used up `at`."""
+    fall = -(slope + bend / 2)
+    return 1.0 if fall <= at else 1 - math.sqrt(1 - at / fall)
 
 
 def drawn(
@@ -134,6 +146,18 @@ def test_it_is_as_defined(
         tolerance = 5e-3 if dtype == torch.float32 else 1e-7
         assert by[i, j] / stride1 == pytest.approx(expected, abs=tolerance)
     assert 0.1 < np.abs(by).max() / stride1 <= 0.75 + 1e-6
+
+
+def test_a_perfect_match_stays(device: str) -> None:
+    frame = torch.from_numpy(drawn(0, 12, 20, 5).query)[None].to(device)
+    offsets = torch.zeros(1, 12, 20, 2, dtype=frame.dtype, device=device)
+    assert torch.equal(subpixel_offsets(frame, frame, offsets, 5), offsets)
+    # One that is all but perfect moves a little.
+    other = frame + 0.1 * torch.randn(frame.shape, generator=torch.Generator().manual_seed(0)).to(
+        frame
+    )
+    by = subpixel_offsets(frame, other, offsets, 5)[:, 3:-3, 3:-3].abs()
+    assert 0 < by.max() < 1e-3
 
 
 @settings(PROPERTY, max_examples=20)

@@ -57,6 +57,15 @@ def test_subpixel_shift_is_found() -> None:
     assert errors["parabola"] < 0.1
 
 
+@pytest.mark.parametrize("flow", ["zero", "tvl1"])
+def test_what_stands_still_stays(tmp_path: Path, textured: Any, encode: Any, flow: str) -> None:
+    """By all the steps of the defaults: nothing is lost to a step that was not needed."""
+    frames = [textured(1, 64, 96)[0]] * 3
+    path = encode(tmp_path / "in.mkv", frames, codec="ffv1", pixel_format="bgr0")
+    report = align(path, tmp_path / "out", wt=1, flow=flow, save="none", metrics="psnr")
+    assert min(row.psnr for row in report.rows) > 100
+
+
 def test_prior_keeps_what_has_no_evidence_at_the_flow() -> None:
     """Two frames of noise alone: every match is chance."""
     generator = torch.Generator().manual_seed(0)

@@ -190,10 +190,13 @@ def test_selection_computes_what_was_asked_for() -> None:
 
 
 def test_means_count_identical_frames_as_100_db() -> None:
-    assert mean_score([math.inf, 30.0]) == 65
-    assert mean_score([None, 30.0, 31.0]) == 30.5
-    assert mean_score([None]) is None
-    assert mean_score([]) is None
+    assert mean_score("psnr", [math.inf, 30.0]) == 65
+    assert mean_score("psnr_visible", [None, 30.0, 31.0]) == 30.5
+    # Nearly identical is not more.
+    assert mean_score("psnr", [328.0, 30.0]) == 65
+    assert mean_score("mae", [150.0, 130.0]) == 140
+    assert mean_score("psnr", [None]) is None
+    assert mean_score("psnr", []) is None
 
 
 @pytest.mark.parametrize("function", [psnr, mae, ssim])

@@ -31,13 +31,21 @@ struct Surface {
   Real dh, dw;
 };
 
+// The part of the way down, from a distance `at`, on which a parabola that promises `fall` at its
+// end stays at zero or above, as distances do: a perfect match does not move.
+template <class Real>
+STNLS_HD Real way_to_zero(Real at, Real fall) {
+  return fall > at ? Real(1) - std::sqrt(Real(1) - at / fall) : Real(1);
+}
+
 // Where the parabola through three values is lowest, from the middle one: within half a step.
 template <class Real>
 STNLS_HD Real lowest_on_axis(Real before, Real at, Real after) {
-  const Real bend = before + after - Real(2) * at;
+  const Real slope = (after - before) / Real(2), bend = before + after - Real(2) * at;
   if (!(bend > Real(0)) || !is_finite(bend)) return Real(0);
-  const Real shift = (before - after) / (Real(2) * bend);
-  return shift < Real(-0.5) ? Real(-0.5) : shift > Real(0.5) ? Real(0.5) : shift;
+  const Real lowest = -slope / bend;
+  const Real shift = lowest < Real(-0.5) ? Real(-0.5) : lowest > Real(0.5) ? Real(0.5) : lowest;
+  return shift * way_to_zero(at, -shift * (slope + shift * bend / Real(2)));
 }
 
 // Where the paraboloid through nine values in raster order is lowest, from the middle one, at most
@@ -60,7 +68,10 @@ STNLS_HD Surface<Real> lowest(const Real* d) {
       dh *= less;
       dw *= less;
     }
-    if (is_finite(dh) && is_finite(dw)) return {dh, dw};
+    const Real part = way_to_zero(
+        d[4], -(dh * (slope_h + dh * bend_h / Real(2)) + dw * (slope_w + dw * bend_w / Real(2)) +
+                twist * dh * dw));
+    if (is_finite(dh) && is_finite(dw)) return {part * dh, part * dw};
   }
   return {lowest_on_axis(d[1], d[4], d[7]), lowest_on_axis(d[3], d[4], d[5])};
 }
