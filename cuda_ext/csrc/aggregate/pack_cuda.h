@@ -24,7 +24,12 @@ inline Planes planes_of(void* data, const int64_t (&stride)[5]) {
 // them.
 constexpr int kPackThreads = 256;
 constexpr int kPackPixels = 4;
-constexpr int kPackBlocks = 5;  // on a multiprocessor, as far as registers go
+// On a multiprocessor, as far as registers go; those of 7.5 hold 1024 threads.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kPackBlocks = 4;
+#else
+constexpr int kPackBlocks = 5;
+#endif
 
 struct PackItem {
   bool works;

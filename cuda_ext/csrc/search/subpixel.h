@@ -68,9 +68,9 @@ STNLS_HD Surface<Real> lowest(const Real* d) {
       dh *= less;
       dw *= less;
     }
-    const Real part = way_to_zero(
-        d[4], -(dh * (slope_h + dh * bend_h / Real(2)) + dw * (slope_w + dw * bend_w / Real(2)) +
-                twist * dh * dw));
+    const Real part =
+        way_to_zero(d[4], -(dh * (slope_h + dh * bend_h / Real(2)) +
+                            dw * (slope_w + dw * bend_w / Real(2)) + twist * dh * dw));
     if (is_finite(dh) && is_finite(dw)) return {part * dh, part * dw};
   }
   return {lowest_on_axis(d[1], d[4], d[7]), lowest_on_axis(d[3], d[4], d[5])};
