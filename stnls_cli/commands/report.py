@@ -10,7 +10,8 @@ from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, print_error
 from stnls_cli.errors import UserError
 
 HELP = (
-    "Build report.html of finished runs again, from the results and pictures that they stored. "
+    "Build report.html of finished runs again (and report.csv of those of `stnls align`), from the "
+    "results and pictures that they stored. "
     "RUN is a folder that `stnls align` or `stnls compare` wrote."
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -311,13 +310,64 @@ def test_from_python_the_same_errors(tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_a_finished_run_that_lost_its_frames(cli: Any, tmp_path: Path, clip: Path) -> None:
-    quick = ("--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr", "-q")
-    assert cli("align", clip, *quick).code == 0
-    shutil.rmtree(tmp_path / "clip.stnls/aligned")
-    refused(cli("align", clip, *quick), "is complete, but its folder aligned is gone")
-    assert cli("align", clip, *quick, "--overwrite").code == 0
-    assert (tmp_path / "clip.stnls/aligned").is_dir()
+EVERYTHING = "--save=aligned,flow,offsets,distance,video"
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("aligned", "its folder aligned is gone"),
+        ("aligned/dt-1", "its folder aligned/dt-1 is gone"),
+        ("aligned/dt+1/00002.png", "its file aligned/dt+1/00002.png is gone"),
+        ("offsets/dt+1/00000.npz", "its file offsets/dt+1/00000.npz is gone"),
+        ("distance/dt-1/0000[34].npz", "its file distance/dt-1/00003.npz and 1 more are gone"),
+        ("flow/forward/00004.flo", "its file flow/forward/00004.flo is gone"),
+        ("flow/backward/00005.flo", "its file flow/backward/00005.flo is gone"),
+        ("video/dt+1.mkv", "its file video/dt+1.mkv is gone"),
+    ],
+)
+def test_a_finished_run_that_lost_its_frames(
+    cli: Any, tmp_path: Path, clip: Path, gone: str, told: str
+) -> None:
+    command = ("align", clip, *QUICK, "-q", EVERYTHING)
+    assert cli(*command).code == 0
+    assert cli(*command).code == 0
+    out = tmp_path / "clip.stnls"
+    lost = sorted(out.glob(gone))
+    for path in lost:
+        path.rename(tmp_path / path.name)
+    refused(cli(*command), f"clip.stnls is complete, but {told}; make it again with --overwrite")
+    with pytest.raises(UserError, match="make it again with --overwrite"):
+        align(clip, out, flow="zero", ws=3, ps=3, wt=1, metrics="psnr", save=EVERYTHING[7:])
+    assert cli(*command, "--overwrite").code == 0
+    assert all(path.exists() for path in lost)
+
+
+def test_a_finished_run_that_lost_its_pages(cli: Any, tmp_path: Path, clip: Path) -> None:
+    command = ("align", clip, *QUICK, "-q", "--save=none")
+    assert cli(*command).code == 0
+    page, table = (tmp_path / "clip.stnls" / name for name in ("report.html", "report.csv"))
+    before = page.read_text(), table.read_text()
+    page.unlink()
+    refused(cli(*command), "its file report.html is gone; `stnls report clip.stnls` writes it")
+    table.unlink()
+    refused(cli(*command), "its file report.html and 1 more are gone; `stnls report clip.stnls`")
+    assert cli("report", "clip.stnls", "-q").code == 0
+    assert (page.read_text(), table.read_text()) == before
+    assert cli(*command).code == 0
+
+
+def test_a_finished_run_that_lost_its_report(cli: Any, tmp_path: Path, clip: Path) -> None:
+    command = ("align", clip, *QUICK, "-q")
+    assert cli(*command).code == 0
+    out = tmp_path / "clip.stnls"
+    (out / "report.json").unlink()
+    refused(cli(*command), "clip.stnls is a run whose report.json is gone; make it again with --")
+    (out / "notes.txt").touch()
+    refused(cli(*command, "--overwrite"), "holds notes.txt, which no run of stnls wrote")
+    (out / "notes.txt").unlink()
+    assert cli(*command, "--overwrite").code == 0
+    assert len(read_report(out).rows) == 40
 
 
 def test_addresses_are_not_read(cli: Any) -> None:

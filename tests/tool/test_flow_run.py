@@ -196,7 +196,14 @@ def test_the_same_command_again(cli: Any, clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("forward", "folder"), ("pictures", "folder"), ("flow.npz", "file")]
+    ("name", "kind"),
+    [
+        ("forward", "folder"),
+        ("backward/00003.flo", "file"),
+        ("pictures", "folder"),
+        ("pictures/forward/00000.png", "file"),
+        ("flow.npz", "file"),
+    ],
 )
 def test_a_finished_run_that_lacks_something(
     cli: Any, clip: Path, tmp_path: Path, name: str, kind: str
