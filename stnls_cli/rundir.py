@@ -270,8 +270,8 @@ def _settled(final: Path, wanted: dict[str, Any], overwrite: bool, kind: RunKind
 
 
 def _check_final(final: Path, kind: RunKind, *, overwrite: bool) -> None:
-    """Raise unless `final` is absent, empty, or (with `overwrite`) a finished run of ours, which may
-    have lost its document."""
+    """Raise unless `final` is absent, empty, or (with `overwrite`) a finished run of ours, which
+    may have lost its document."""
     if not _has_content(final):
         return
     ours = kind.is_finished(final) or (_fingerprint(final) and not _holds_document(final))
