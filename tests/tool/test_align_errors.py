@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from outcome import refused
 
-from stnls_cli import UserError, align
+from stnls_cli import UserError, align, compare
 from stnls_cli.outputs import Outputs
 from stnls_cli.report import read_report
 from stnls_cli.storage import storage_errors
@@ -305,6 +306,9 @@ def test_from_python_the_same_errors(tmp_path: Path) -> None:
         align(tmp_path, wtt=1)
     with pytest.raises(TypeError, match="must be paths or lists of them, not <class 'int'>"):
         align(3)  # type: ignore[call-overload]
+    for nothing in (align, compare):
+        with pytest.raises(UserError, match="no INPUT: give a video file or a folder of frames"):
+            nothing([])
     with pytest.raises(UserError, match="no such file or folder") as caught:
         align(tmp_path / "none.mp4")
     assert caught.value.exit_code == 2
@@ -370,5 +374,34 @@ def test_a_finished_run_that_lost_its_report(cli: Any, tmp_path: Path, clip: Pat
     assert len(read_report(out).rows) == 40
 
 
-def test_addresses_are_not_read(cli: Any) -> None:
-    refused(cli("align", "https://example.com/a.mp4"), "addresses of the network are not read")
+@pytest.mark.parametrize("command", ["align", "compare", "flow"])
+@pytest.mark.parametrize("address", ["https://example.com/a.mp4", "file:///tmp/none.mp4"])
+def test_addresses_are_not_read(cli: Any, command: str, address: str) -> None:
+    refused(cli(command, address), f"stnls: {address}: addresses of the network are not read")
+
+
+def test_a_folder_that_holds_clips(cli: Any, clip: Path, tmp_path: Path) -> None:
+    def told() -> str:
+        ended = cli("align", "clips", *QUICK)
+        refused(ended, "clips: a folder without frames, but with ")
+        return str(ended.lines[0]).partition("but with ")[2]
+
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    shutil.copy(clip, clips / "a.mkv")
+    assert told() == "a video: name it: clips/a.mkv"
+    for name in ("b.mkv", ".hidden.mkv", "c.MP4"):
+        shutil.copy(clip, clips / name)
+    (clips / "notes.txt").touch()
+    (clips / "empty").mkdir()
+    assert told() == "3 videos: name them, for example clips/*.mkv"
+    for name in ("x", "y"):
+        (clips / name).mkdir()
+        write_image(clips / name / "0.png", np.zeros((8, 8, 3), np.uint8))
+    told_of_both = "3 videos and 2 folders of frames: name them, for example clips/*.mkv clips/*/"
+    assert told() == told_of_both
+    for video in clips.glob("*.*"):
+        video.unlink()
+    assert told() == "2 folders of frames: name them, for example clips/*/"
+    shutil.rmtree(clips / "y")
+    assert told() == "a folder of frames: name it: clips/x"

@@ -335,6 +335,8 @@ def test_gates(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     [
         (["missing.mp4"], "missing.mp4: no such file or folder"),
         (["clips/a", "--method=best"], "--method: unknown 'best'"),
+        (["clips/a", "--methods=best"], "--method: unknown 'best'"),
+        (["clips/a", "--methods=nls", "--method=nls"], "are one option: give it once"),
         (["clips/a", "--fail-drop=0.1"], "--baseline and --fail-drop belong together"),
         (["clips/a", "--fail-below=3", "--metrics=ssim"], "need psnr among --metrics"),
         (["clips/a", "--fail-below=3", "--method=flow"], "needs shifted-nls among --method"),
