@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+# Loaded before the function of that name: a package that is loaded later takes its place here.
+import stnls_cli.compare  # noqa: F401
 from stnls_cli.errors import UserError, WorkerError
 
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,6 +301,23 @@ def test_folders_made_for_nothing_are_removed(cli: Any, clip: Path, tmp_path: Pa
     (tmp_path / "old").mkdir()
     cli("align", one, *QUICK, "-o", tmp_path / "old" / "out")
     assert (tmp_path / "old").is_dir()
+
+
+def test_functions_keep_their_names(tmp_path: Path) -> None:
+    """Also where a package of that name has been used."""
+    code = """
+import stnls_cli
+for function in (stnls_cli.align, stnls_cli.compare, stnls_cli.compute_flow):
+    for _ in range(2):
+        try:
+            getattr(stnls_cli, function.__name__)("none.mp4")
+        except stnls_cli.UserError as error:
+            print(error)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["none.mp4: no such file or folder"] * 6
 
 
 def test_from_python_the_same_errors(tmp_path: Path) -> None:
