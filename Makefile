@@ -64,7 +64,7 @@ gpu-bench: ## after gpu-check: time the operators on the GPU (benchmarks/results
 quality: $(READY) ## the README's tables on real footage (flows are cached; needs the shared data)
 	$(PY) benchmarks/quality.py
 
-gpu-check: ## on a machine with a GPU and its own torch: build there, offline, and test (WHEELS=folder)
+gpu-check: ## on a machine with a GPU and its own torch: build there, offline, and test (WHEELS=folder, TOOL=no)
 	PYTHON="$(PYTHON)" bash .ci/gpu-check
 
 gpu-sanitize: ## after gpu-check: the GPU tests of the library under compute-sanitizer

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from stnls_cli.errors import UserError
+# Loaded before the function of that name: a package that is loaded later takes its place here.
+import stnls_cli.compare  # noqa: F401
+from stnls_cli.errors import UserError, WorkerError
 
 if TYPE_CHECKING:
     from stnls_cli.compare.document import ComparisonDocument
     from stnls_cli.flow_run.document import FlowDocument
     from stnls_cli.report import Report
 
-__all__ = ["UserError", "align", "compare", "compute_flow"]
+__all__ = ["UserError", "WorkerError", "align", "compare", "compute_flow"]
 
 AnyPath = str | PathLike[str]
 
@@ -36,8 +39,9 @@ def align(
         inputs: a video file or a folder of frames, or several.
         output: the folder of the results (default: the input's name with ".stnls", in the current
             folder); for several inputs a folder for all of them, or one for each.
-        options: those of `stnls align`, with underscores: ``align("in.mp4", ws=9, wt=2,
-            flow="dis")`` (see `stnls_cli.options.AlignOptions`).
+        options: those of `stnls align`, with underscores; lists may be lists, a size (width,
+            height): ``align("in.mp4", ws=9, flow="dis", size=(640, 360), save=["aligned"])`` (see
+            `stnls_cli.options.AlignOptions`).
 
     Returns:
         The report, or one for each input.
@@ -57,7 +61,7 @@ def align(
 
     settings = align_options(options)
     single = isinstance(inputs, (str, PathLike))
-    paths = [given_path(path, "INPUT") for path in _listed(inputs)]
+    paths = _input_paths(inputs)
     check_pictures(paths)
     folders = output_folders(paths, [given_path(path, "-o") for path in _listed(output)])
     check_machine(settings)
@@ -103,7 +107,7 @@ def compare(
     from stnls_cli.compare.run import prepare, run
     from stnls_cli.folders import given_path
 
-    paths = [given_path(path, "INPUT") for path in _listed(inputs)]
+    paths = _input_paths(inputs)
     folder = given_path(output, "-o")
     job = prepare(paths, compare_options(options), folder)
     document = run(job, folder)
@@ -140,6 +144,15 @@ def compute_flow(clip: AnyPath, output: AnyPath | None = None, **options: Any) -
     (folder,) = output_folders([path], outputs, FLOW_SUFFIX)
     check_machine(settings.base)
     return compute_clip_flow(path, folder, settings).document
+
+
+def _input_paths(inputs: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    from stnls_cli.folders import given_path
+
+    paths = [given_path(path, "INPUT") for path in _listed(inputs)]
+    if not paths:
+        raise UserError("no INPUT: give a video file or a folder of frames, or several")
+    return paths
 
 
 def _listed(given: AnyPath | Sequence[AnyPath] | None) -> Sequence[AnyPath]:

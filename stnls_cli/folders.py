@@ -27,8 +27,10 @@ def output_folders(
         parent = outputs[0] if outputs else Path()
         folders = [parent / (_stem(path) + suffix) for path in inputs]
     else:
+        several = len(inputs) != 1
         raise UserError(
-            f"{len(outputs)} -o for {len(inputs)} inputs: give none, one, or one for each input"
+            f"{len(outputs)} -o for {len(inputs)} input{'s' if several else ''}: give none"
+            + (", one, or one for each input" if several else " or one")
         )
     seen: dict[str, Path] = {}
     for path, folder in zip(inputs, folders, strict=True):

@@ -7,6 +7,7 @@ import difflib
 import math
 import numbers
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -199,8 +200,9 @@ class AlignOptions:
 
     save: str | None = option(
         None,
-        f"What to write besides the report: {', '.join(SAVES)}; or none (default, where "
-        "shifted-nls is among --methods: aligned, with -k above 1 also offsets and distance).",
+        f"What to write besides the report: {', '.join(SAVES)}; or none by itself "
+        "(default: aligned, with -k above 1 offsets and distance too; nothing where shifted-nls "
+        "is not among --methods).",
         "Output",
         metavar="LIST",
     )
@@ -370,8 +372,11 @@ class AlignOptions:
             if "shifted-nls" not in self.method_names():
                 return set()
             return {"aligned"} if self.k == 1 else {"aligned", "offsets", "distance"}
-        if self.save.strip() == "none":
+        parts = {part.strip() for part in self.save.split(",")}
+        if parts == {"none"}:
             return set()
+        if "none" in parts:
+            raise UserError("--save: none stands alone, for no files; leave it or the others out")
         return set(_names("--save", self.save, SAVES, none=", or none for no files"))
 
     def parameters(self) -> dict[str, Any]:
@@ -392,9 +397,12 @@ class AlignOptions:
         return values
 
 
+TAKEN_TOO = {"LIST": " or a list of str", "WxH": " or (width, height)"}
+
+
 def take_types(options: Any) -> None:
     """Makes the values of an options class plain: callers from Python may pass NumPy numbers and
-    paths; other types are a TypeError."""
+    paths, lists for lists, and (width, height) for a size; other types are a TypeError."""
     for entry in fields(options):
         if "help" not in entry.metadata:
             continue
@@ -402,14 +410,19 @@ def take_types(options: Any) -> None:
         kind, _, optional = str(entry.type).partition(" | ")
         if value is None and optional:
             continue
+        metavar = entry.metadata["metavar"]
+        if isinstance(value, (list, tuple)):
+            value = _joined(value, metavar, nothing="none" if entry.name == "save" else "")
         converted = _as_kind(kind, value)
         if converted is None:
-            raise TypeError(f"{entry.name} must be {entry.type}, not {value!r}")
+            wanted = f"{entry.type}{TAKEN_TOO.get(metavar, '')}"
+            raise TypeError(f"{entry.name} must be {wanted}, not {value!r}")
         object.__setattr__(options, entry.name, converted)
 
 
 def align_options(given: dict[str, Any]) -> AlignOptions:
     """Options by name, as Python gives them."""
+    given = respelled(given, "method", "methods")
     known = [entry.name for entry in fields(AlignOptions)]
     for name in given:
         if name not in known:
@@ -418,6 +431,29 @@ def align_options(given: dict[str, Any]) -> AlignOptions:
                 f"align has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
     return AlignOptions(**given)
+
+
+def respelled(given: Mapping[str, Any], spelling: str, name: str) -> dict[str, Any]:
+    """`given` with the option `name` under its own name, where it is spelled otherwise."""
+    values = dict(given)
+    if spelling in values:
+        if name in values:
+            raise UserError(f"--{spelling} and --{name} are one option: give it once")
+        values[name] = values.pop(spelling)
+    return values
+
+
+def _joined(value: Sequence[Any], metavar: str, *, nothing: str) -> Any:
+    """A list as it is written on the command line; what is none stays as it is."""
+    if metavar == "LIST" and all(isinstance(part, str) for part in value):
+        return ",".join(value) or nothing
+    if metavar == "WxH" and len(value) == 2 and all(_is_whole(part) for part in value):
+        return f"{int(value[0])}x{int(value[1])}"
+    return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _as_kind(kind: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from stnls_cli.report import InputRecord, Report, read_report, write_reports
 from stnls_cli.rundir import Finished, RunDirectory
 from stnls_cli.speed import Speed
 from stnls_cli.storage import storage_errors
+from stnls_cli.stored import check_damage, check_files, check_pages, saved_files
 from stnls_cli.video import Clip, ClipInfo, clip_digest, open_clip
 
 PAGE_PACKAGES = ("jinja2", "matplotlib", "PIL")
@@ -150,26 +151,10 @@ def known_by(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _stored_report(run: Finished, path: Path, options: AlignOptions) -> Report:
     report = read_report(run.document_path)
-    check_stored(run, report.input, path, options, options.saved() if report.rows else ())
+    check_files(run, list(saved_files(report, options.saved(), options.format)))
+    check_pages(run)
+    check_damage(run, report.input, path, allowed=options.allow_damaged)
     return report
-
-
-def check_stored(
-    run: Finished, record: InputRecord, path: Path, options: AlignOptions, names: Collection[str]
-) -> None:
-    """Raises UserError where a finished run of the clip `path` lacks a folder (or a file with a
-    suffix) that it wrote, or was made of a damaged clip and --allow-damaged is not given."""
-    gone = sorted(name for name in names if not (run.path / name).exists())
-    if gone:
-        kind = "file" if Path(gone[0]).suffix else "folder"
-        raise UserError(
-            f"{run.path} is complete, but its {kind} {gone[0]} is gone; make it again with "
-            "--overwrite"
-        )
-    if record.damage and not options.allow_damaged:
-        raise UserError(
-            f"{path}: {record.damage[0]}; {run.path} was made of it with --allow-damaged"
-        )
 
 
 def device_name(device: torch.device) -> str:

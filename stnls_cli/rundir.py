@@ -250,6 +250,11 @@ def _settled(final: Path, wanted: dict[str, Any], overwrite: bool, kind: RunKind
     _check_final(final, kind, overwrite=True)
     if overwrite or not _has_content(final):
         return False
+    if not kind.is_finished(final):
+        raise UserError(
+            f"{final} is a run whose {kind.document} is gone; make it again with --overwrite or "
+            "choose another -o"
+        )
     found = _fingerprint(final)
     if found is None:
         raise UserError(
@@ -265,15 +270,22 @@ def _settled(final: Path, wanted: dict[str, Any], overwrite: bool, kind: RunKind
 
 
 def _check_final(final: Path, kind: RunKind, *, overwrite: bool) -> None:
-    """Raise unless `final` is absent, empty, or (with `overwrite`) a finished run of ours."""
+    """Raise unless `final` is absent, empty, or (with `overwrite`) a finished run of ours, which
+    may have lost its document."""
     if not _has_content(final):
         return
-    if not kind.is_finished(final):
+    ours = kind.is_finished(final) or (_fingerprint(final) and not _holds_document(final))
+    if not ours:
         raise UserError(
             f"{final} holds files that are no run of stnls {kind.command}; choose another -o"
         )
     if not overwrite:
         raise UserError(f"{final} appeared while this run was under way; its work is kept")
+
+
+def _holds_document(final: Path) -> bool:
+    """Whether there is any file by which a finished run is known, be it none of ours."""
+    return any(os.path.lexists(final / known.document) for known in (ALIGN_RUN, FLOW_RUN))
 
 
 def _check_contents(final: Path, kind: RunKind) -> None:

@@ -44,7 +44,9 @@ def row_line(row: Row) -> str:
         return f"{start}{row.status}: {row.message}"
     assert row.median_ms is not None
     assert row.spread_ms is not None
-    words = [f"{start}{_time(row.median_ms):>9} ± {_time(row.spread_ms):<9}"]
+    # One unit for both: that of the time.
+    spread = _time(row.spread_ms, scale_of=row.median_ms)
+    words = [f"{start}{_time(row.median_ms):>9} ± {spread:<9}"]
     for value, unit, share in (
         (row.gb_s, "GB/s", row.share_of_copy),
         (row.tflop_s, "TFLOP/s", row.share_of_fma),
@@ -79,9 +81,9 @@ def plan_line(row: Row) -> str:
     ).rstrip()
 
 
-def _time(ms: float) -> str:
-    """Four digits, milliseconds down to thousandths."""
-    if ms >= 1e4:
+def _time(ms: float, *, scale_of: float | None = None) -> str:
+    """Four digits, milliseconds down to thousandths; in the unit of the time `scale_of`."""
+    if (scale_of or ms) >= 1e4:
         return f"{ms / 1e3:.{0 if ms >= 1e6 else 1}f} s "
     if ms >= 1000:
         return f"{ms:.0f} ms"

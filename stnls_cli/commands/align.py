@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stnls_cli.commands.each import exit_code
-from stnls_cli.commands.parameters import parameter, table_parameters, with_parameters
+from stnls_cli.commands.parameters import (
+    other_spelling,
+    parameter,
+    table_parameters,
+    with_parameters,
+)
 from stnls_cli.console import console_for, described, print_data, print_error
 from stnls_cli.errors import StorageError, UserError
-from stnls_cli.options import AlignOptions, CommandOptions
+from stnls_cli.options import AlignOptions, CommandOptions, align_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -196,7 +201,11 @@ def align_command() -> Callable[..., None]:
     def align(**values: Any) -> None:
         inputs = values.pop("inputs")
         command = CommandOptions(**{f.name: values.pop(f.name) for f in fields(CommandOptions)})
-        code = run_align(inputs, AlignOptions(**values), command)
+        if values["method"] is None:
+            del values["method"]
+        elif values["methods"] == AlignOptions.methods:
+            del values["methods"]
+        code = run_align(inputs, align_options(values), command)
         if code:
             raise typer.Exit(code)
 
@@ -204,6 +213,7 @@ def align_command() -> Callable[..., None]:
     parameters = [
         parameter("inputs", Annotated[list[str], argument]),
         *table_parameters(AlignOptions, fields(AlignOptions)),
+        other_spelling("method", "--method"),
         *table_parameters(CommandOptions, fields(CommandOptions)),
     ]
     return with_parameters(align, parameters, HELP)

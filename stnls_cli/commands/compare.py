@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stnls_cli.commands.parameters import parameter, table_parameters, with_parameters
+from stnls_cli.commands.parameters import (
+    other_spelling,
+    parameter,
+    table_parameters,
+    with_parameters,
+)
 from stnls_cli.compare.options import (
     CompareCommand,
     CompareOptions,
@@ -257,12 +262,13 @@ def compare_command() -> Callable[..., None]:
             raise typer.Exit(code)
 
     argument = typer.Argument(
-        metavar="INPUT...", help="Videos, folders of frames, folders of those, earlier runs."
+        metavar="INPUT", help="Videos, folders of frames, folders of those, earlier runs."
     )
     parameters = [
         parameter("context", typer.Context),
         parameter("inputs", Annotated[list[str], argument]),
         *table_parameters(CompareOptions, own_fields(), default_of),
+        other_spelling("methods", "--methods"),
         *table_parameters(AlignOptions, shared_fields(), default_of),
         *table_parameters(CompareCommand, fields(CompareCommand), default_of),
     ]

@@ -42,6 +42,12 @@ def table_parameters(
     return found
 
 
+def other_spelling(name: str, flag: str) -> inspect.Parameter:
+    """A list of another option, under a name that the help does not show."""
+    option = typer.Option(flag, hidden=True)
+    return parameter(name, Annotated[str | None, option], None)
+
+
 def with_parameters(
     command: Callable[..., None], parameters: list[inspect.Parameter], help: str
 ) -> Callable[..., None]:

@@ -10,13 +10,14 @@ from stnls_cli.console import EXIT_PARTIAL, EXIT_USAGE, console_for, print_error
 from stnls_cli.errors import UserError
 
 HELP = (
-    "Build report.html of finished runs again, from the results and pictures that they stored. "
-    "RUN is a folder that `stnls align` or `stnls compare` wrote."
+    "Build report.html of finished runs again (and report.csv of those of `stnls align`), from the "
+    "results and pictures that they stored. RUN is a folder that `stnls align` or `stnls compare` "
+    "wrote."
 )
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of finished runs.")],
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Writes the page of every run; one that fails does not keep the others from theirs."""

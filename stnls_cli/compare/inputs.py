@@ -12,14 +12,10 @@ from stnls_cli.errors import UserError
 from stnls_cli.report import JSON_NAME, Report, is_report, read_report
 from stnls_cli.rundir import is_run
 from stnls_cli.video.images import IMAGE_KINDS
+from stnls_cli.video.kinds import VIDEO_KINDS, no_such_input
 
 MARK = "stnls-comparison.json"
 """By which the folder of a comparison is known as ours."""
-VIDEO_KINDS = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-    ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".y4m", ".gif",
-)  # fmt: skip
-"""Of the files in a folder; a file that is given by its name may have any."""
 
 ANNOTATIONS = "Annotations"
 """Of DAVIS: pictures that are no frames."""
@@ -66,7 +62,7 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
     runs: list[EarlierRun] = []
     for path in paths:
         if not os.path.exists(path):
-            raise UserError(f"{path}: no such file or folder")
+            raise no_such_input(path)
         if not path.is_dir():
             clips.append(path)
         elif is_report(path / JSON_NAME):

@@ -12,7 +12,7 @@ from typing import Any
 from stnls_cli.compare.protocol import GREYS, PROTOCOLS, Protocol
 from stnls_cli.errors import UserError
 from stnls_cli.metrics import METRICS, parse_metrics
-from stnls_cli.options import AlignOptions, option
+from stnls_cli.options import AlignOptions, option, respelled
 from stnls_cli.report.row import METHODS
 
 NEEDS_MASK = frozenset({"psnr_visible", "ssim_visible", "mae_visible", "visible"})
@@ -244,6 +244,7 @@ def compare_options(given: Mapping[str, Any]) -> CompareOptions:
 
     Raises UserError for a value without meaning, TypeError for a name that is none.
     """
+    given = respelled(given, "methods", "method")
     own = [entry.name for entry in own_fields()]
     known = [*own, *SHARED]
     for name in given:

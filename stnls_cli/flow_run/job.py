@@ -29,15 +29,16 @@ from stnls_cli.flow_run.document import (
 )
 from stnls_cli.flow_run.options import FlowOptions
 from stnls_cli.flow_run.pictures import FOLDER as PICTURES
-from stnls_cli.flow_run.pictures import draw_flows
+from stnls_cli.flow_run.pictures import WHEEL_NAME, draw_flows
 from stnls_cli.metrics import psnr
 from stnls_cli.outputs import drop_temporary
-from stnls_cli.pipeline import check_stored, device_name, known_by, open_flow, torch_threads
+from stnls_cli.pipeline import device_name, known_by, open_flow, torch_threads
 from stnls_cli.plan import plan_for
 from stnls_cli.progress import Listener
 from stnls_cli.report import InputRecord
 from stnls_cli.rundir import FLOW_RUN, Finished, RunDirectory
 from stnls_cli.storage import storage_errors
+from stnls_cli.stored import check_damage, check_files
 from stnls_cli.timings import Timings
 from stnls_cli.video import Clip, clip_digest, open_clip
 from stnls_cli.warp import warp
@@ -80,7 +81,8 @@ def compute_clip_flow(
         run = RunDirectory.open(folder, fingerprint, overwrite=base.overwrite, kind=FLOW_RUN)
         if isinstance(run, Finished):
             document = read_flow_document(run.document_path)
-            check_stored(run, document.input, path, base, _written(options))
+            check_files(run, list(_written(document, options)))
+            check_damage(run, document.input, path, allowed=base.allow_damaged)
             return Computed(run.path, document, already_done=True)
         stack.enter_context(run)
         job = stack.enter_context(_Job(clip, source, run, options, device, threads, listener))
@@ -104,12 +106,16 @@ def compute_clip_flow(
         return Computed(run.finish(), document, already_done=False)
 
 
-def _written(options: FlowOptions) -> list[str]:
-    """Folders and files of a finished run, besides its document."""
-    names = [NPZ_NAME] if "npz" in options.formats() else []
-    names += KINDS if "flo" in options.formats() else ()
-    names += [PICTURES] if options.pictures else []
-    return names
+def _written(document: FlowDocument, options: FlowOptions) -> Iterator[str]:
+    """Files of a finished run, besides its document."""
+    if "npz" in options.formats():
+        yield NPZ_NAME
+    names = [f"{record.direction}/{record.t:05d}" for record in document.flows]
+    if "flo" in options.formats():
+        yield from (f"{name}.flo" for name in names)
+    if options.pictures:
+        yield from (f"{PICTURES}/{name}.png" for name in names)
+        yield f"{PICTURES}/{WHEEL_NAME}"
 
 
 class _Job:

@@ -14,6 +14,7 @@ from stnls_cli.storage import storage_errors
 from stnls_cli.video import write_image
 
 FOLDER = "pictures"
+WHEEL_NAME = "wheel.png"
 WHEEL_PIXELS = 241
 
 
@@ -39,4 +40,4 @@ def draw_flows(folder: Path, scale: float, threads: int) -> None:
     with ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(draw, jobs))
     with storage_errors(pictures):
-        write_image(pictures / "wheel.png", wheel_disc(WHEEL_PIXELS))
+        write_image(pictures / WHEEL_NAME, wheel_disc(WHEEL_PIXELS))

@@ -96,11 +96,15 @@ def _verdict(report: Report) -> str:
     }
     flow, search = means.get("flow"), means.get("shifted-nls")
     if flow is not None and search is not None:
-        way = "gains" if search >= flow else "loses"
-        return (
-            f"The search around the flow {way} {abs(search - flow):.2f} dB over the flow alone "
-            f"({search:.2f} against {flow:.2f} dB PSNR)."
+        way, over = ("gains", "over") if search >= flow else ("loses", "against")
+        text = (
+            f"The search around the flow {way} {abs(search - flow):.2f} dB {over} the flow alone "
+            f"({search:.2f} against {flow:.2f} dB PSNR)"
         )
+        without = means.get("nls")
+        if without is not None and f"{without:.2f}" != f"{search:.2f}" and without > search:
+            text += f"; the search without flow is better here ({without:.2f} dB)"
+        return text + "."
     known = [f"{method} {value:.2f} dB" for method, value in means.items() if value is not None]
     return f"Mean PSNR: {', '.join(known)}." if known else "PSNR was not asked for."
 

@@ -29,10 +29,11 @@ def write_align_page(folder: Path, report: Report) -> None:
 
 
 def rebuild(folder: Path) -> Path:
-    """report.html of a finished run or comparison again, from what is stored there."""
+    """report.html of a finished run or comparison again, from what is stored there; of a run
+    report.csv too."""
     from stnls_cli.compare.files import JSON_NAME as COMPARISON
     from stnls_cli.compare.files import read_comparison
-    from stnls_cli.report import JSON_NAME, read_report
+    from stnls_cli.report import JSON_NAME, read_report, write_table
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of a run")
@@ -41,7 +42,9 @@ def rebuild(folder: Path) -> Path:
 
         write_text(folder / HTML_NAME, render(compare_page(read_comparison(folder), folder)))
     elif (folder / JSON_NAME).is_file():
-        write_align_page(folder, read_report(folder))
+        report = read_report(folder)
+        write_table(folder, report)
+        write_align_page(folder, report)
     else:
         raise UserError(
             f"{folder}: holds neither {JSON_NAME} nor {COMPARISON}: no finished run of stnls"

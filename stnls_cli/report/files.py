@@ -18,8 +18,13 @@ CSV_NAME = "report.csv"
 
 def write_reports(folder: Path, report: Report) -> None:
     """Write both files into `folder`, each whole or not at all."""
-    write_text(folder / CSV_NAME, csv_text(report.rows))
+    write_table(folder, report)
     write_text(folder / JSON_NAME, report.to_text())
+
+
+def write_table(folder: Path, report: Report) -> None:
+    """Write report.csv alone."""
+    write_text(folder / CSV_NAME, csv_text(report.rows))
 
 
 def read_report(path: Path) -> Report:

@@ -12,11 +12,10 @@ from stnls_cli.video.digest import clip_digest
 from stnls_cli.video.file_clip import FileClip
 from stnls_cli.video.folder import FolderClip
 from stnls_cli.video.info import ClipInfo, Frame
+from stnls_cli.video.kinds import no_such_input
 
 # FFmpeg's av_image_check_size.
 MOST_PIXELS = (2**31 - 1) // 8
-
-SCHEMES = {"http:", "https:", "ftp:", "rtsp:", "rtmp:", "s3:", "file:"}
 
 __all__ = ["Clip", "ClipInfo", "Frame", "clip_digest", "open_clip"]
 
@@ -53,9 +52,7 @@ def open_clip(
             raise UserError(f"{path}: a folder of frames has no streams (--stream {stream})")
         return FolderClip(path, start, frames, size, allow_damaged)
     if not os.path.exists(path):
-        if path.parts and path.parts[0].lower() in SCHEMES:
-            raise UserError(f"{path}: addresses of the network are not read; load the file first")
-        raise UserError(f"{path}: no such file or folder")
+        raise no_such_input(path)
     if not path.is_file():
         raise UserError(f"{path}: neither a file nor a folder")
     import_av()

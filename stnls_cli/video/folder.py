@@ -13,6 +13,7 @@ from stnls_cli.video.base import Clip
 from stnls_cli.video.frames import FrameMaker
 from stnls_cli.video.images import IMAGE_KINDS, BadImageError, decode_image, image_size
 from stnls_cli.video.info import ClipInfo, Frame
+from stnls_cli.video.kinds import no_frames
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -24,14 +25,13 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def list_frames(folder: Path) -> list[Path]:
     """The frames of a folder in natural order; hidden files and other kinds are passed over."""
     try:
-        names = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = list(folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror or error}") from None
+    names = [entry for entry in entries if not entry.name.startswith(".")]
     frames = [f for f in names if f.suffix.lower() in IMAGE_KINDS and f.is_file()]
     if not frames:
-        raise UserError(
-            f"{folder}: a folder without frames (looked for {', '.join(sorted(IMAGE_KINDS))})"
-        )
+        raise no_frames(folder, names, IMAGE_KINDS)
     kinds = Counter(IMAGE_KINDS[f.suffix.lower()] for f in frames)
     if len(kinds) > 1:
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))

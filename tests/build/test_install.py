@@ -95,7 +95,7 @@ def test_wheel_has_the_kernels_and_no_tests(wheel: Path) -> None:
     if HAS_NVCC:
         expected |= {"libstnls_cuda.so"}
     assert libraries == expected
-    assert {"stnls/py.typed", "stnls_cli/__init__.py"} <= set(names)
+    assert {"stnls/py.typed", "stnls_cli/py.typed", "stnls_cli/__init__.py"} <= set(names)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"stnls", "stnls_cli"}
     assert not [name for name in names if "test" in name or name.endswith((".cpp", ".h", ".cu"))]
@@ -109,6 +109,13 @@ def test_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     found = probe(python, tmp_path)
     check_found(found, tmp_path / "venv", sources=tmp_path / "venv")
     assert (tmp_path / "venv/bin/stnls").is_file()
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    script = tmp_path / "script.py"
+    script.write_text("import stnls\nimport stnls_cli\n")
+    # That both say they are typed; what PyTorch says would take a minute.
+    mypy = ["-m", "mypy", "--strict", "--follow-imports=skip", "--cache-dir=/dev/null"]
+    done = subprocess.run([str(python), *mypy, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_editable(root: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import zlib
@@ -16,6 +17,24 @@ import stnls
 
 for needed in ("sphinx", "myst_parser", "furo"):
     pytest.importorskip(needed, reason=f"no documentation tools: {needed}")
+
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+# What there is to scroll up and down in the displayed formulas, where --dump-dom finds it.
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const boxes = [...document.querySelectorAll(".math-wrapper")];
+  document.body.dataset.found =
+    boxes.map(box => box.scrollHeight - box.clientHeight).join(" ");
+});
+</script></body>"""
 
 MODULES = (stnls.search, stnls.agg, stnls.nn, stnls.normz, stnls.graph_opts)
 
@@ -57,6 +76,28 @@ def test_pages_load_nothing_from_elsewhere(pages: Path) -> None:
             assert "://" not in tag, (page.name, tag)
         for formula in re.findall(r"<math.*?</math>", text, re.DOTALL):
             assert "\\" not in formula, formula
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_formulas_fit_their_boxes(pages: Path) -> None:
+    assert BROWSER is not None
+    page = pages / "guide" / "search.html"
+    probed = page.with_name("probed.html")
+    text = page.read_text(encoding="utf-8").replace("</body>", PROBE, 1)
+    probed.write_text(text, encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
+    done = subprocess.run(
+        [*command, "--dump-dom", probed.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    probed.unlink()
+    found = re.search(r'<body[^>]*data-found="([^"]*)"', done.stdout)
+    assert found is not None
+    assert found[1].split() == ["0"] * text.count('class="math-wrapper')
+    assert len(found[1].split()) > 5
 
 
 def test_returned_values_are_listed_by_name(pages: Path) -> None:

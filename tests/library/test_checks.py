@@ -150,7 +150,7 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
         "inds must hold real numbers, not torch.float8_e4m3fn",
     ),
     (search(video(), video(3, 4, 8, 9)), ValueError, r"vid1 must have shape .*not \(3, 4, 8, 9\)"),
-    (search(video(), video(), None), TypeError, "flows must be a tensor .*, not NoneType"),
+    (search(video(), video(), "zero"), TypeError, "flows must be a tensor .*, not str"),
     (paired(None, None, None), TypeError, "frame0 must be a tensor .*, not NoneType"),
     (patch_sum(video(), 1.0, None), TypeError, "weights must be a tensor .*, not float"),
     (slots(video(3, 2, 8, 9), neighbours(), 1), ValueError, r"fflow must have shape .*\(3, 2,"),
@@ -440,6 +440,24 @@ def test_flow_by_name() -> None:
         search(video, video, fflow=fflow)
     with pytest.raises(stnls.StnlsValueError, match="for each of the video's 3 frames, not 2"):
         search(video, video, fflow[:, :2], bflow[:, :2])
+
+
+def test_no_flow_is_zero_flow_however_it_is_given() -> None:
+    video, flow = torch.rand(1, 3, 2, 8, 9), torch.randn(1, 3, 2, 2, 8, 9)
+    search = stnls.search.NonLocalSearch(3, 1, 3, 2)
+    expected = search(video, video)
+    for found in (
+        search(video, video, None),
+        search(video, video, None, None),
+        search(video, video, flows=None),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    led = search(video, video, flow)
+    torch.testing.assert_close(search(video, video, None, flows=flow), led, rtol=0, atol=0)
+    # Half a pair of flows is none.
+    for half in ((None, flow[:, :, 0]), (flow[:, :, 0], None)):
+        with pytest.raises(stnls.StnlsError):
+            search(video, video, *half)
 
 
 def test_the_default_stride_is_named_where_it_matters() -> None:

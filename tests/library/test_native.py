@@ -259,3 +259,7 @@ def test_printing_a_search_names_its_parameters() -> None:
     assert "ws=5, wt=2, ps=3, k=10" in repr(stnls.search.NonLocalSearch(5, 2, 3, 10))
     assert "stride0=4" in repr(stnls.search.PairedSearch(5, 3, 10))
     assert "ps=3, stride0=1" in repr(stnls.agg.WeightedPatchSum(3, 1))
+    for kind in (stnls.agg.NonLocalGatherAdd, stnls.agg.NonLocalScatterAdd):
+        shown = repr(kind(3, 2, 2, outH=8))
+        assert "(ps=3, strideIn=2, strideOut=2, outH=8, outW=0, dilation=1, " in shown
+        assert "stride0" not in shown

@@ -246,6 +246,9 @@ def test_folders_of_several(cli: Any, clip: Path, tmp_path: Path) -> None:
     assert cli("align", *pair, *QUICK, "-o", "x", "-o", "y", "-o", "z").lines == [
         "stnls: 3 -o for 2 inputs: give none, one, or one for each input"
     ]
+    assert cli("align", pair[0], *QUICK, "-o", "x", "-o", "y").lines == [
+        "stnls: 2 -o for 1 input: give none or one"
+    ]
     assert cli("align", pair[0], pair[0], *QUICK).code == 2
     assert runs() == []
     assert cli("align", *pair, *QUICK, "-o", "x", "-o", "sub/y").code == 0

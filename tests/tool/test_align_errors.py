@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from outcome import refused
 
-from stnls_cli import UserError, align
+from stnls_cli import UserError, align, compare
 from stnls_cli.outputs import Outputs
 from stnls_cli.report import read_report
 from stnls_cli.storage import storage_errors
@@ -301,24 +303,124 @@ def test_folders_made_for_nothing_are_removed(cli: Any, clip: Path, tmp_path: Pa
     assert (tmp_path / "old").is_dir()
 
 
+def test_functions_keep_their_names(tmp_path: Path) -> None:
+    """Also where a package of that name has been used."""
+    code = """
+import stnls_cli
+for function in (stnls_cli.align, stnls_cli.compare, stnls_cli.compute_flow):
+    for _ in range(2):
+        try:
+            getattr(stnls_cli, function.__name__)("none.mp4")
+        except stnls_cli.UserError as error:
+            print(error)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["none.mp4: no such file or folder"] * 6
+
+
 def test_from_python_the_same_errors(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no option 'wtt'; did you mean 'wt'"):
         align(tmp_path, wtt=1)
     with pytest.raises(TypeError, match="must be paths or lists of them, not <class 'int'>"):
         align(3)  # type: ignore[call-overload]
+    for nothing in (align, compare):
+        with pytest.raises(UserError, match="no INPUT: give a video file or a folder of frames"):
+            nothing([])
     with pytest.raises(UserError, match="no such file or folder") as caught:
         align(tmp_path / "none.mp4")
     assert caught.value.exit_code == 2
 
 
-def test_a_finished_run_that_lost_its_frames(cli: Any, tmp_path: Path, clip: Path) -> None:
-    quick = ("--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr", "-q")
-    assert cli("align", clip, *quick).code == 0
-    shutil.rmtree(tmp_path / "clip.stnls/aligned")
-    refused(cli("align", clip, *quick), "is complete, but its folder aligned is gone")
-    assert cli("align", clip, *quick, "--overwrite").code == 0
-    assert (tmp_path / "clip.stnls/aligned").is_dir()
+EVERYTHING = "--save=aligned,flow,offsets,distance,video"
 
 
-def test_addresses_are_not_read(cli: Any) -> None:
-    refused(cli("align", "https://example.com/a.mp4"), "addresses of the network are not read")
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("aligned", "its folder aligned is gone"),
+        ("aligned/dt-1", "its folder aligned/dt-1 is gone"),
+        ("aligned/dt+1/00002.png", "its file aligned/dt+1/00002.png is gone"),
+        ("offsets/dt+1/00000.npz", "its file offsets/dt+1/00000.npz is gone"),
+        ("distance/dt-1/0000[34].npz", "its file distance/dt-1/00003.npz and 1 more are gone"),
+        ("flow/forward/00004.flo", "its file flow/forward/00004.flo is gone"),
+        ("flow/backward/00005.flo", "its file flow/backward/00005.flo is gone"),
+        ("video/dt+1.mkv", "its file video/dt+1.mkv is gone"),
+    ],
+)
+def test_a_finished_run_that_lost_its_frames(
+    cli: Any, tmp_path: Path, clip: Path, gone: str, told: str
+) -> None:
+    command = ("align", clip, *QUICK, "-q", EVERYTHING)
+    assert cli(*command).code == 0
+    assert cli(*command).code == 0
+    out = tmp_path / "clip.stnls"
+    lost = sorted(out.glob(gone))
+    for path in lost:
+        path.rename(tmp_path / path.name)
+    refused(cli(*command), f"clip.stnls is complete, but {told}; make it again with --overwrite")
+    with pytest.raises(UserError, match="make it again with --overwrite"):
+        align(clip, out, flow="zero", ws=3, ps=3, wt=1, metrics="psnr", save=EVERYTHING[7:])
+    assert cli(*command, "--overwrite").code == 0
+    assert all(path.exists() for path in lost)
+
+
+def test_a_finished_run_that_lost_its_pages(cli: Any, tmp_path: Path, clip: Path) -> None:
+    command = ("align", clip, *QUICK, "-q", "--save=none")
+    assert cli(*command).code == 0
+    page, table = (tmp_path / "clip.stnls" / name for name in ("report.html", "report.csv"))
+    before = page.read_text(), table.read_text()
+    page.unlink()
+    refused(cli(*command), "its file report.html is gone; `stnls report clip.stnls` writes it")
+    table.unlink()
+    refused(cli(*command), "its file report.html and 1 more are gone; `stnls report clip.stnls`")
+    assert cli("report", "clip.stnls", "-q").code == 0
+    assert (page.read_text(), table.read_text()) == before
+    assert cli(*command).code == 0
+
+
+def test_a_finished_run_that_lost_its_report(cli: Any, tmp_path: Path, clip: Path) -> None:
+    command = ("align", clip, *QUICK, "-q")
+    assert cli(*command).code == 0
+    out = tmp_path / "clip.stnls"
+    (out / "report.json").unlink()
+    refused(cli(*command), "clip.stnls is a run whose report.json is gone; make it again with --")
+    (out / "notes.txt").touch()
+    refused(cli(*command, "--overwrite"), "holds notes.txt, which no run of stnls wrote")
+    (out / "notes.txt").unlink()
+    assert cli(*command, "--overwrite").code == 0
+    assert len(read_report(out).rows) == 40
+
+
+@pytest.mark.parametrize("command", ["align", "compare", "flow"])
+@pytest.mark.parametrize("address", ["https://example.com/a.mp4", "file:///tmp/none.mp4"])
+def test_addresses_are_not_read(cli: Any, command: str, address: str) -> None:
+    refused(cli(command, address), f"stnls: {address}: addresses of the network are not read")
+
+
+def test_a_folder_that_holds_clips(cli: Any, clip: Path, tmp_path: Path) -> None:
+    def told() -> str:
+        ended = cli("align", "clips", *QUICK)
+        refused(ended, "clips: a folder without frames, but with ")
+        return str(ended.lines[0]).partition("but with ")[2]
+
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    shutil.copy(clip, clips / "a.mkv")
+    assert told() == "a video: name it: clips/a.mkv"
+    for name in ("b.mkv", ".hidden.mkv", "c.MP4"):
+        shutil.copy(clip, clips / name)
+    (clips / "notes.txt").touch()
+    (clips / "empty").mkdir()
+    assert told() == "3 videos: name them, for example clips/*.mkv"
+    for name in ("x", "y"):
+        (clips / name).mkdir()
+        write_image(clips / name / "0.png", np.zeros((8, 8, 3), np.uint8))
+    told_of_both = "3 videos and 2 folders of frames: name them, for example clips/*.mkv clips/*/"
+    assert told() == told_of_both
+    for video in clips.glob("*.*"):
+        video.unlink()
+    assert told() == "2 folders of frames: name them, for example clips/*/"
+    shutil.rmtree(clips / "y")
+    assert told() == "a folder of frames: name it: clips/x"

@@ -49,7 +49,10 @@ QUICK = ["--flow=zero", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr"]
         (["--format", "jpg"], "--format must be one of png, png16, npy, not 'jpg'"),
         (["--save", "frames"], "--save: unknown 'frames'"),
         (["--save", ","], "--save names none; choose from aligned, flow, offsets, distance, video"),
+        (["--save", "none,aligned"], "--save: none stands alone, for no files; leave it or"),
         (["--methods", "best"], "--methods: unknown 'best'"),
+        (["--method", "best"], "--methods: unknown 'best'"),
+        (["--method", "flow", "--methods", "nls"], "--method and --methods are one option"),
         (["--metrics", "vmaf"], "unknown metric 'vmaf'"),
         (["--start", "-1"], "--start must be at least 0, not -1"),
         (["--start", "6"], "--start 6 is beyond the end: the clip has 6 frames, counted from 0"),
@@ -95,6 +98,42 @@ def test_options(cli: Any, clip: Path, tmp_path: Path, options: list[str], words
 )
 def test_usage(cli: Any, arguments: list[str], words: str) -> None:
     refused(cli(*arguments), words)
+
+
+def test_the_other_spelling_of_methods(cli: Any, clip: Path, tmp_path: Path) -> None:
+    assert cli("align", clip, *QUICK, "--method=none,flow", "-q").code == 0
+    assert read_report(tmp_path / "clip.stnls").methods == ("none", "flow")
+    # It is the same run.
+    assert cli("align", clip, *QUICK, "--methods=none,flow", "-q").code == 0
+    both = align(
+        clip, "clip.stnls", method="flow,none", flow="zero", ws=3, ps=3, wt=1, metrics="psnr"
+    )
+    assert both.methods == ("none", "flow")
+    assert "--method " not in cli("align", "--help").out
+
+
+def test_lists_and_sizes_from_python(clip: Path, tmp_path: Path) -> None:
+    quick: dict[str, Any] = {"flow": "zero", "ws": 3, "ps": 3, "wt": 1}
+    lists = {"methods": ["flow", "shifted-nls"], "metrics": ("mae",), "save": ["aligned", "flow"]}
+    report = align(clip, tmp_path / "out", size=(24, np.int64(16)), **lists, **quick)
+    assert (report.input.width, report.input.height) == (24, 16)
+    assert (report.methods, report.metrics) == (("flow", "shifted-nls"), ("mae",))
+    assert (tmp_path / "out/flow/forward/00000.flo").is_file()
+    # The same as on the command line.
+    text = {name: ",".join(value) for name, value in lists.items()}
+    align(clip, tmp_path / "out", size="24x16", **text, **quick)
+    align(clip, tmp_path / "none", save=[], **quick)
+    assert not (tmp_path / "none/aligned").exists()
+    for wrong, words in (
+        ({"methods": ["flow", 3]}, "methods must be str or a list of str, not"),
+        ({"size": (24,)}, r"size must be str \| None or \(width, height\), not"),
+        ({"size": (24, 16.0)}, "size must be str"),
+        ({"grid": ["int"]}, "grid must be str, not"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            align(clip, tmp_path / "other", **wrong, **quick)
+    with pytest.raises(UserError, match="--methods names none"):
+        align(clip, tmp_path / "other", methods=[], **quick)
 
 
 def test_empty_and_long_names(cli: Any, clip: Path, tmp_path: Path) -> None:
@@ -154,4 +193,4 @@ def test_what_is_saved_for_several_matches() -> None:
     # An explicit list is obeyed.
     assert AlignOptions(k=4, save="aligned").saved() == {"aligned"}
     (entry,) = [entry for entry in fields(AlignOptions) if entry.name == "save"]
-    assert "aligned, with -k above 1 also offsets and distance" in entry.metadata["help"]
+    assert "aligned, with -k above 1 offsets and distance too" in entry.metadata["help"]

@@ -292,7 +292,7 @@ def test_from_python_errors(tmp_path: Path, clip: Path, capfd: Any) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(TypeError, match="no option 'wss'; did you mean 'ws'"):
         align(clip, wss=3)
-    for wrong in ({"ws": "9"}, {"ws": 9.0}, {"ws": True}, {"sigma": None}, {"save": ["aligned"]}):
+    for wrong in ({"ws": "9"}, {"ws": 9.0}, {"ws": True}, {"sigma": None}, {"save": [1]}):
         (name,) = wrong
         with pytest.raises(TypeError, match=f"^{name} must be "):
             align(clip, tmp_path / "out", **wrong)

@@ -17,6 +17,8 @@ import torch
 from outcome import Ended, refused
 
 from stnls_cli.bench import job, options, presets
+from stnls_cli.bench.row import Row
+from stnls_cli.bench.words import row_line
 from stnls_cli.flow import write_flow_npz
 
 Cli = Callable[..., Ended]
@@ -484,6 +486,22 @@ def test_flows_jump_at_edges_and_have_their_spread() -> None:
         flows = slot_flows(name, 3, 4, 16, 24, generator)
         assert flows.shape == (3, 4, 2, 16, 24)
         assert (name == "zero") == (float(flows.abs().max()) == 0)
+
+
+@pytest.mark.parametrize(
+    ("median", "spread", "told"),
+    [
+        (252_900.0, 9647.0, "252.9 s  ± 9.6 s"),
+        (9_999.0, 12_345.0, "9999 ms ± 12345 ms"),
+        (26.64, 0.512, "26.64 ms ± 0.512 ms"),
+    ],
+)
+def test_a_time_and_its_spread_have_one_unit(median: float, spread: float, told: str) -> None:
+    row = Row(
+        preset="a", problem="b", parameters={}, flow="zero", dtype="float32", backend="stnls",
+        status="ok", median_ms=median, spread_ms=spread, flops=1, input_bytes=1, output_bytes=1,
+    )  # fmt: skip
+    assert told in row_line(row)
 
 
 def test_times_of_the_original_belong_to_rows_of_the_presets() -> None:

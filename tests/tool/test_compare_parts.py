@@ -172,6 +172,12 @@ def test_options_without_meaning(given: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_the_other_spelling_of_method() -> None:
+    assert names_of(methods=["none"]) == names_of(method="none") == ["none"]
+    with pytest.raises(UserError, match="--methods and --method are one option: give it once"):
+        compare_options({"method": "none", "methods": "nls"})
+
+
 def test_unknown_options_from_python() -> None:
     with pytest.raises(TypeError, match="no option 'sigmas'; did you mean 'sigma'"):
         compare_options({"sigmas": 3})

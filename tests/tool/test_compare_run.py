@@ -16,8 +16,8 @@ import pytest
 from outcome import refused
 
 import stnls_cli.code_digest
-import stnls_cli.compare.job
 from stnls_cli.code_digest import computed_by
+from stnls_cli.compare import job as compare_job
 from stnls_cli.report import COLUMNS
 from stnls_cli.video import write_image
 
@@ -90,13 +90,13 @@ def test_the_same_again_and_a_wider_grid(
     assert cli("compare", clips[0], *narrow, "--ws=3", "-o", "out", "-q").code == 0
     first = results(tmp_path / "out")
     computed: list[str] = []
-    real = stnls_cli.compare.job.run_pass
+    real = compare_job.run_pass
 
     def counted(clip: Any, source: Any, sigma: float, cells: list[Any], context: Any) -> int:
         computed.extend(cell.setting.name for cell in cells)
         return real(clip, source, sigma, cells, context)
 
-    monkeypatch.setattr(stnls_cli.compare.job, "run_pass", counted)
+    monkeypatch.setattr(compare_job, "run_pass", counted)
     assert cli("compare", clips[0], *narrow, "--ws=3", "-o", "out", "-q").code == 0
     assert computed == []
     again = results(tmp_path / "out")
@@ -132,19 +132,19 @@ def test_cells_of_other_code_are_computed_again(
     cli: Any, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[str] = []
-    real = stnls_cli.compare.job.run_pass
+    real = compare_job.run_pass
 
     def counted(clip: Any, source: Any, sigma: float, cells: list[Any], context: Any) -> int:
         computed.extend(cell.setting.name for cell in cells)
         return real(clip, source, sigma, cells, context)
 
-    monkeypatch.setattr(stnls_cli.compare.job, "run_pass", counted)
+    monkeypatch.setattr(compare_job, "run_pass", counted)
     versions = computed_by()
     assert versions["library"] != versions["tool"]
     assert versions["torch"]
     for name, value in ((None, None), ("tool", "0123"), ("library", "4567"), ("torch", "9.9")):
         monkeypatch.setattr(
-            stnls_cli.compare.job, "computed_by", lambda n=name, v=value: {**versions, n or "": v}
+            compare_job, "computed_by", lambda n=name, v=value: {**versions, n or "": v}
         )
         computed.clear()
         assert cli("compare", clips[0], *QUICK, "-o", "out").code == 0
@@ -242,13 +242,13 @@ def test_a_clip_with_another_name_finds_its_cells(
     for path in clips[1].iterdir():
         (other / path.name).write_bytes(path.read_bytes())
     computed: list[str] = []
-    real = stnls_cli.compare.job.run_pass
+    real = compare_job.run_pass
 
     def counted(clip: Any, source: Any, sigma: float, cells: list[Any], context: Any) -> int:
         computed.append(context.name)
         return real(clip, source, sigma, cells, context)
 
-    monkeypatch.setattr(stnls_cli.compare.job, "run_pass", counted)
+    monkeypatch.setattr(compare_job, "run_pass", counted)
     assert cli("compare", clips[0], other, *QUICK, "-o", "out").code == 0
     assert [clip["clip"] for clip in results(tmp_path / "out")["clips"]] == ["clips-a", "more-a"]
     assert set(computed) == {"more-a"}
@@ -272,7 +272,7 @@ def test_killed_in_the_middle_and_resumed(
 ) -> None:
     """Slowed down, so that the kill comes when some cells are done and others are not."""
     slow = (
-        "import time, stnls_cli.compare.clip_pass as c\n"
+        "import time\nfrom stnls_cli.compare import clip_pass as c\n"
         "real = c.Cell.record\n"
         "def record(self, t, rows):\n"
         "    real(self, t, rows); time.sleep(0.02)\n"
@@ -335,6 +335,8 @@ def test_gates(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     [
         (["missing.mp4"], "missing.mp4: no such file or folder"),
         (["clips/a", "--method=best"], "--method: unknown 'best'"),
+        (["clips/a", "--methods=best"], "--method: unknown 'best'"),
+        (["clips/a", "--methods=nls", "--method=nls"], "are one option: give it once"),
         (["clips/a", "--fail-drop=0.1"], "--baseline and --fail-drop belong together"),
         (["clips/a", "--fail-below=3", "--metrics=ssim"], "need psnr among --metrics"),
         (["clips/a", "--fail-below=3", "--method=flow"], "needs shifted-nls among --method"),
@@ -434,7 +436,7 @@ def test_a_second_process_is_kept_out(
     cli: Any, clips: list[Path], tmp_path: Path, start: Callable[..., Any]
 ) -> None:
     waiting = (
-        "import time, stnls_cli.compare.job as j\n"
+        "import time\nfrom stnls_cli.compare import job as j\n"
         "j.run_pass = lambda *_: (print('in', flush=True), time.sleep(60))"
     )
     quick = ("--flow=zero", "--metrics=psnr", "-q", "-o", "out")

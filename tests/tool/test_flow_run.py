@@ -196,7 +196,14 @@ def test_the_same_command_again(cli: Any, clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("forward", "folder"), ("pictures", "folder"), ("flow.npz", "file")]
+    ("name", "kind"),
+    [
+        ("forward", "folder"),
+        ("backward/00003.flo", "file"),
+        ("pictures", "folder"),
+        ("pictures/forward/00000.png", "file"),
+        ("flow.npz", "file"),
+    ],
 )
 def test_a_finished_run_that_lacks_something(
     cli: Any, clip: Path, tmp_path: Path, name: str, kind: str
@@ -314,7 +321,8 @@ def test_from_python(clip: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"format": ["npz"]}, "format must be str, not ['npz']"),
+        ({"format": 3}, "format must be str or a list of str, not 3"),
+        ({"format": ["npz", 3]}, "format must be str or a list of str, not ['npz', 3]"),
         ({"scale": "x"}, "scale must be float | None, not 'x'"),
         ({"scale": True}, "scale must be float | None, not True"),
         ({"pictures": "no"}, "pictures must be bool, not 'no'"),
@@ -326,3 +334,4 @@ def test_types_from_python(clip: Path, tmp_path: Path, given: dict[str, Any], wo
         compute_flow(clip, tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()
     assert flow_options({"scale": np.float32(2)}).scale == 2
+    assert flow_options({"format": ["npz", "flo"]}).formats() == ("flo", "npz")

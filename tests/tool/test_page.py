@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import html.parser
 import json
@@ -20,6 +21,7 @@ from PIL import Image
 from stnls_cli import align
 from stnls_cli.colour_wheel import wheel_colours
 from stnls_cli.compare.document import CellScores, ComparisonDocument, SettingScores
+from stnls_cli.page.align_page import _verdict
 from stnls_cli.page.compare_page import _mean_clip, compare_page
 from stnls_cli.page.gallery import DRAWN, Gallery, read_pairs
 from stnls_cli.page.pictures import (
@@ -32,6 +34,7 @@ from stnls_cli.page.pictures import (
     save_small_pair,
     shrink_pair,
 )
+from stnls_cli.report import InputRecord, Report, Row
 
 BROWSER = next(
     (
@@ -250,6 +253,31 @@ def test_what_a_comparison_says(tmp_path: Path) -> None:
     assert list(page.clips.rows[0]) == ["c0", "21.50", "24.50", "+3.00", worst]
     assert {"flow", "shifted-nls", "ws", "ps", "dt", "gain"} <= dict(page.words).keys()
     assert "none" not in dict(page.words)
+
+
+@pytest.mark.parametrize(
+    ("means", "told"),
+    [
+        ((30.0, 32.5, 20.0), "gains 2.50 dB over the flow alone (32.50 against 30.00 dB PSNR)."),
+        (
+            (35.0, 20.0, 20.0),
+            "loses 15.00 dB against the flow alone (20.00 against 35.00 dB PSNR).",
+        ),
+        (
+            (35.0, 20.0, 25.5),
+            "loses 15.00 dB against the flow alone (20.00 against 35.00 dB PSNR); the search "
+            "without flow is better here (25.50 dB).",
+        ),
+        ((30.0, 31.0, None), "gains 1.00 dB over the flow alone (31.00 against 30.00 dB PSNR)."),
+    ],
+)
+def test_what_a_run_says(means: tuple[float | None, ...], told: str) -> None:
+    methods = zip(("flow", "shifted-nls", "nls"), means, strict=True)
+    rows = [Row("a", 0, 1, method, psnr=mean) for method, mean in methods if mean is not None]
+    names = {field.name for field in dataclasses.fields(InputRecord)}
+    record = InputRecord(**{**dict.fromkeys(names), "notes": (), "damage": ()})
+    report = Report(record, {}, "cpu", ("psnr",), tuple(rows), {})
+    assert _verdict(report) == f"The search around the flow {told}"
 
 
 def test_report_again(tmp_path: Path, clip: Path, cli: Any) -> None:

@@ -179,6 +179,13 @@ class SumModule(PatchModule):
         self._outW = _checks.positive_int("outW", outW, minimum=0)
         self.options = PatchOptions(ps, strideIn, dilation, reflect_bounds, use_adj, itype)
 
+    def extra_repr(self) -> str:
+        """Parameters for `print(module)`, under the names that they are given by."""
+        o = self.options
+        stride = f"strideIn={o.stride0!r}, strideOut={o.stride0!r}"
+        stride += f", outH={self.outH!r}, outW={self.outW!r}"
+        return super().extra_repr().replace(f"stride0={o.stride0!r}", stride)
+
     def _take_inputs(self, vid: Tensor, weights: Tensor, flows: Tensor) -> PatchInputs:
         """The checked inputs of a call."""
         inputs = take_inputs(self.options, vid, weights, flows)

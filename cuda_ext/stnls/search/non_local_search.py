@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -129,7 +131,7 @@ class NonLocalSearch(SearchModule):
         self,
         vid0: Tensor,
         vid1: Tensor,
-        *flow: Tensor,
+        *flow: Tensor | None,
         flows: Tensor | None = None,
         fflow: Tensor | None = None,
         bflow: Tensor | None = None,
@@ -143,7 +145,7 @@ class NonLocalSearch(SearchModule):
             vid0: query video, (B, T, C, H, W) or (B, HD, T, C/HD, H, W); float32 or float64, or
                 float16 or bfloat16, which are computed in float32 (as are their flows).
             vid1: key video, the same.
-            flow: nothing (zero flow); or one tensor ``flows``, (B, T, S, 2, nH, nW) or
+            flow: nothing or None (zero flow); or one tensor ``flows``, (B, T, S, 2, nH, nW) or
                 (B, HD_f, T, S, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, for the 2 wt slots
                 after the own frame or for all 2 wt + 1, on the grid of queries
                 (nH = (H - 1) // stride0 + 1), where head hd uses head hd modulo HD_f ≤ HD; or
@@ -165,7 +167,9 @@ class NonLocalSearch(SearchModule):
 
         """
         o = self.options
-        given = (*flow, *(x for x in (flows, fflow, bflow) if x is not None))
+        if all(x is None for x in flow):  # as where None is given by name
+            flow = ()
+        given: tuple[Any, ...] = (*flow, *(x for x in (flows, fflow, bflow) if x is not None))
         _checks.flow_by_name(given, len(flow) > 0, flows, fflow, bflow)
         slots = (2 * o.wt, 2 * o.wt + 1)
         if len(given) == 2:
