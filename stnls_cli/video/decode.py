@@ -138,11 +138,10 @@ class Decoder:
         raise self._nothing_decoded() from None
 
     def _damage(self, frames: int) -> UserError:
-        if not frames:
-            return UserError(f"{self.path}: damaged: its first frame cannot be decoded; {GO_ON}")
+        where = "in the middle" if frames else "at the start"
         return UserError(
-            f"{self.path}: damaged in the middle: {self.readable(frames)} could be read before the "
-            f"first error; {GO_ON}"
+            f"{self.path}: damaged {where}: {self.readable(frames)} could be read before the first "
+            f"error; {GO_ON}"
         )
 
     @staticmethod

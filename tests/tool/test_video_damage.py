@@ -253,7 +253,11 @@ def test_undecodable_first_packet(tmp_path: Path, encode: Any, textured: Any) ->
     data = bytearray(path.read_bytes())
     data[place : place + size] = bytes(size)
     path.write_bytes(data)
-    assert message(path) == (0, f"{path}: damaged: its first frame cannot be decoded; {GO_ON}")
+    assert message(path) == (
+        0,
+        f"{path}: damaged at the start: 0 of 12 frames could be read before the first error; "
+        f"{GO_ON}",
+    )
     assert len(salvage(path)[0]) == 11
 
 
