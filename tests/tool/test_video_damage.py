@@ -247,37 +247,22 @@ def test_concealed_errors(tmp_path: Path, encode: Any, textured: Any) -> None:
         assert len(list(clip)) == 5
 
 
-def test_undecodable_first_packet(tmp_path: Path, encode: Any, textured: Any) -> None:
+@pytest.mark.parametrize(("bad", "where"), [(0, "at the start"), (5, "in the middle")])
+def test_undecodable_packet(
+    tmp_path: Path, encode: Any, textured: Any, bad: int, where: str
+) -> None:
     path = encode(tmp_path / "a.mov", textured(12), codec="png", pixel_format="rgb24")
-    place, size = packet_places(path)[0]
+    place, size = packet_places(path)[bad]
     data = bytearray(path.read_bytes())
     data[place : place + size] = bytes(size)
     path.write_bytes(data)
-    assert message(path) == (
-        0,
-        f"{path}: damaged at the start: 0 of 12 frames could be read before the first error; "
-        f"{GO_ON}",
-    )
-    assert len(salvage(path)[0]) == 11
-
-
-def test_undecodable_packet(tmp_path: Path, encode: Any, textured: Any) -> None:
-    path = encode(tmp_path / "a.mov", textured(12), codec="png", pixel_format="rgb24")
-    place, size = packet_places(path)[5]
-    data = bytearray(path.read_bytes())
-    data[place : place + size] = bytes(size)
-    path.write_bytes(data)
-    count, text = message(path)
-    assert count == 5
-    assert text == (
-        f"{path}: damaged in the middle: 5 of 12 frames could be read before the first error; "
-        f"{GO_ON}"
-    )
+    words = f"damaged {where}: {bad} of 12 frames could be read before the first error; {GO_ON}"
+    assert message(path) == (bad, f"{path}: {words}")
     frames, damage = salvage(path)
     assert len(frames) == 11
-    assert damage == ["1 packet could not be decoded, the first after 5 frames"]
+    assert damage == [f"1 packet could not be decoded, the first after {bad} frames"]
     # Frames keep their own times: the hole stays visible.
-    assert frames[5].time == pytest.approx(6 / 25)
+    assert frames[bad].time == pytest.approx((bad + 1) / 25)
 
 
 def test_size_change(tmp_path: Path, encode: Any, textured: Any) -> None:
