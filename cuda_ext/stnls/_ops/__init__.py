@@ -7,7 +7,8 @@ from stnls._ops._blend import patch_blend
 from stnls._ops._eager import signature
 from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
-from stnls._ops._patches import PatchSettings, patch_scatter, patch_sum
+from stnls._ops._patch_problem import PatchSettings
+from stnls._ops._patches import patch_scatter, patch_sum
 from stnls._ops._search import SearchSettings, entry_count, refine, search, search_scratch
 from stnls._ops._ssim import ssim_sums
 from stnls._ops._subpixel import subpixel

@@ -17,7 +17,7 @@ from stnls._ops import (  # noqa: F401  they define the operators
     _ssim,
     _subpixel,
 )
-from stnls._ops._patches import PatchSettings
+from stnls._ops._patch_problem import PatchSettings
 from stnls._ops._search import SearchGradient, SearchSettings
 from stnls._positions import grid_shape
 
