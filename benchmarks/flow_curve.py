@@ -5,6 +5,9 @@ second frame, clean, warped onto the first (as in `stnls align`), and the mean e
 Middlebury's pairs; cost is processor time on one thread, the least of the runs.
 
     python benchmarks/flow_curve.py ../shared/data/davis480p ../shared/data/middlebury
+
+With `--device cuda` our TV-L1 runs on a GPU, a pair at a time, and cost is the time until the flow
+is back in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from stnls.flow import tvl1
 
 from stnls_cli.flow.flo import read_flo
 from stnls_cli.flow.luma import luma8
-from stnls_cli.flow.methods import FLOW_METHODS
+from stnls_cli.flow.methods import FLOW_METHODS, FlowMethod
 from stnls_cli.flow.opencv import import_cv2
 from stnls_cli.metrics import psnr
 from stnls_cli.noise import add_noise
@@ -82,6 +85,15 @@ def scenes_of(middlebury: Path) -> list[tuple[Gray, Gray, torch.Tensor]]:
     return scenes
 
 
+def on_gpu(method: FlowMethod) -> Estimate:
+    def estimate(grey0: Gray, grey1: Gray) -> npt.NDArray[np.float32]:
+        frames = (torch.from_numpy(grey)[None].cuda() for grey in (grey0, grey1))
+        flow: npt.NDArray[np.float32] = method.compute_batch(*frames)[0].cpu().numpy()
+        return flow.transpose(1, 2, 0)
+
+    return estimate
+
+
 def with_settings(warps: int, outer: int, inner: int) -> Estimate:
     settings: dict[str, Any] = {
         "warps": warps,
@@ -104,6 +116,7 @@ def measured(
     pairs: list[Pair],
     scenes: list[tuple[Gray, Gray, torch.Tensor]],
     runs: int,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, Any]:
     """A point of the curve; prints its row of a Markdown table."""
     scores: dict[float, list[float]] = {sigma: [] for sigma in SIGMAS}
@@ -111,9 +124,9 @@ def measured(
     for pair in pairs:
         taken = []
         for _ in range(runs):
-            start = time.process_time()
+            start = clock()
             flow = estimate(*pair.grey)
-            taken.append(time.process_time() - start)
+            taken.append(clock() - start)
         seconds.append(min(taken))
         moved = warp(pair.clean[1], torch.from_numpy(flow).permute(2, 0, 1))
         scores[pair.sigma].append(psnr(moved, pair.clean[0]))
@@ -143,20 +156,38 @@ def main() -> None:
     parser.add_argument("middlebury", type=Path, help="folder of Middlebury's scenes")
     parser.add_argument("--flow", help="methods by name, with commas (default: all but the slow)")
     parser.add_argument("--settings", action="store_true", help="settings of our TV-L1 too")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--runs", type=int, default=2, help="of each pair; the fastest counts")
     parser.add_argument("--json", type=Path, help="write the points here")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
     pairs, scenes = pairs_of(options.footage), scenes_of(options.middlebury)
-    names = (
-        [name for name in FLOW_METHODS if name not in (*SLOW, "zero")]
-        if options.flow is None
-        else [name for name in options.flow.split(",") if name]
-    )
-    print("| flow | processor seconds | clean | σ = 15 | end-point error |")
+    gpu = options.device == "cuda"
+    chosen = None if options.flow is None else options.flow.split(",")
+    for name in filter(None, chosen or ()):
+        if name not in FLOW_METHODS:
+            parser.error(f"unknown flow {name}: {', '.join(FLOW_METHODS)}")
+    names = [
+        name
+        for name, method in FLOW_METHODS.items()
+        if (
+            name in chosen
+            if chosen is not None
+            else name not in (*SLOW, "zero") and (method.native is not None or not gpu)
+        )
+    ]
+    if gpu and (options.settings or any(FLOW_METHODS[name].native is None for name in names)):
+        parser.error("on a GPU there is our TV-L1 alone: --flow tvl1,tvl1-fast, no --settings")
+    print(f"| flow | {'' if gpu else 'processor '}seconds | clean | σ = 15 | end-point error |")
     print("|---|---|---|---|---|", flush=True)
-    points = [measured(n, FLOW_METHODS[n].compute, pairs, scenes, options.runs) for n in names]
+    points = [
+        measured(name, on_gpu(method), pairs, scenes, options.runs, time.perf_counter)
+        if gpu
+        else measured(name, method.compute, pairs, scenes, options.runs)
+        for name, method in FLOW_METHODS.items()
+        if name in names
+    ]
     if options.settings:
         points += [
             measured(
