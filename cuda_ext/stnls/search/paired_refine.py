@@ -152,6 +152,7 @@ class PairedRefine(RefinementModule):
         _checks.enough_frames(frames, wt)
         layout = "(B, HD, T, nH, nW, S Ks, 3)"
         flows = _checks.tensor("flows", flows, (7,), layout)
+        _checks.numbers("flows", flows)
         before, after = (b, heads, frames), (flows.shape[5], 3)
         _checks.query_grid("flows", flows, before, after, layout, key.shape[-2:], o.stride0)
         slots = 2 * wt if skip_self else 2 * wt + 1
