@@ -50,7 +50,7 @@ def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Pa
     assert found["schema"] == "stnls-bench"
     assert found["schema_version"] == 1
     assert found["date"].startswith("20")
-    assert found["machine"]
+    assert ", 1 thread, " in found["machine"]
     assert found["device"] == "cpu"
     assert found["versions"]["torch"] == torch.__version__
     assert found["settings"]["flow"] == "zero"
@@ -238,10 +238,20 @@ def test_a_plan_for_the_backends_that_are_asked_for(cli: Cli) -> None:
     assert theirs["flow"] == "zero"
 
 
+def test_lists_of_names_as_the_other_commands_take_them(cli: Cli) -> None:
+    plan = ("--dry-run", "--json")
+    lists = ("--preset", "neighbourhood, alignment-4k", "--backend", "stnls,sdpa")
+    found = document(cli(*QUICK, *plan, *lists))
+    single = ("--preset", "alignment-4k", "--preset", "neighbourhood", "--backend", "stnls")
+    assert found["rows"] == document(cli(*QUICK, *plan, *single, "--backend", "sdpa"))["rows"]
+    assert found["settings"]["backend"] == ["stnls", "sdpa"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--repeat", "0"], "--repeat must be from 1"),
+        (["--preset", "alignment-4k,"], "--preset: there is no ''; known are alignment-480p"),
         (["--threads", "0"], "--threads must be from 1"),
         (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
         (["--preset", "alignment"], "--preset: there is no 'alignment'; known are alignment-480p"),
