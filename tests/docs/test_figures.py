@@ -1,4 +1,4 @@
-"""The figures that pages quote are those of benchmarks/results."""
+"""The figures that pages quote: those of benchmarks/results, or what a small run shows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+import stnls
+import torch
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -125,3 +128,30 @@ def test_quality() -> None:
         assert cells[5] == f"{sum(gain > 0 for gain in gains)} of {len(gains)}"
         checked += 1
     assert checked == 8
+
+
+@pytest.mark.parametrize("ps", [1, 3])
+def test_error_of_half_precision(ps: int) -> None:
+    guide = (ROOT / "docs/guide/numbers.md").read_text(encoding="utf-8")
+    generator = torch.Generator().manual_seed(0)
+    videos = [torch.randn(1, 3, 16, 24, 28, generator=generator) for _ in range(2)]
+    flows = 3 * torch.randn(1, 3, 2, 2, 24, 28, generator=generator)
+    search = stnls.search.NonLocalSearch(9, 1, ps, -1, stride1=0.5)
+
+    def distances(videos: list[Tensor], flows: Tensor) -> Tensor:
+        dists, _ = search(*videos, flows)
+        return dists[torch.isfinite(dists)].double()
+
+    def error(found: Tensor, expected: Tensor) -> float:
+        return ((found - expected).square().mean().sqrt() / expected.mean()).item()
+
+    exact = distances([video.double() for video in videos], flows.double())
+    for dtype in (torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        (told,) = re.findall(rf"^\| {name} \| (\S+) \| (\S+) \|$", guide, re.MULTILINE)
+        expected = float(told[[1, 3].index(ps)])
+        rounded = [video.to(dtype) for video in videos]
+        found = distances(rounded, flows)
+        assert 0.8 * expected < error(found, exact) < 1.25 * expected
+        same = distances([video.double() for video in rounded], flows.double())
+        assert error(found, same) < 1e-6  # all of it is the rounding of the videos

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 import stnls
@@ -166,36 +164,3 @@ def test_integers_and_complex_numbers_are_no_videos() -> None:
     for dtype in (torch.int32, torch.uint8, torch.complex64, torch.bool):
         with pytest.raises(stnls.StnlsTypeError, match=f"not {dtype}"):
             stnls.search.NonLocalSearch(3, 1)(VIDEO.to(dtype), KEY.to(dtype))
-
-
-@pytest.mark.parametrize("ps", [1, 3])
-def test_the_error_against_float64_is_what_the_guide_says(ps: int, root: Path, device: str) -> None:
-    guide = (root / "docs/guide/numbers.md").read_text(encoding="utf-8")
-    videos = [noise(1, 3, 16, 24, 28, seed=n).to(device) for n in (1, 2)]
-    flows = 3 * noise(1, 3, 2, 2, 24, 28, seed=3).to(device)
-    search = stnls.search.NonLocalSearch(9, 1, ps, -1, stride1=0.5)
-    exact = distances(search, videos, flows, torch.float64)
-    for dtype in HALF:
-        name = str(dtype).removeprefix("torch.")
-        (cells,) = re.findall(rf"^\| {name} \| (\S+) \| (\S+) \|$", guide, re.MULTILINE)
-        told = float(cells[[1, 3].index(ps)])
-        rounded = [video.to(dtype) for video in videos]
-        found = distances(search, rounded, flows, dtype)
-        assert 0.6 * told < relative_error(found, exact) < 1.6 * told
-        # All of it is the rounding of the videos.
-        same = distances(search, rounded, flows, torch.float64)
-        assert relative_error(found, same) < 1e-6
-
-
-def distances(
-    search: stnls.search.NonLocalSearch, videos: list[Tensor], flows: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """Of all candidates inside the frame, in float64."""
-    wide = flows.double() if dtype == torch.float64 else flows
-    dists, _ = search(*(video.to(dtype) for video in videos), wide)
-    return dists[torch.isfinite(dists)].double()
-
-
-def relative_error(found: Tensor, exact: Tensor) -> float:
-    """Root mean square, as a share of the mean."""
-    return ((found - exact).square().mean().sqrt() / exact.mean()).item()
