@@ -262,16 +262,26 @@ def take_places(
 ) -> Tensor:
     """Flow, or the entries to refine, in the dtype of the (widened) query; checks its device and
     dtype."""
+    if options.float_grid:
+        places = real_places(places, query, name, video_name)
+    else:
+        _checks.same_place(name, places, video_name, query)
+        _checks.numbers(name, places)
+    _checks.some_heads(name, places)
+    return places
+
+
+def real_places(places: Tensor, query: Tensor, name: str, video_name: str) -> Tensor:
+    """Places of the real grid in the dtype of the (widened) query; checks their device and
+    dtype."""
     _checks.same_place(name, places, video_name, query)
     _checks.numbers(name, places)
-    if options.float_grid:
-        places = _precision.widened(places)
-        if not places.is_floating_point():
-            places = places.to(query.dtype)  # offsets of a search on the integer grid
-        if _precision.autocast_on(query.device) and places.is_floating_point():
-            places = places.to(query.dtype)
-        _checks.same_dtype(name, places, video_name, query)
-    _checks.some_heads(name, places)
+    places = _precision.widened(places)
+    if not places.is_floating_point():
+        places = places.to(query.dtype)  # offsets of a search on the integer grid
+    if _precision.autocast_on(query.device):
+        places = places.to(query.dtype)
+    _checks.same_dtype(name, places, video_name, query)
     return places
 
 
