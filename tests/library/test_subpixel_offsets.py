@@ -281,3 +281,10 @@ def test_lowest_place_of_a_paraboloid(
     twist *= math.sqrt(bends[0] * bends[1])
     values = 0.5 * bends[0] * y**2 + 0.5 * bends[1] * x**2 + twist * y * x + 7
     np.testing.assert_allclose(lowest_place(values), place, atol=1e-9)
+
+
+def test_it_has_no_gradient() -> None:
+    frame = torch.zeros(1, 2, 8, 9, requires_grad=True)
+    moved = subpixel_offsets(frame, torch.zeros(1, 2, 8, 9), torch.zeros(1, 8, 9, 2), 3)
+    with pytest.raises(StnlsError, match="subpixel_offsets has no gradient: give it detached"):
+        moved.sum().backward()
