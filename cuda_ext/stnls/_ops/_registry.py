@@ -15,6 +15,9 @@ from stnls._ops._eager import differentiates, eager
 
 DTYPES = {torch.float32: 0, torch.float64: 1}
 
+# Sizes and strides of a tensor.
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+
 _library = torch.library.Library("stnls", "DEF")
 
 

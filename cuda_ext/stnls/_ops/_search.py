@@ -13,6 +13,7 @@ from stnls import _native
 from stnls._ops import _reproducible
 from stnls._ops._registry import (
     DTYPES,
+    Layout,
     define,
     nothing,
     pointer,
@@ -114,10 +115,6 @@ def _describe(
 def _describe_prior(p: _native.SearchProblem, prior: Tensor, source: Tensor, windows: int) -> None:
     p.prior, p.source = prior.data_ptr(), source.data_ptr()
     p.prior_entries, p.windows = prior.shape[-2], windows
-
-
-# Sizes and strides of a tensor.
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class _Plan(NamedTuple):

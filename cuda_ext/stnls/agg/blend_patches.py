@@ -7,8 +7,8 @@ from typing import cast
 from torch import Tensor
 
 from stnls import _checks, _ops
+from stnls._offsets import real_offsets
 from stnls._precision import unified, widened
-from stnls.search._options import real_places
 
 
 def blend_patches(video: Tensor, offset: Tensor, weight: Tensor, ps: int) -> Tensor:
@@ -50,7 +50,7 @@ def blend_patches(video: Tensor, offset: Tensor, weight: Tensor, ps: int) -> Ten
     dtype = video.dtype
     video, weight = (widened(value) for value in unified(video, weight))
     _checks.same_dtype("video", video, "weight", weight)
-    offset = real_places(offset, video, "offset", "video")
+    offset = real_offsets("offset", offset, "video", video)
     batch, _, height, width = video.shape
     _checks.shape("offset", offset, (batch, height, width, 2), "(B, H, W, 2)")
     _checks.shape("weight", weight, (batch, height, width), "(B, H, W)")

@@ -12,7 +12,8 @@ from stnls._positions import grid_shape
 from stnls._read_only import ReadOnly
 from stnls.nn.search_flow import search_flow
 from stnls.search._base import SearchModule, bytes_computed_in
-from stnls.search._options import SearchOptions, only_defaults, search_videos
+from stnls.search._inputs import search_videos
+from stnls.search._options import SearchOptions, only_defaults
 
 
 class NonLocalSearch(SearchModule):

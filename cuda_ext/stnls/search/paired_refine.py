@@ -7,7 +7,8 @@ from torch import Tensor
 
 from stnls import _checks
 from stnls.search._base import RefinementModule
-from stnls.search._options import SearchOptions, anchored, only_defaults, take_frames, take_videos
+from stnls.search._inputs import take_frames, take_videos
+from stnls.search._options import SearchOptions, anchored, only_defaults
 
 
 class PairedRefine(RefinementModule):

@@ -7,8 +7,8 @@ from typing import cast
 from torch import Tensor
 
 from stnls import _checks, _ops
+from stnls._offsets import real_offsets
 from stnls._precision import unified, widened
-from stnls.search._options import real_places
 
 
 def subpixel_offsets(
@@ -57,5 +57,5 @@ def subpixel_offsets(
     _checks.positive_int("ps", ps)
     _checks.positive_number("stride1", stride1)
     query, key = widened(query), widened(key)
-    offsets = real_places(offsets, query, "offsets", "query")
+    offsets = real_offsets("offsets", offsets, "query", query)
     return cast(Tensor, _ops.subpixel(query, key, offsets, ps, float(stride1)))
