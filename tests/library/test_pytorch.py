@@ -56,6 +56,41 @@ def test_operators_pass_opcheck(name: str, arguments: tuple[object, ...], device
     torch.library.opcheck(getattr(torch.ops.stnls, name).default, there)
 
 
+class Recorder(TorchDispatchMode):
+    """The calls of the library's operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func.namespace == "stnls":
+            copies = (x.detach().clone() if isinstance(x, Tensor) else x for x in args)
+            self.calls.append((func, tuple(copies)))
+        return func(*args, **(kwargs or {}))
+
+
+def test_operators_of_gradients_pass_opcheck() -> None:
+    recorder = Recorder()
+    for name, arguments in operators():
+        outputs = getattr(torch.ops.stnls, name).default(*arguments)
+        real = [
+            out
+            for out in (outputs if isinstance(outputs, tuple) else (outputs,))
+            if out.requires_grad
+        ]
+        if real:
+            with recorder:
+                torch.stack([out[torch.isfinite(out)].sum() for out in real]).sum().backward()
+    names = {func.__name__.split(".")[0] for func, _ in recorder.calls}
+    assert names >= {"search_gradient", "compose_slots_gradient", "compose_chain_gradient"}
+    assert names >= {"patch_gradient", "patch_dot"}
+    for func, arguments in recorder.calls:
+        torch.library.opcheck(func, arguments)
+
+
 class Attention(nn.Module):
     """Search, softmax and patch sum over learned queries, keys and values."""
 
