@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import fields
+from dataclasses import asdict
 
 from torch import Tensor, nn
 
@@ -53,8 +53,12 @@ class PatchModule(nn.Module):
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
-        o = self.options
-        return ", ".join(f"{field.name}={getattr(o, field.name)!r}" for field in fields(o))
+        return ", ".join(f"{name}={value!r}" for name, value in self._shown_parameters().items())
+
+    def _shown_parameters(self) -> dict[str, object]:
+        """Parameters by their public names."""
+        shown: dict[str, object] = asdict(self.options)
+        return shown
 
 
 class SumModule(PatchModule):
@@ -85,12 +89,11 @@ class SumModule(PatchModule):
         self._outW = _checks.positive_int("outW", outW, minimum=0)
         self.options = PatchOptions(ps, strideIn, dilation, reflect_bounds, use_adj, itype)
 
-    def extra_repr(self) -> str:
-        """Parameters for `print(module)`, under the names that they are given by."""
-        o = self.options
-        stride = f"strideIn={o.stride0!r}, strideOut={o.stride0!r}"
-        stride += f", outH={self.outH!r}, outW={self.outW!r}"
-        return super().extra_repr().replace(f"stride0={o.stride0!r}", stride)
+    def _shown_parameters(self) -> dict[str, object]:
+        shown = super()._shown_parameters()
+        stride = shown.pop("stride0")
+        sizes = {"strideIn": stride, "strideOut": stride, "outH": self.outH, "outW": self.outW}
+        return {"ps": shown.pop("ps"), **sizes, **shown}
 
     def _take_inputs(self, vid: Tensor, weights: Tensor, flows: Tensor) -> PatchInputs:
         """The checked inputs of a call."""
