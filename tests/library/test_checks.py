@@ -429,6 +429,10 @@ def test_long_values_are_not_printed_in_messages() -> None:
 
 
 def test_integers_of_numpy_are_integers() -> None:
+    convolution = stnls.agg.StackConv(*(numpy.int64(n) for n in (2, 3, 1, 4)))
+    assert type(convolution.k_agg) is type(convolution.channels) is int
+    frames = stnls.search.get_time_window_inds(*(numpy.int64(n) for n in (1, 1, 3)))
+    assert [type(frame) for frame in frames] == [int] * 3
     options = stnls.search.NonLocalSearch(numpy.int64(3), numpy.int32(1)).options
     assert (options.ws, type(options.ws), type(options.wt)) == (3, int, int)
 
