@@ -20,7 +20,8 @@ from stnls._ops import (  # noqa: F401  they define the operators
     _tvl1,
 )
 from stnls._ops._patch_problem import PatchSettings
-from stnls._ops._search import SearchGradient, SearchSettings
+from stnls._ops._search_gradient import SearchGradient
+from stnls._ops._search_problem import SearchSettings
 from stnls._positions import grid_shape
 
 BILINEAR = 7
