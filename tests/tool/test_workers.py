@@ -314,6 +314,25 @@ def test_trace(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     refused(cli("align", clips[1], *QUICK, "--trace=none/trace.json"), "cannot write none/")
 
 
+def test_a_trace_of_no_work_is_not_written(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    """Nor does it replace that of the run, which the same command made."""
+    command = ["align", clips[0], *QUICK, "--trace=trace.json"]
+    assert cli(*command).code == 0
+    before = (tmp_path / "trace.json").read_bytes()
+    ended = cli(*command)
+    assert ended.code == 0
+    assert "trace.json is not written: there was nothing left to do" in ended.lines
+    assert (tmp_path / "trace.json").read_bytes() == before
+
+
+def test_the_profiler_says_nothing(start: Any, clips: list[Path], tmp_path: Path) -> None:
+    unset = "import os\nos.environ.pop('KINETO_LOG_LEVEL', None)"
+    process = start("align", clips[0], *QUICK, "--trace=trace.json", "-q", before=unset)
+    assert process.communicate(timeout=120) == ("", "")
+    assert process.returncode == 0
+    assert (tmp_path / "trace.json").is_file()
+
+
 def test_a_trace_that_has_no_place(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     """Refused before the work; what lies there stays what it is."""
     (tmp_path / "folder").mkdir()
@@ -339,7 +358,7 @@ def test_a_trace_that_the_profiler_does_not_write(
     monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", half)
     (tmp_path / "trace.json").write_text("older")
     ended = cli("align", clips[0], *QUICK, "--trace=trace.json", "-q")
-    # The profiler may have said something before.
+    # The profiler may have said something before, where it was used already.
     assert ended.code == 2
     assert ended.lines[-1] == "stnls: cannot write trace.json: PyTorch's profiler gave no trace"
     assert (tmp_path / "trace.json").read_text() == "older"
