@@ -54,7 +54,7 @@ class FlowOptions:
     scale: float | None = option(
         None,
         "Pixels of motion that have full colour (default: what 99 % of the pixels of any flow stay "
-        "below).",
+        "below, 0.5 at least).",
         "Output",
         metavar="PX",
     )

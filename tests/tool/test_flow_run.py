@@ -116,6 +116,9 @@ def test_pictures_have_one_scale(cli: Any, clip: Path, tmp_path: Path) -> None:
 
     assert cli("flow", clip, "--flow=right.npz", "-q", "--output=auto").code == 0
     assert read_flow_document(tmp_path / "auto/flow.json").scale == 5  # of frame 5, backward
+    write_flow_npz("still.npz", flow / 100, flow / 100, (6, 32, 48))
+    assert cli("flow", clip, "--flow=still.npz", "-q", "--output=still").code == 0
+    assert read_flow_document(tmp_path / "still/flow.json").scale == 0.5
 
 
 def test_align_reads_what_flow_writes(cli: Any, clip: Path, tmp_path: Path) -> None:

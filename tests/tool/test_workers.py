@@ -262,9 +262,10 @@ def test_memory_is_shared(
 ) -> None:
     """A process reckons with its part of what is free, by the processes on the same device."""
     import stnls_cli.pipeline
-    from stnls_cli import worker, workers
+    from stnls_cli import plan, worker, workers
     from stnls_cli.plan import free_bytes
 
+    monkeypatch.setattr(plan, "_parts", {})
     orders: list[tuple[Any, ...]] = []
 
     class Sent(workers.Worker):
@@ -291,8 +292,12 @@ def test_memory_is_shared(
     for sharing in (1, 3):
         order = (*sent[0][:3], sharing)
         assert worker._outcome(None, *order) == ("failed", True, "enough")
-    assert free == [900, 300]
-    assert free_bytes(torch.device("cuda:0")) == 900
+    # What the others take is theirs: the part stays, as long as so much is free.
+    for left in (400, 100):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, left=left: (left, 1000))
+        worker._outcome(None, *order)
+    assert free == [900, 300, 300, 200]
+    assert free_bytes(torch.device("cuda:0")) == 200
 
 
 @pytest.mark.parametrize(
