@@ -418,6 +418,15 @@ def test_frames_of_any_layout(device: str) -> None:
     assert torch.equal(tvl1(*frames, start), tvl1(*frames, start.contiguous()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype, device: str) -> None:
+    frames = [frame.to(device, dtype) for frame in scene(7, 1, 40, 50)]
+    start = torch.randn(1, 2, 40, 50, device=device).to(dtype)
+    found = tvl1(*frames, start)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, tvl1(*(frame.float() for frame in frames), start.float()))
+
+
 def test_a_scale_passes_opcheck(device: str) -> None:
     frames = [255 * frame[:, 0].to(device) for frame in scene(8, 2, 20, 30)]
     start = torch.zeros(2, 2, 20, 30, device=device)
