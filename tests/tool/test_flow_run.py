@@ -301,6 +301,15 @@ def test_the_stages_that_are_timed(
     assert timings.keys() - {"flow_wait"} == {computed, *common}
 
 
+def test_timings(cli: Any, clip: Path) -> None:
+    for option in ("--timings", "-v", "--verbose"):  # first of a run, then of one that is complete
+        lines = cli("flow", clip, "--flow=dis", option).lines
+        rows = [line.split() for line in lines if line.strip().endswith(" %")]
+        assert {"flow_cpu", "metrics", "encode", "pictures", "decode"} <= {row[0] for row in rows}
+        assert sum(float(row[2]) for row in rows) == pytest.approx(100, abs=1)
+    assert not any("flow_cpu" in line for line in cli("flow", clip, "--flow=dis").lines)
+
+
 def test_flows_are_looked_at_side_by_side(clip: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """Each on one thread: threads inside operators would wait for those that compute flow."""
     from stnls_cli.flow_run import job
