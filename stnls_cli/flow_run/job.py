@@ -159,7 +159,7 @@ class _Job:
         self._under_way = 0 if on_gpu else plan.under_way
         self._pool = ThreadPoolExecutor(
             1 if on_gpu else threads,
-            thread_name_prefix="flow-out",
+            thread_name_prefix="write",
             initializer=torch.set_num_threads,
             initargs=(1,),
         )
