@@ -58,6 +58,7 @@ class Outputs:
         self._downloads = Downloads(timings.device)
         self._waiting: dict[int, list[Future[None]]] = {}
         self._lock = threading.Lock()
+        self._made: set[Path] = set()
         with storage_errors(folder):
             drop_temporary(folder)
             self._write_flo = write_flow_folder(folder / "flow") if "flow" in saved else None
@@ -156,7 +157,9 @@ class Outputs:
     def _submit(self, t: int, path: Path, write: Callable[[], object]) -> None:
         def job() -> None:
             with self._timings.host("encode"), storage_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.parent not in self._made:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._made.add(path.parent)
                 write()
 
         future = self._pool.submit(job)
