@@ -339,9 +339,8 @@ class Job:
                 motions[method] = matches.motion()
                 if method == "shifted-nls":
                     with self._timings.host("write"):
-                        for n, dt in enumerate(batch.dts):
-                            outputs.aligned(batch.t, dt, aligned[n])
-                            outputs.matches(batch.t, dt, matches.pair(n))
+                        outputs.aligned(batch.t, batch.dts, aligned)
+                        outputs.matches(batch.t, batch.dts, matches)
         with self._timings.stage("metrics"):
             scores = self._downloads.get(self._scores(batch.reference.clean, frames, flows))
         small: list[Callable[[], SmallPair]] = []
