@@ -16,7 +16,7 @@ from torch import Tensor
 from stnls_cli.errors import UserError
 from stnls_cli.few_frames import fewer_than_asked, single_frame
 from stnls_cli.flow import batched_flow
-from stnls_cli.matching import Matcher, Matches, flow_to_neighbours
+from stnls_cli.matching import Matcher, Matches, flow_to_neighbours, motion_of
 from stnls_cli.outputs import Outputs
 from stnls_cli.page.gallery import Gallery
 from stnls_cli.page.pictures import SmallPair, shrink_pair
@@ -309,19 +309,21 @@ class Job:
         if batch.reference.noisy is not batch.reference.clean:
             noisy = torch.stack([picture.noisy for picture in batch.neighbours])
         frames: dict[str, Tensor] = {}
-        motions: dict[str, Tensor] = {} if flows is None else {"flow": flows}
+        motions: dict[str, Callable[[int], Tensor]] = {}
+        if flows is not None:
+            motions["flow"] = flows.__getitem__
         for methods in self._together():
             found = self._align(methods, batch.reference, clean, noisy, flows)
             for method, (aligned, matches) in zip(methods, found, strict=True):
                 frames[method] = aligned
                 if matches is None:
                     continue
-                motions[method] = matches.motion()
+                # For pictures alone, which few pairs have; without what else there is of a match.
+                motions[method] = partial(_motion, matches.offset[..., :1, :].contiguous())
                 if method == "shifted-nls":
                     with self._timings.host("write"):
-                        for n, dt in enumerate(batch.dts):
-                            outputs.aligned(batch.t, dt, aligned[n])
-                            outputs.matches(batch.t, dt, matches.pair(n))
+                        outputs.aligned(batch.t, batch.dts, aligned)
+                        outputs.matches(batch.t, batch.dts, matches)
         with self._timings.stage("metrics"):
             scores = self._downloads.get(self._scores(batch.reference.clean, frames, flows))
         small: list[Callable[[], SmallPair]] = []
@@ -430,7 +432,7 @@ def _shrunk(
     reference: Tensor,
     neighbours: Tensor,
     frames: dict[str, Tensor],
-    motions: dict[str, Tensor],
+    motions: dict[str, Callable[[int], Tensor]],
     n: int,
 ) -> SmallPair:
     """Pair n of those aligned together."""
@@ -439,8 +441,12 @@ def _shrunk(
         reference=reference,
         neighbour=neighbours[n],
         aligned=aligned,
-        motions={name: motions[name][n] for name in aligned if name in motions},
+        motions={name: motions[name](n) for name in aligned if name in motions},
     )
+
+
+def _motion(offsets: Tensor, n: int) -> Tensor:
+    return motion_of(offsets[n])
 
 
 def _same(small: SmallPair) -> SmallPair:
