@@ -295,7 +295,9 @@ def test_the_stages_that_are_timed(
 
     plan = Plan(ahead=2, pairs=1, flow_pairs=pairs, under_way=1)
     monkeypatch.setattr(job, "plan_for", lambda *_, **__: plan)
-    timings = compute_flow(clip, tmp_path / "out", flow="tvl1-fast", format="flo,npz").timings
+    timings = compute_flow(
+        clip, tmp_path / "out", flow="tvl1-fast", format="flo,npz", device="cpu"
+    ).timings
     computed = "flow" if pairs else "flow_cpu"
     common = {"decode", "decode_wait", "prepare", "encode", "metrics", "wait", "pictures"}
     assert timings.keys() - {"flow_wait"} == {computed, *common}
@@ -322,7 +324,7 @@ def test_flows_are_looked_at_side_by_side(clip: Path, tmp_path: Path, monkeypatc
         return psnr(*frames)
 
     monkeypatch.setattr(job, "psnr", met)
-    document = compute_flow(clip, tmp_path / "out", flow="zero", threads=2)
+    document = compute_flow(clip, tmp_path / "out", flow="zero", threads=2, device="cpu")
     assert len(document.flows) == 10
     assert threads == {1}
 
@@ -333,13 +335,14 @@ def test_what_is_under_way_is_kept_where_the_clip_ends(
     whole = encode(tmp_path / "whole.mkv", textured(12, 32, 48), codec="ffv1", pixel_format="bgr0")
     data = whole.read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 3 // 4])
-    ended = cli("flow", "cut.mkv", "--flow=zero", "--threads=4", "-q")
+    command = ["flow", "cut.mkv", "--flow=zero", "--threads=4", "--device=cpu"]
+    ended = cli(*command, "-q")
     assert ended.code == 2
     count = int(re.search(r"(\d+) frames could be read", ended.err)[1])  # type: ignore[index]
     lines = (tmp_path / "cut.flow.partial/frames.ndjson").read_text().splitlines()
     # A neighbour and three frames ahead of the reference were there.
     assert [json.loads(line)["t"] for line in lines] == list(range(count - 4))
-    ended = cli("flow", "cut.mkv", "--flow=zero", "--threads=4", "--allow-damaged")
+    ended = cli(*command, "--allow-damaged")
     assert f"cut.mkv: resuming after {count - 4} finished frames" in ended.lines
     assert ended.code == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -333,8 +334,10 @@ def test_a_trace_of_no_work_is_not_written(cli: Any, clips: list[Path], tmp_path
 def test_the_profiler_says_nothing(start: Any, clips: list[Path], tmp_path: Path) -> None:
     unset = "import os\nos.environ.pop('KINETO_LOG_LEVEL', None)"
     process = start("align", clips[0], *QUICK, "--trace=trace.json", "-q", before=unset)
-    assert process.communicate(timeout=120) == ("", "")
-    assert process.returncode == 0
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (0, "")
+    assert "profiler_start" not in err
+    assert not re.search(r"^(STAGE|INFO|WARNING|ERROR|USDT):", err, re.MULTILINE), err
     assert (tmp_path / "trace.json").is_file()
 
 
