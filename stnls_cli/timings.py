@@ -7,8 +7,12 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from stnls_cli.flow import FlowSource
 
 MOST_OPEN = 4096
 """Stages on a GPU whose time is not known yet; beyond, the oldest are waited for."""
@@ -37,6 +41,14 @@ class Timings:
         with self._lock:
             self._read(wait=False)
             return dict(self._seconds)
+
+    def told(self, source: FlowSource | None) -> dict[str, float]:
+        """As they are written down, with the processor time of the threads of `source` in this run,
+        where flows are computed there."""
+        seconds = self.seconds
+        if source is not None and source.needs_frames:
+            seconds["flow_cpu"] = seconds.get("flow_cpu", 0.0) + source.cpu_seconds
+        return {name: round(value, 6) for name, value in seconds.items()}
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
