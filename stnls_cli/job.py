@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,9 @@ import torch
 from torch import Tensor
 
 from stnls_cli.errors import UserError
-from stnls_cli.flow import BatchedFlow, MethodSource
-from stnls_cli.matching import Matcher, Matches, flow_to_neighbours
+from stnls_cli.few_frames import fewer_than_asked, single_frame
+from stnls_cli.flow import batched_flow
+from stnls_cli.matching import Matcher, Matches, flow_to_neighbours, motion_of
 from stnls_cli.outputs import Outputs
 from stnls_cli.page.gallery import Gallery
 from stnls_cli.page.pictures import SmallPair, shrink_pair
@@ -26,7 +26,6 @@ from stnls_cli.scoring import NO_SCORE, flow_scores, frame_scores, score, score_
 from stnls_cli.speed import Speed, Stopwatch
 from stnls_cli.timings import Timings
 from stnls_cli.transfer import Downloads, Leaving
-from stnls_cli.video.images import IMAGE_KINDS
 from stnls_cli.warp import warp_frames
 from stnls_cli.window import Picture, TemporalWindow
 
@@ -111,7 +110,6 @@ class Job:
         self._downloads = Downloads(device)
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
-        self._flow_seconds = 0.0
         self._threads = threads
         self._pool = ThreadPoolExecutor(
             threads, thread_name_prefix="align", initializer=torch.set_num_threads, initargs=(1,)
@@ -120,9 +118,6 @@ class Job:
         self._stopped = False
         self.notes: list[str] = []
         """What the report says beside the clip's own notes."""
-        batched = None
-        if self._plan.flow_pairs and isinstance(source, MethodSource):
-            batched = BatchedFlow(source.method, self._plan.flow_pairs)
         self._window = TemporalWindow(
             clip,
             source,
@@ -135,7 +130,7 @@ class Job:
             timings=self._timings,
             on_frame=listener.frame_read,
             on_flow=listener.flow_done,
-            batched=batched,
+            batched=batched_flow(source, self._plan.flow_pairs),
         )
 
     @property
@@ -217,11 +212,7 @@ class Job:
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, added up over all threads and over the runs that this one resumes."""
-        seconds = self._timings.seconds
-        computed = self._source is not None and self._source.needs_frames
-        if self._source is not None and computed and not self._plan.flow_pairs:
-            seconds["flow_cpu"] = self._flow_seconds + self._source.cpu_seconds
-        return {name: round(value, 6) for name, value in seconds.items()}
+        return self._timings.told(None if self._plan.flow_pairs else self._source)
 
     def __enter__(self) -> Job:
         return self
@@ -246,7 +237,6 @@ class Job:
         for t, payload in self._run.done_frames.items():
             rows[t] = [self._settings.named(clip, Row.from_json(row)) for row in payload["rows"]]
             seconds = payload["seconds"]
-        self._flow_seconds = seconds.pop("flow_cpu", 0.0)
         for name, value in seconds.items():
             self._timings.add(name, value)
         return rows
@@ -259,17 +249,7 @@ class Job:
         self._listener.frames_aligned(done)
         count = self._window.begin()
         if count < 2:
-            part = self._options.start > 0 or self._options.frames is not None
-            picture = Path(info.path).suffix.lower() in IMAGE_KINDS and not part
-            wanted = (
-                "give the folder that holds the frames"
-                if picture
-                else "two frames or more are needed"
-            )
-            raise UserError(
-                f"{info.path}: a single frame{' in the part asked for' if part else ''}, so there "
-                f"is no neighbour to align; {wanted}"
-            )
+            raise single_frame(info, self._options, "to align")
         if count < 2 * wt + 1:
             self.notes.append(
                 f"{count} frames are fewer than 2*wt+1 = {2 * wt + 1}: "
@@ -287,10 +267,10 @@ class Job:
                 f"{self._clip.info.path}: no two frames in a row could be read, so there is no "
                 "neighbour to align"
             )
-        wanted = self._options.frames
-        if wanted is not None and self.frames < wanted:
-            self.notes.append(f"--frames {wanted}: only {self.frames} were there")
-            self._listener.note(self.notes[-1])
+        note = fewer_than_asked(self._options, self.frames)
+        if note is not None:
+            self.notes.append(note)
+            self._listener.note(note)
 
     def _reference(self, t: int, outputs: Outputs) -> UnderWay:
         """Begins with all neighbours of one frame."""
@@ -329,19 +309,21 @@ class Job:
         if batch.reference.noisy is not batch.reference.clean:
             noisy = torch.stack([picture.noisy for picture in batch.neighbours])
         frames: dict[str, Tensor] = {}
-        motions: dict[str, Tensor] = {} if flows is None else {"flow": flows}
+        motions: dict[str, Callable[[int], Tensor]] = {}
+        if flows is not None:
+            motions["flow"] = flows.__getitem__
         for methods in self._together():
             found = self._align(methods, batch.reference, clean, noisy, flows)
             for method, (aligned, matches) in zip(methods, found, strict=True):
                 frames[method] = aligned
                 if matches is None:
                     continue
-                motions[method] = matches.motion()
+                # For pictures alone, which few pairs have; without what else there is of a match.
+                motions[method] = partial(_motion, matches.offset[..., :1, :].contiguous())
                 if method == "shifted-nls":
                     with self._timings.host("write"):
-                        for n, dt in enumerate(batch.dts):
-                            outputs.aligned(batch.t, dt, aligned[n])
-                            outputs.matches(batch.t, dt, matches.pair(n))
+                        outputs.aligned(batch.t, batch.dts, aligned)
+                        outputs.matches(batch.t, batch.dts, matches)
         with self._timings.stage("metrics"):
             scores = self._downloads.get(self._scores(batch.reference.clean, frames, flows))
         small: list[Callable[[], SmallPair]] = []
@@ -450,7 +432,7 @@ def _shrunk(
     reference: Tensor,
     neighbours: Tensor,
     frames: dict[str, Tensor],
-    motions: dict[str, Tensor],
+    motions: dict[str, Callable[[int], Tensor]],
     n: int,
 ) -> SmallPair:
     """Pair n of those aligned together."""
@@ -459,8 +441,12 @@ def _shrunk(
         reference=reference,
         neighbour=neighbours[n],
         aligned=aligned,
-        motions={name: motions[name][n] for name in aligned if name in motions},
+        motions={name: motions[name](n) for name in aligned if name in motions},
     )
+
+
+def _motion(offsets: Tensor, n: int) -> Tensor:
+    return motion_of(offsets[n])
 
 
 def _same(small: SmallPair) -> SmallPair:

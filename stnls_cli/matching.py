@@ -29,7 +29,7 @@ class Matches:
 
     def motion(self) -> Tensor:
         """(2, H, W) = (dx, dy) of the best match."""
-        return self.offset[..., 0, :].float().movedim(-1, -3).flip(-3)
+        return motion_of(self.offset)
 
     def pair(self, n: int) -> Matches:
         """Those of one of N pairs."""
@@ -38,6 +38,11 @@ class Matches:
     def pairs(self, some: slice) -> Matches:
         """Those of some of N pairs."""
         return Matches(self.offset[some], self.distance[some], self.position[some])
+
+
+def motion_of(offset: Tensor) -> Tensor:
+    """(..., 2, H, W) = (dx, dy) of the best of the matches (..., H, W, k, 2) = (dy, dx)."""
+    return offset[..., 0, :].float().movedim(-1, -3).flip(-3)
 
 
 class Matcher:
@@ -118,9 +123,13 @@ def flow_to_neighbours(forward: list[Tensor], backward: list[Tensor]) -> dict[in
 
     `forward` and `backward` hold the neighbouring flows (2, H, W), nearest first.
     """
+    ways = [(sign, steps) for sign, steps in ((1, forward), (-1, backward)) if steps]
+    alike = len({len(steps) for _, steps in ways}) == 1
     flows: dict[int, Tensor] = {}
-    for sign, steps in ((1, forward), (-1, backward)):
-        if steps:
-            composed = compose_flow(torch.stack(steps)[None])[0]
-            flows.update({sign * (n + 1): flow for n, flow in enumerate(composed)})
+    # Both ways at once, but for the ends of the clip.
+    for together in [ways] if alike else [[way] for way in ways]:
+        steps = torch.stack([flow for _, steps in together for flow in steps])
+        composed = compose_flow(steps.unflatten(0, (len(together), -1)))
+        for (sign, _), found in zip(together, composed.unbind(), strict=True):
+            flows.update({sign * (n + 1): flow for n, flow in enumerate(found.unbind())})
     return flows

@@ -128,12 +128,12 @@ def out_of_frame_shares(flows: Tensor) -> Tensor:
     import torch
 
     height, width = flows.shape[2:]
-    x = torch.arange(width, dtype=flows.dtype, device=flows.device)
-    y = torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
-    dx, dy = flows[:, 0], flows[:, 1]
     # Compared with the room left, not with x + dx, which float32 would round.
-    outside = (dx < -x) | (dx > width - 1 - x) | (dy < -y) | (dy > height - 1 - y)
-    outside &= torch.isfinite(dx) & torch.isfinite(dy)
+    left = -torch.arange(width, dtype=flows.dtype, device=flows.device)
+    above = -torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
+    dx, dy = flows.unbind(1)
+    outside = (dx < left) | (dx > left + (width - 1)) | (dy < above) | (dy > above + (height - 1))
+    outside &= flows.abs().amax(1) < math.inf  # NaN is not
     return outside.double().mean(dim=(1, 2))
 
 

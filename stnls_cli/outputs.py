@@ -58,6 +58,7 @@ class Outputs:
         self._downloads = Downloads(timings.device)
         self._waiting: dict[int, list[Future[None]]] = {}
         self._lock = threading.Lock()
+        self._made: set[Path] = set()
         with storage_errors(folder):
             drop_temporary(folder)
             self._write_flo = write_flow_folder(folder / "flow") if "flow" in saved else None
@@ -65,8 +66,8 @@ class Outputs:
         self._video_bits: Literal[8, 16] = 16 if info.bit_depth > 8 else 8
         self._video_format = "png16" if self._video_bits == 16 else "png"
 
-    def aligned(self, t: int, dt: int, image: Tensor) -> None:
-        """An aligned neighbour, (3, H, W) on the 0-255 scale."""
+    def aligned(self, t: int, dts: tuple[int, ...], images: Tensor) -> None:
+        """Aligned neighbours of frame t, (N, 3, H, W) on the 0-255 scale."""
         wanted: list[tuple[str, str]] = []
         if "aligned" in self._saved:
             wanted.append(("aligned", self._format))
@@ -74,26 +75,30 @@ class Outputs:
             wanted.append((_FOR_VIDEO, self._video_format))
         if not wanted:
             return
-        rgb = image.permute(1, 2, 0)
+        rgb = images.permute(0, 2, 3, 1)
         if {image_format for _, image_format in wanted} == {"png"}:
-            rgb = rgb.clamp(0, 255).round().byte()  # a quarter of the bytes to bring back
+            rgb = rgb.clamp(0, 255).round_().byte()  # a quarter of the bytes to bring back
         pixels = self._downloads.get(rgb)
         for folder, image_format in wanted:
-            path = self._path(folder, t, dt, IMAGE_SUFFIX[image_format])
-            self._submit(t, path, partial(_write_image, path, pixels, image_format))
+            for n, dt in enumerate(dts):
+                path = self._path(folder, t, dt, IMAGE_SUFFIX[image_format])
+                self._submit(t, path, partial(_write_image, path, pixels, n, image_format))
 
     @property
     def _video_frames_are_aligned(self) -> bool:
         return "aligned" in self._saved and self._format == self._video_format
 
-    def matches(self, t: int, dt: int, matches: Matches) -> None:
-        """Offsets in the order (dx, dy) and distances; a leading k where it is above 1."""
+    def matches(self, t: int, dts: tuple[int, ...], matches: Matches) -> None:
+        """Of these neighbours of frame t: offsets in the order (dx, dy) and distances; a leading k
+        where it is above 1."""
         if "offsets" in self._saved:
-            offset = matches.offset.flip(-1).permute(2, 0, 1, 3).float()
-            self._npz("offsets", t, dt, offset=self._downloads.get(_without_single(offset)))
+            for dt, offset in zip(dts, matches.offset, strict=True):
+                values = offset.flip(-1).permute(2, 0, 1, 3).float()
+                self._npz("offsets", t, dt, offset=self._downloads.get(_without_single(values)))
         if "distance" in self._saved:
-            distance = matches.distance.permute(2, 0, 1)
-            self._npz("distance", t, dt, distance=self._downloads.get(_without_single(distance)))
+            for dt, distance in zip(dts, matches.distance, strict=True):
+                values = distance.permute(2, 0, 1)
+                self._npz("distance", t, dt, distance=self._downloads.get(_without_single(values)))
 
     def flow(self, kind: Kind, t: int, flow: Tensor) -> None:
         """A neighbouring flow, (2, H, W), in a folder that `--flow` reads."""
@@ -156,7 +161,9 @@ class Outputs:
     def _submit(self, t: int, path: Path, write: Callable[[], object]) -> None:
         def job() -> None:
             with self._timings.host("encode"), storage_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.parent not in self._made:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._made.add(path.parent)
                 write()
 
         future = self._pool.submit(job)
@@ -182,8 +189,8 @@ def drop_temporary(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_image(path: Path, pixels: Leaving, image_format: str) -> None:
-    write_image(path, pixels.numpy(), image_format)
+def _write_image(path: Path, images: Leaving, n: int, image_format: str) -> None:
+    write_image(path, images.numpy()[n], image_format)
 
 
 def _without_single(values: Tensor) -> Tensor:

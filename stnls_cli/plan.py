@@ -48,6 +48,8 @@ FIXED = 256 * 2**20
 
 _sharing = ContextVar("sharing", default=1)
 """Processes that share the GPU, this one among them."""
+_parts: dict[tuple[str, int], int] = {}
+"""By device and the number of processes that share it: the bytes of one."""
 
 
 @contextlib.contextmanager
@@ -198,7 +200,12 @@ def free_bytes(device: torch.device) -> int:
 
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free // _sharing.get()
+    processes = _sharing.get()
+    if processes == 1:
+        return free
+    # What the others have taken since this process looked first is their part, not ours.
+    part = _parts.setdefault((str(device), processes), free // processes)
+    return min(part, free)
 
 
 def _told(count: int) -> str:

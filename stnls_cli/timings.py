@@ -7,11 +7,18 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from stnls_cli.flow import FlowSource
+
 MOST_OPEN = 4096
 """Stages on a GPU whose time is not known yet; beyond, the oldest are waited for."""
+
+
+Events = tuple[torch.cuda.Event, torch.cuda.Event]
 
 
 class Timings:
@@ -25,7 +32,8 @@ class Timings:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self.device = device
         self._lock = threading.Lock()
-        self._open: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
+        self._open: deque[tuple[str, Events]] = deque()
+        self._spare: list[Events] = []
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -33,6 +41,14 @@ class Timings:
         with self._lock:
             self._read(wait=False)
             return dict(self._seconds)
+
+    def told(self, source: FlowSource | None) -> dict[str, float]:
+        """As they are written down, with the processor time of the threads of `source` in this run,
+        where flows are computed there."""
+        seconds = self.seconds
+        if source is not None and source.needs_frames:
+            seconds["flow_cpu"] = seconds.get("flow_cpu", 0.0) + source.cpu_seconds
+        return {name: round(value, 6) for name, value in seconds.items()}
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -42,13 +58,15 @@ class Timings:
                 yield
             return
         stream = torch.cuda.current_stream(self.device)
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with self._lock:
+            events = self._spare.pop() if self._spare else None
+        begin, end = events or (_event(), _event())
         begin.record(stream)
         with torch.profiler.record_function(name):
             yield
         end.record(stream)
         with self._lock:
-            self._open.append((name, begin, end))
+            self._open.append((name, (begin, end)))
             if len(self._open) > MOST_OPEN:
                 self._read(wait=False)
 
@@ -72,10 +90,15 @@ class Timings:
 
     def _read(self, *, wait: bool) -> None:
         while self._open:
-            name, begin, end = self._open[0]
+            name, (begin, end) = self._open[0]
             if wait or len(self._open) > MOST_OPEN:
                 end.synchronize()
             elif not end.query():
                 return
             self._open.popleft()
             self._seconds[name] += begin.elapsed_time(end) / 1000
+            self._spare.append((begin, end))
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)

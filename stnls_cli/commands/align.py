@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,7 @@ def run_align(names: list[str], options: AlignOptions, command: CommandOptions) 
     jobs = list(zip(inputs, folders, strict=True))
     done = 0
     documents: dict[int, Any] = {}
-    with head_start(options, len(jobs)) as early, _traced(command.trace, jobs):
+    with head_start(options, len(jobs)) as early, _traced(command.trace, jobs, console) as trace:
         for number, aligned in _run_all(jobs, options, early, console, quiet=command.quiet):
             if isinstance(aligned, Exception):
                 if len(inputs) == 1:
@@ -65,6 +66,7 @@ def run_align(names: list[str], options: AlignOptions, command: CommandOptions) 
             else:
                 _tell(aligned, console, verbose=command.verbose)
                 done += 1
+                trace.wanted = not aligned.already_done
                 if command.as_json:
                     documents[number] = aligned.report.to_json()
     if documents:
@@ -120,11 +122,19 @@ def _run_side_by_side(
             yield outcome.number, outcome.error or outcome.aligned()
 
 
+@dataclass
+class Trace:
+    """`wanted`: whether there was work to be traced."""
+
+    wanted: bool = False
+
+
 @contextlib.contextmanager
-def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
-    """Writes a trace of the block to the file `name`, if there is one."""
+def _traced(name: str | None, jobs: Jobs, console: Console) -> Iterator[Trace]:
+    """Writes a trace of the block to the file `name`, if there is one, and the block wants it."""
+    wish = Trace()
     if name is None:
-        yield
+        yield wish
         return
     if len(jobs) > 1:
         raise UserError(f"--trace {name} takes one input, not {len(jobs)}")
@@ -133,6 +143,8 @@ def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
 
     path = given_path(name, "--trace")
     check_writable(path)
+    # The profiler's messages, which it reads when it is first used: none.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -142,8 +154,13 @@ def _traced(name: str | None, jobs: Jobs) -> Iterator[None]:
     # PyTorch has no public name yet for a look at every thread.
     config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
     with profile(activities=activities, experimental_config=config) as trace:
-        yield
-    _write_trace(trace, path)
+        yield wish
+    if wish.wanted:
+        _write_trace(trace, path)
+    else:
+        console.print(
+            f"{path} is not written: there was nothing left to do", markup=False, soft_wrap=True
+        )
 
 
 def _write_trace(trace: profile, path: Path) -> None:

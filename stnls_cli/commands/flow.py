@@ -59,7 +59,7 @@ def run_flow(names: list[str], options: FlowOptions, command: FlowCommand) -> in
         name = path.name or str(path)
         with ConsoleListener(console, name, notes=not command.quiet, work="flow") as listener:
             computed = compute_clip_flow(path, folders[number], options, listener)
-        _tell(computed, console)
+        _tell(computed, console, verbose=command.verbose)
         documents.append(computed.document.to_json())
 
     code = run_each(inputs, run)
@@ -69,8 +69,9 @@ def run_flow(names: list[str], options: FlowOptions, command: FlowCommand) -> in
     return code
 
 
-def _tell(computed: Computed, console: Console) -> None:
+def _tell(computed: Computed, console: Console, *, verbose: bool) -> None:
     from stnls_cli.flow_run.document import flow_table
+    from stnls_cli.report import timings_table
 
     if computed.already_done:
         console.print(
@@ -78,8 +79,12 @@ def _tell(computed: Computed, console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+        if verbose:
+            console.print(timings_table(computed.document.timings))
         return
     console.print(flow_table(computed.document))
+    if verbose:
+        console.print(timings_table(computed.document.timings))
     for line in computed.document.input.damage:
         console.print(f"damage: {line}", markup=False, soft_wrap=True)
     # A name with a line break stays on its line.

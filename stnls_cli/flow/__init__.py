@@ -1,8 +1,8 @@
-"""Optical flow between neighbouring frames: computed by OpenCV, or read from files."""
+"""Optical flow between neighbouring frames: computed by the library or by OpenCV, or read."""
 
 from __future__ import annotations
 
-from stnls_cli.flow.batched import BatchedFlow
+from stnls_cli.flow.batched import BatchedFlow, batched_flow
 from stnls_cli.flow.clip_flow import FlowFiles, FlowSizeError
 from stnls_cli.flow.files import open_flow_files
 from stnls_cli.flow.flo import read_flo, write_flo
@@ -20,6 +20,7 @@ __all__ = [
     "FlowSizeError",
     "FlowSource",
     "MethodSource",
+    "batched_flow",
     "check_flow_name",
     "luma8",
     "luma8_of_tensor",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stnls_cli.flow.clip_flow import Kind
 from stnls_cli.flow.methods import FlowMethod
+from stnls_cli.flow.source import FlowSource, MethodSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,3 +44,10 @@ class BatchedFlow:
             flows.update((place, flow.clone()) for place, flow in zip(places, found, strict=True))
         self._pairs.clear()
         return flows
+
+
+def batched_flow(source: FlowSource | None, most: int) -> BatchedFlow | None:
+    """For the method of `source`; None where `most` is 0: its threads compute the flows."""
+    if most and isinstance(source, MethodSource):
+        return BatchedFlow(source.method, most)
+    return None

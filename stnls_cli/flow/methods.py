@@ -1,7 +1,7 @@
-"""Optical flow by name: OpenCV's methods, each with its settings, and no flow at all.
+"""Optical flow by name: the library's TV-L1, OpenCV's methods, each with its settings, and none.
 
-A method is a pure function of two grey frames. It makes a new OpenCV object for each pair: a TV-L1
-object shrinks its own pyramid after a small frame and must not be shared between threads, and
+A method is a pure function of two grey frames. One of OpenCV's makes a new object for each pair: a
+TV-L1 object shrinks its own pyramid after a small frame and must not be shared between threads, and
 making one costs microseconds.
 """
 

@@ -33,6 +33,12 @@ class FlowCommand:
     )
     as_json: bool = option(False, "Print flow.json on standard output.", "Output", flag="--json")
     quiet: bool = option(False, "Print nothing but errors.", "Running", flag="-q --quiet")
+    verbose: bool = option(
+        False,
+        "Print where the time went, stage by stage.",
+        "Running",
+        flag="-v --verbose --timings",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +60,7 @@ class FlowOptions:
     scale: float | None = option(
         None,
         "Pixels of motion that have full colour (default: what 99 % of the pixels of any flow stay "
-        "below).",
+        "below, 0.5 at least).",
         "Output",
         metavar="PX",
     )

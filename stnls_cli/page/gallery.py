@@ -13,6 +13,7 @@ import heapq
 import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +84,19 @@ class Gallery:
         median = float(np.median(list(self._ranks.values())))
         middle = min(order, key=lambda pair: (abs(self._ranks[pair] - median), pair))
         roles = dict(zip(ROLES, (order[0], middle, order[-1]), strict=True))
-        for t, dt in set(roles.values()):
-            small = load_small_pair(self._kept_at((t, dt)))
-            pictures = paint_pair(small, clip="", t=t, dt=dt, scores=self._scores[t, dt])
-            save_pair(self._folder / pair_name(t, dt), pictures)
+        chosen = set(roles.values())
+        with ThreadPoolExecutor(len(chosen), thread_name_prefix="paint") as pool:
+            for _ in pool.map(self._paint, chosen):
+                pass
         write_pairs(self._folder, {role: pair_name(*pair) for role, pair in roles.items()})
         for path in self._folder.glob(f"*{SMALL}"):
             path.unlink(missing_ok=True)
+
+    def _paint(self, pair: Pair) -> None:
+        t, dt = pair
+        small = load_small_pair(self._kept_at(pair))
+        pictures = paint_pair(small, clip="", t=t, dt=dt, scores=self._scores[pair])
+        save_pair(self._folder / pair_name(t, dt), pictures)
 
     def _add(self, pair: Pair, scores: Scores) -> bool:
         """Takes note of a pair; whether it is to be kept so far."""

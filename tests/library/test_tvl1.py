@@ -79,8 +79,10 @@ def one_scale(
     outer: int,
     inner: int,
     size: int,
+    epsilon: float = 0.0,
 ) -> Array:
-    """The scheme of the IPOL article, step by step, without an early end."""
+    """The scheme of the IPOL article, step by step; whether a warp may end is asked after its inner
+    iterations."""
     u = flow.copy()
     dual = np.zeros((2, 2, *frame0.shape))
     reach = 8
@@ -105,6 +107,7 @@ def one_scale(
                     np.where(rho > most * square, -most, -rho / np.maximum(square, 1e-300)),
                 )  # fmt: skip
                 step = np.where(square > 1e-7, step, 0)
+                before = u.copy()
                 for n, slope in enumerate((ix, iy)):
                     u[n] = u[n] + step * slope + theta * divergence(dual[n])
                 for n in range(2):
@@ -112,6 +115,8 @@ def one_scale(
                     dual[n] = (dual[n] + tau / theta * s) / (
                         1 + tau / theta * np.sqrt((s**2).sum(0))
                     )
+            if ((u - before) ** 2).sum(0).mean() <= epsilon**2:
+                break
     return u
 
 
@@ -166,6 +171,22 @@ def test_a_scale_is_the_scheme_of_the_article(
     assert error.max() < 0.1
 
 
+@pytest.mark.parametrize("epsilon", [0.04, 0.06])
+def test_a_warp_ends_early_and_the_next_one_begins(epsilon: float, device: str) -> None:
+    frame0 = smooth(5, 14, 22)
+    frame1, start = np.roll(frame0, 1, 1), np.zeros((2, 14, 22))
+    settings: dict[str, Any] = {"tau": 0.25, "lambda_": 0.15, "theta": 0.3, "outer": 5, "inner": 5}
+    expected, whole, one = (
+        one_scale(frame0, frame1, start, **settings, warps=warps, size=3, epsilon=enough)
+        for warps, enough in ((3, epsilon), (3, 0.0), (1, epsilon))
+    )
+    tensors = (torch.from_numpy(v).float()[None].to(device) for v in (frame0, frame1, start))
+    found = tvl1_scale(*tensors, 0.25, 0.15, 0.3, epsilon, 3, 5, 5, 3)[0].double().cpu().numpy()
+    assert np.abs(found - expected).mean() < 1e-3
+    for other in (whole, one):
+        assert np.abs(found - other).mean() > 4e-3
+
+
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_every_instruction_set(use_isa: Callable[[str], None], isa: str, size: int) -> None:
@@ -215,7 +236,7 @@ def test_an_initial_flow_reaches_further(device: str) -> None:
 def test_a_batch_is_each_pair_by_itself() -> None:
     frames = torch.rand(4, 1, 40, 50)
     one = [tvl1(frames[n : n + 1], frames[n + 1 : n + 2]) for n in range(3)]
-    for threads in (1, 3):
+    for threads in (1, 2, 3, 5, 8):
         torch.set_num_threads(threads)
         assert torch.equal(tvl1(frames[:3], frames[1:]), torch.cat(one))
 
@@ -287,6 +308,8 @@ def test_values_that_are_no_numbers_are_safe(device: str) -> None:
         ({"nscales": 0}, "nscales must be at least 1, not 0"),
         ({"scaleStep": 1.0}, "scaleStep must lie between 0 and 1, not 1"),
         ({"medianFiltering": 4}, "medianFiltering must be one of 1, 3, 5, not 4"),
+        ({"medianFiltering": 5.0}, "medianFiltering must be an int, not 5.0"),
+        ({"medianFiltering": True}, "medianFiltering must be an int, not True"),
         ({"warps": 1.5}, "warps"),
     ],
 )
@@ -393,6 +416,15 @@ def test_frames_of_any_layout(device: str) -> None:
         assert torch.equal(tvl1(*(change(frame) for frame in frames)), expected)  # type: ignore[no-untyped-call]
     start = torch.randn(3, 40, 50, 2, device=device).permute(0, 3, 1, 2)
     assert torch.equal(tvl1(*frames, start), tvl1(*frames, start.contiguous()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype, device: str) -> None:
+    frames = [frame.to(device, dtype) for frame in scene(7, 1, 40, 50)]
+    start = torch.randn(1, 2, 40, 50, device=device).to(dtype)
+    found = tvl1(*frames, start)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, tvl1(*(frame.float() for frame in frames), start.float()))
 
 
 def test_a_scale_passes_opcheck(device: str) -> None:

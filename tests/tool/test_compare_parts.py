@@ -34,7 +34,8 @@ from stnls_cli.flow import write_flo
 from stnls_cli.matching import Matcher
 from stnls_cli.metrics import METRICS, ssim
 from stnls_cli.options import AlignOptions
-from stnls_cli.video.write import encode_png, write_image
+from stnls_cli.video.png import encode_png
+from stnls_cli.video.write import write_image
 
 
 def bilinear(field: np.ndarray[Any, Any], y: float, x: float) -> float:

@@ -6,12 +6,14 @@ import json
 import math
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from outcome import refused
 
 from stnls_cli import compute_flow
@@ -19,7 +21,8 @@ from stnls_cli.colour_wheel import wheel_disc
 from stnls_cli.flow import FLOW_METHODS, luma8, open_flow_files, read_flo, write_flow_npz
 from stnls_cli.flow_run.document import read_flow_document
 from stnls_cli.flow_run.options import flow_options
-from stnls_cli.video import read_image
+from stnls_cli.plan import Plan
+from stnls_cli.video import read_image, write_image
 
 
 def files(folder: Path) -> list[str]:
@@ -113,6 +116,9 @@ def test_pictures_have_one_scale(cli: Any, clip: Path, tmp_path: Path) -> None:
 
     assert cli("flow", clip, "--flow=right.npz", "-q", "--output=auto").code == 0
     assert read_flow_document(tmp_path / "auto/flow.json").scale == 5  # of frame 5, backward
+    write_flow_npz("still.npz", flow / 100, flow / 100, (6, 32, 48))
+    assert cli("flow", clip, "--flow=still.npz", "-q", "--output=still").code == 0
+    assert read_flow_document(tmp_path / "still/flow.json").scale == 0.5
 
 
 def test_align_reads_what_flow_writes(cli: Any, clip: Path, tmp_path: Path) -> None:
@@ -259,6 +265,88 @@ def test_a_killed_run_goes_on(start: Any, cli: Any, clip: Path, tmp_path: Path) 
     assert documents[0].flows == documents[1].flows
 
 
+def test_time_is_added_up(clip: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from stnls_cli.flow_run import job
+
+    def stops(flow: Any, *_: Any) -> Any:
+        if len(journal.read_text().splitlines()) >= 3:
+            raise RuntimeError
+        return warp(flow, *_)
+
+    warp, journal = job.warp, tmp_path / "out.partial/frames.ndjson"
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "warp", stops)
+        with pytest.raises(RuntimeError):
+            compute_flow(clip, tmp_path / "out", flow="dis", threads=1)
+    before = json.loads(journal.read_text().splitlines()[-1])["payload"]["seconds"]
+    after = compute_flow(clip, tmp_path / "out", flow="dis", threads=1).timings
+    assert before.keys() <= after.keys()
+    assert all(after[name] >= seconds for name, seconds in before.items())
+    for name in ("encode", "metrics", "flow_cpu"):
+        assert after[name] > before[name] > 0
+
+
+@pytest.mark.parametrize("pairs", [0, 4])
+def test_the_stages_that_are_timed(
+    clip: Path, tmp_path: Path, monkeypatch: Any, pairs: int
+) -> None:
+    """tvl1 is timed where it runs: by the threads that compute it, or as a stage on a GPU."""
+    from stnls_cli.flow_run import job
+
+    plan = Plan(ahead=2, pairs=1, flow_pairs=pairs, under_way=1)
+    monkeypatch.setattr(job, "plan_for", lambda *_, **__: plan)
+    timings = compute_flow(
+        clip, tmp_path / "out", flow="tvl1-fast", format="flo,npz", device="cpu"
+    ).timings
+    computed = "flow" if pairs else "flow_cpu"
+    common = {"decode", "decode_wait", "prepare", "encode", "metrics", "wait", "pictures"}
+    assert timings.keys() - {"flow_wait"} == {computed, *common}
+
+
+def test_timings(cli: Any, clip: Path) -> None:
+    for option in ("--timings", "-v", "--verbose"):  # first of a run, then of one that is complete
+        lines = cli("flow", clip, "--flow=dis", option).lines
+        rows = [line.split() for line in lines if line.strip().endswith(" %")]
+        assert {"flow_cpu", "metrics", "encode", "pictures", "decode"} <= {row[0] for row in rows}
+        assert sum(float(row[2]) for row in rows) == pytest.approx(100, abs=1)
+    assert not any("flow_cpu" in line for line in cli("flow", clip, "--flow=dis").lines)
+
+
+def test_flows_are_looked_at_side_by_side(clip: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Each on one thread: threads inside operators would wait for those that compute flow."""
+    from stnls_cli.flow_run import job
+
+    psnr, meeting, threads = job.psnr, threading.Barrier(2, timeout=60), set()
+
+    def met(*frames: Any) -> float:
+        meeting.wait()
+        threads.add(torch.get_num_threads())
+        return psnr(*frames)
+
+    monkeypatch.setattr(job, "psnr", met)
+    document = compute_flow(clip, tmp_path / "out", flow="zero", threads=2, device="cpu")
+    assert len(document.flows) == 10
+    assert threads == {1}
+
+
+def test_what_is_under_way_is_kept_where_the_clip_ends(
+    cli: Any, textured: Any, encode: Any, tmp_path: Path
+) -> None:
+    whole = encode(tmp_path / "whole.mkv", textured(12, 32, 48), codec="ffv1", pixel_format="bgr0")
+    data = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 3 // 4])
+    command = ["flow", "cut.mkv", "--flow=zero", "--threads=4", "--device=cpu"]
+    ended = cli(*command, "-q")
+    assert ended.code == 2
+    count = int(re.search(r"(\d+) frames could be read", ended.err)[1])  # type: ignore[index]
+    lines = (tmp_path / "cut.flow.partial/frames.ndjson").read_text().splitlines()
+    # A neighbour and three frames ahead of the reference were there.
+    assert [json.loads(line)["t"] for line in lines] == list(range(count - 4))
+    ended = cli(*command, "--allow-damaged")
+    assert f"cut.mkv: resuming after {count - 4} finished frames" in ended.lines
+    assert ended.code == 0
+
+
 def test_killed_after_the_files_were_archived(cli: Any, clip: Path, monkeypatch: Any) -> None:
     """The archive is made of files that are deleted then: it must not be made again of nothing."""
     from stnls_cli.flow_run import job
@@ -293,7 +381,7 @@ def test_several_inputs(cli: Any, clip: Path, tmp_path: Path) -> None:
         (["--scale=nan"], "--scale must be above 0"),
         (["--scale=2", "--no-pictures"], "--scale is for the pictures"),
         (["--flow=tv1"], "unknown flow 'tv1' (did you mean tvl1?)"),
-        (["--frames=1"], "a single frame"),
+        (["--frames=1"], "a single frame in the part asked for"),
         (["--device=gpu"], "--device must be"),
     ],
 )
@@ -307,6 +395,21 @@ def test_bad_options(
 def test_a_single_frame(cli: Any, textured: Any, encode: Any, tmp_path: Path) -> None:
     path = encode(tmp_path / "one.mkv", textured(1), codec="ffv1", pixel_format="bgr0")
     refused(cli("flow", path), "a single frame, so there is no neighbour for a flow to lead to")
+
+
+def test_a_single_picture(cli: Any, textured: Any, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    write_image(tmp_path / "frames/0.png", textured(1)[0])
+    words = "no neighbour for a flow to lead to; give the folder that holds the frames"
+    refused(cli("flow", "frames/0.png"), words)
+
+
+def test_fewer_frames_than_asked_for(cli: Any, clip: Path, tmp_path: Path) -> None:
+    ended = cli("flow", clip, "--flow=zero", "--frames=20")
+    assert ended.code == 0
+    assert "clip.mkv: --frames 20: only 6 were there" in ended.lines
+    document = read_flow_document(tmp_path / "clip.flow/flow.json")
+    assert "--frames 20: only 6 were there" in document.input.notes
 
 
 def test_from_python(clip: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -161,6 +162,38 @@ def test_memory_grows_with_what_is_held() -> None:
     assert base < needed(bits=10)
     # 4K in 4 GB.
     assert needed(3840, 2160) < 4e9
+
+
+@pytest.mark.parametrize("size", [(854, 480), (1920, 1080), (3840, 2160)])
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("given", [{}, {"wt": 1, "sigma": 5.0}, {"wt": 4, "k": 3}])
+@pytest.mark.parametrize("bits", [8, 10])
+def test_the_formula_of_the_page(
+    size: tuple[int, int], native: bool, given: dict[str, Any], bits: int
+) -> None:
+    """docs/align.md says how much memory a run takes on a GPU."""
+    options, pixels = AlignOptions(flow="zero", **given), size[0] * size[1]
+    wt, k, noise = options.wt, options.k, options.sigma > 0
+    f = min(max(2**23 // pixels, 2), 16) if native else 0
+    a = max(f // 2 - 1, 1) if native else 4
+    p = min(max(2**22 // pixels, 1), 2 * wt)
+    s = 1 if p > 1 else 0
+    u = 6 if pixels * 2 * wt * 72 * 6 <= 2**30 else 0  # large frames
+    n = 2 * wt + 1 + a
+    m = max(110 * f, p * (250 + 100 * (k - 1) + 130 * s))
+    held = 12 * n + 12 * n * noise + (60 if bits > 8 else 15) + 8 * (4 * wt + 2 * a)
+    clip = info(*size, bits)
+    needed = gpu_bytes(gpu_plan(options, clip, native=native), options, clip)
+    assert needed == pixels * (held + 144 * wt * u + m) + 2**28
+
+
+def test_the_examples_of_the_page(root: Path) -> None:
+    page = (root / "docs/align.md").read_text(encoding="utf-8").replace("\n", " ")
+    options = AlignOptions(flow="zero")
+    for size in ((854, 480), (1920, 1080), (3840, 2160)):
+        needed = gpu_bytes(gpu_plan(options, info(*size), native=True), options, info(*size))
+        (told,) = re.findall(rf"{size[0]}×{size[1]} (?:that is )?([\d.]+) GB", page)
+        assert told == f"{needed / 1e9:.1f}"
 
 
 def test_a_smaller_plan_where_memory_is_short() -> None:

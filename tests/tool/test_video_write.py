@@ -6,6 +6,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -188,3 +189,20 @@ def test_unreadable_images_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"none\.png: cannot be read: No such file"):
         read_image(tmp_path / "none.png")
+
+
+def test_images_of_many_threads_sizes_and_depths(tmp_path: Path) -> None:
+    """Every thread keeps an encoder, which takes the next size and depth too."""
+    rng = np.random.default_rng(0)
+    sizes = [(17, 40), (17, 40), (1, 1), (64, 33)]
+    images = [rng.integers(0, 256, (*sizes[n // 2 % 4], 3)).astype(np.float32) for n in range(64)]
+
+    def write(n: int) -> Path:
+        path = tmp_path / f"{n}.png"
+        write_image(path, images[n], "png16" if n % 2 else "png")
+        return path
+
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(write, range(len(images))))
+    for path, image in zip(paths, images, strict=True):
+        np.testing.assert_array_equal(read_image(path), image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -262,9 +263,10 @@ def test_memory_is_shared(
 ) -> None:
     """A process reckons with its part of what is free, by the processes on the same device."""
     import stnls_cli.pipeline
-    from stnls_cli import worker, workers
+    from stnls_cli import plan, worker, workers
     from stnls_cli.plan import free_bytes
 
+    monkeypatch.setattr(plan, "_parts", {})
     orders: list[tuple[Any, ...]] = []
 
     class Sent(workers.Worker):
@@ -291,8 +293,12 @@ def test_memory_is_shared(
     for sharing in (1, 3):
         order = (*sent[0][:3], sharing)
         assert worker._outcome(None, *order) == ("failed", True, "enough")
-    assert free == [900, 300]
-    assert free_bytes(torch.device("cuda:0")) == 900
+    # What the others take is theirs: the part stays, as long as so much is free.
+    for left in (400, 100):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, left=left: (left, 1000))
+        worker._outcome(None, *order)
+    assert free == [900, 300, 300, 200]
+    assert free_bytes(torch.device("cuda:0")) == 200
 
 
 @pytest.mark.parametrize(
@@ -312,6 +318,27 @@ def test_trace(cli: Any, clips: list[Path], tmp_path: Path) -> None:
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert {"search", "metrics", "decode"} <= {event.get("name") for event in events}
     refused(cli("align", clips[1], *QUICK, "--trace=none/trace.json"), "cannot write none/")
+
+
+def test_a_trace_of_no_work_is_not_written(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    """Nor does it replace that of the run, which the same command made."""
+    command = ["align", clips[0], *QUICK, "--trace=trace.json"]
+    assert cli(*command).code == 0
+    before = (tmp_path / "trace.json").read_bytes()
+    ended = cli(*command)
+    assert ended.code == 0
+    assert "trace.json is not written: there was nothing left to do" in ended.lines
+    assert (tmp_path / "trace.json").read_bytes() == before
+
+
+def test_the_profiler_says_nothing(start: Any, clips: list[Path], tmp_path: Path) -> None:
+    unset = "import os\nos.environ.pop('KINETO_LOG_LEVEL', None)"
+    process = start("align", clips[0], *QUICK, "--trace=trace.json", "-q", before=unset)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (0, "")
+    assert "profiler_start" not in err
+    assert not re.search(r"^(STAGE|INFO|WARNING|ERROR|USDT):", err, re.MULTILINE), err
+    assert (tmp_path / "trace.json").is_file()
 
 
 def test_a_trace_that_has_no_place(cli: Any, clips: list[Path], tmp_path: Path) -> None:
@@ -339,7 +366,7 @@ def test_a_trace_that_the_profiler_does_not_write(
     monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", half)
     (tmp_path / "trace.json").write_text("older")
     ended = cli("align", clips[0], *QUICK, "--trace=trace.json", "-q")
-    # The profiler may have said something before.
+    # The profiler may have said something before, where it was used already.
     assert ended.code == 2
     assert ended.lines[-1] == "stnls: cannot write trace.json: PyTorch's profiler gave no trace"
     assert (tmp_path / "trace.json").read_text() == "older"

@@ -354,7 +354,9 @@ STNLS_API int stnls_cpu_tvl1(const stnls::Tvl1Problem* p, int64_t threads) {
     if (left == 0) return;
     // No more than there are iterations, each with a few rows to be ahead of the next one.
     const int64_t most = std::max<int64_t>(1, std::min(p->inner, p->height / 8));
-    parallel_for(left, left,
-                 [&](int64_t n, int64_t) { Pair(*p, whole + n, std::min(most, threads / left)); });
+    parallel_for(left, left, [&](int64_t n, int64_t) {
+      const int64_t team = threads / left + (n < threads % left ? 1 : 0);
+      Pair(*p, whole + n, std::min(most, team));
+    });
   });
 }

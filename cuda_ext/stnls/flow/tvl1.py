@@ -56,8 +56,9 @@ def tvl1(
         theta: how tightly the auxiliary flow is held.
         nscales: scales of the pyramid; fewer where the coarsest would be under 16 pixels.
         warps: times that the second frame is warped, on each scale.
-        epsilon: a scale's iterations end where the root mean square change of the flow in the last
-            of `innerIterations` is not above this, in pixels; 0 does them all.
+        epsilon: a warp's iterations end where the root mean square change of the flow in the last
+            of `innerIterations` is not above this, in pixels, and the next warp begins; 0 does them
+            all.
         innerIterations: iterations between median filters.
         outerIterations: median filters for each warp.
         scaleStep: size of a scale over that of the next finer one, between 0 and 1.
@@ -104,6 +105,7 @@ def tvl1(
         ("warps", warps),
         ("innerIterations", innerIterations),
         ("outerIterations", outerIterations),
+        ("medianFiltering", medianFiltering),
     ):
         _checks.positive_int(name, number)
     _checks.between("scaleStep", scaleStep, 0.0, 1.0)
