@@ -12,6 +12,11 @@ def split(video: Tensor, heads: int) -> Tensor:
     return by_head.transpose(1, 2)
 
 
+def apart(video: Tensor, heads: int) -> Tensor:
+    """(B, T, C, H, W) split; what has a dimension for its heads already, as it is."""
+    return split(video, heads) if video.ndim == 5 else video
+
+
 def merged(video: Tensor) -> Tensor:
     """(B, HD, T, C/HD, H, W) as (B, T, C, H, W): a view where the heads lie beside the channels."""
     return video.transpose(1, 2).flatten(2, 3)

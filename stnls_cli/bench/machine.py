@@ -17,7 +17,9 @@ def machine_of(device: torch.device) -> str:
         return str(torch.cuda.get_device_name(device))
     from stnls import _native
 
-    return f"{_processor()}, {torch.get_num_threads()} threads, {_native.cpu_isa()}"
+    threads = torch.get_num_threads()
+    words = "1 thread" if threads == 1 else f"{threads} threads"
+    return f"{_processor()}, {words}, {_native.cpu_isa()}"
 
 
 def now() -> str:

@@ -37,7 +37,7 @@ class BenchOptions:
         None,
         f"Problems to time, may be repeated: {', '.join(PRESETS)} (default: all that fit).",
         "Problems",
-        metavar="NAME",
+        metavar="NAME,...",
     )
     flow: str = option(
         "edges",
@@ -58,7 +58,7 @@ class BenchOptions:
         None,
         f"Who computes, may be repeated: {', '.join(BACKENDS)} (default: all that are there).",
         "Backends",
-        metavar="NAME",
+        metavar="NAME,...",
     )
     peer_path: str | None = option(
         None,
@@ -89,8 +89,12 @@ class BenchOptions:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= most:
                 raise UserError(f"--{name} must be from 1 to {most}, not {value}")
-        _known("preset", self.preset or (), PRESETS)
-        _known("backend", self.backend or (), BACKENDS)
+        for name, known in (("preset", PRESETS), ("backend", BACKENDS)):
+            given = getattr(self, name)
+            if given is not None:
+                names = [part.strip() for text in given for part in text.split(",")]
+                _known(name, names, known)
+                object.__setattr__(self, name, names)
         _known("flow", (self.flow,), FLOWS)
         _known("dtype", (self.dtype,), DTYPES)
         if self.dry_run and (self.sweep or self.plot is not None):

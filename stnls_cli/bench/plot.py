@@ -39,8 +39,13 @@ def draw(sweeps: list[dict[str, Any]], title: str, path: Path) -> None:
 
 
 def _panel(panel: Any, lines: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     panel.set_xscale("log")
     panel.set_yscale("log")
+    # Times within one power of ten have numbers beside them too.
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for line in lines:
         sizes = [p["size"] for p in line["points"]]
         times = [p["median_ms"] for p in line["points"]]

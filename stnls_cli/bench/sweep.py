@@ -127,8 +127,9 @@ def as_line(axis: Axis, grid: str, points: list[dict[str, Any]]) -> dict[str, An
         "axis": axis.name,
         "label": axis.label,
         "grid": grid,
-        "exponent": exponent(sizes, times),
-        "last_exponent": exponent(sizes[-2:], times[-2:]),
+        # As they are said: what is kept does not round to another number.
+        "exponent": round(exponent(sizes, times), 2),
+        "last_exponent": round(exponent(sizes[-2:], times[-2:]), 2),
         "points": points,
     }
 

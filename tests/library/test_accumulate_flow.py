@@ -86,6 +86,24 @@ def test_both_flows_in_one_argument() -> None:
     assert expected._fields == ("fflow", "bflow")
 
 
+def test_the_result_is_a_tuple_with_names() -> None:
+    flow = noise(1, 3, 2, 5, 6)
+    found = accumulate_flow(flow, -flow)
+    for key, value in zip(("fflow", "bflow"), found, strict=True):
+        assert found[key] is getattr(found, key) is value  # the original returns a dictionary
+    assert found[-1] is found.bflow
+    assert found[:1] == (found.fflow,)
+    with pytest.raises(KeyError, match="flow"):
+        found["flow"]
+    wt, stride0 = 1, 2
+    traced = torch.compile(
+        lambda flow: accumulate_flow(flow, -flow)["fflow"], fullgraph=True, backend="aot_eager"
+    )
+    assert torch.equal(traced(flow), found.fflow)
+    slots = extract_search_from_accumulated(found["fflow"], found["bflow"], wt, stride0)
+    assert torch.equal(slots, stnls.nn.search_flow(flow, -flow, wt, stride0))
+
+
 def test_dtype_of_the_result() -> None:
     fflow, bflow = flows(1, 3, 2, 5, 6)
     expected = accumulate_flow(fflow, bflow)

@@ -153,6 +153,11 @@ def test_batches_types_and_layouts(device: str, channels: int) -> None:
     assert half.dtype == torch.bfloat16
     rounded = (value.bfloat16().float() for value in (frame, offset, weight))
     torch.testing.assert_close(half, blend_patches(*rounded, 3).bfloat16())
+    # Places of a search in half precision are float32, or integers.
+    for places in (offset, offset.round().int()):
+        half = blend_patches(frame.bfloat16(), places, weight, 3)
+        wide = blend_patches(frame.bfloat16().float(), places.float(), weight, 3)
+        assert torch.equal(half, wide.bfloat16())
     assert blend_patches(frame[:0], offset[:0], weight[:0], 3).shape == (0, channels, 9, 12)
 
 
@@ -180,6 +185,10 @@ def test_places_beyond_all_reason_are_safe(device: str, channels: int) -> None:
         ({"offset": torch.zeros(1, 8, 9, 3)}, "offset"),
         ({"weight": torch.zeros(1, 9, 8)}, "weight"),
         ({"weight": torch.zeros(1, 8, 9, dtype=torch.float64)}, "float64"),
+        (
+            {"offset": torch.zeros(1, 8, 9, 2, dtype=torch.float64)},
+            "offset and video must have one dtype, not torch.float64",
+        ),
         ({"video": torch.zeros(1, 2, 8, 9, dtype=torch.int32)}, "video must hold floating-point"),
         ({"ps": 0}, "ps must be at least 1, not 0"),
         ({"ps": 2.5}, "ps"),

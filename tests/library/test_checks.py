@@ -46,6 +46,11 @@ def nested() -> Tensor:
     return torch._nested_view_from_buffer(torch.zeros(24), sizes, strides, torch.tensor([0, 12]))
 
 
+def nested_flow() -> Tensor:
+    sizes, strides = torch.tensor([[3, 2, 8, 9]]), torch.tensor([[144, 72, 9, 1]])
+    return torch._nested_view_from_buffer(torch.zeros(432), sizes, strides, torch.tensor([0]))
+
+
 def narrow() -> Tensor:
     return video(1, 2, 3, 8, 9, 5, 3).to(torch.float8_e4m3fn)
 
@@ -144,6 +149,18 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
     (search([1], video()), TypeError, r"vid0 must be a tensor \(B, T, C, H, W\) or .*, not list"),
     (search(video().to_sparse(), video()), TypeError, "vid0 must be a dense tensor, not .*sparse"),
     (search(nested(), video()), TypeError, "vid0 must be a dense tensor, not a nested one"),
+    (
+        search(video(), video(), nested_flow(), nested_flow()),
+        TypeError,
+        "fflow must be a dense tensor, not a nested one",
+    ),
+    (
+        lambda: stnls.search.PairedRefine(3, 3, 2, -1, 3).paired_vids(
+            video(), video(), video(1, 1, 3, 8, 9, 3, 3, dtype=torch.complex64), 1
+        ),
+        TypeError,
+        "flows must hold real numbers, not torch.complex64",
+    ),
     (
         patch_sum(video(), video(1, 2, 3, 8, 9, 5), narrow()),
         TypeError,
@@ -412,6 +429,10 @@ def test_long_values_are_not_printed_in_messages() -> None:
 
 
 def test_integers_of_numpy_are_integers() -> None:
+    convolution = stnls.agg.StackConv(*(numpy.int64(n) for n in (2, 3, 1, 4)))
+    assert type(convolution.k_agg) is type(convolution.channels) is int
+    frames = stnls.search.get_time_window_inds(*(numpy.int64(n) for n in (1, 1, 3)))
+    assert [type(frame) for frame in frames] == [int] * 3
     options = stnls.search.NonLocalSearch(numpy.int64(3), numpy.int32(1)).options
     assert (options.ws, type(options.ws), type(options.wt)) == (3, int, int)
 

@@ -10,6 +10,7 @@ import stnls
 import torch
 from compare import assert_same_bits, noise
 from stnls._ops import PatchSettings
+from stnls._passed import PassedChecks
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -113,6 +114,15 @@ def test_checks_that_were_passed_before_do_not_hide_errors() -> None:
             total(video[:, :, :3], weights, inds)
         with pytest.raises(TypeError, match="weights must be a tensor"):
             total(video, None, inds)
+
+
+def test_what_passed_is_not_remembered_without_end() -> None:
+    passed = PassedChecks()
+    for inputs in range(3000):
+        assert inputs not in passed
+        passed.add(inputs)
+        assert inputs in passed
+    assert sum(inputs in passed for inputs in range(3000)) <= 1024
 
 
 def test_heads_among_the_channels(device: str) -> None:

@@ -253,6 +253,11 @@ def test_tensors_are_checked() -> None:
         scatter_tensor(torch.zeros(1, 2, 3, 4, 4, 5).to(torch.int8), **where, invalid=128)
     with pytest.raises(ValueError, match=r"to 65504\.0 for torch\.float16, not 100000\.0"):
         gather_tensor(torch.zeros(1, 2, 168, 2).half(), **where, invalid=100000.0)
+    with pytest.raises(ValueError, match=r"for torch\.complex64, not 1e\+40"):
+        gather_tensor(torch.zeros(1, 2, 168, 2).to(torch.complex64), **where, invalid=1e40)
+    unlabelled = {**where, "labels": labels - 1}
+    filled = gather_tensor(torch.zeros(1, 2, 168, 2), **unlabelled, invalid=10**20)
+    assert bool((filled == 1e20).all())
     weights, flows_k = torch.zeros(1, 2, 9, 4), torch.zeros(1, 2, 9, 4, 3)
     with pytest.raises(ValueError, match=r"\(1, 2, 9, 4\) and \(1, 2, 9, 3\)"):
         scatter_topk(weights, flows_k, weights[..., 1:], 2)

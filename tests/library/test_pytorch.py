@@ -12,7 +12,7 @@ from compare import noise
 from stnls._ops import PatchSettings, SearchSettings
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 SEARCH = SearchSettings(
     *(3, 1, 3, 4, "all", "none", 0, 1, 1.0, 0.5, 1, "l2", 1, True, True, False, 0, 0),
@@ -54,6 +54,41 @@ def test_operators_pass_opcheck(name: str, arguments: tuple[object, ...], device
         for a in arguments
     )
     torch.library.opcheck(getattr(torch.ops.stnls, name).default, there)
+
+
+class Recorder(TorchDispatchMode):
+    """The calls of the library's operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func.namespace == "stnls":
+            copies = (x.detach().clone() if isinstance(x, Tensor) else x for x in args)
+            self.calls.append((func, tuple(copies)))
+        return func(*args, **(kwargs or {}))
+
+
+def test_operators_of_gradients_pass_opcheck() -> None:
+    recorder = Recorder()
+    for name, arguments in operators():
+        outputs = getattr(torch.ops.stnls, name).default(*arguments)
+        real = [
+            out
+            for out in (outputs if isinstance(outputs, tuple) else (outputs,))
+            if out.requires_grad
+        ]
+        if real:
+            with recorder:
+                torch.stack([out[torch.isfinite(out)].sum() for out in real]).sum().backward()
+    names = {func.__name__.split(".")[0] for func, _ in recorder.calls}
+    assert names >= {"search_gradient", "compose_slots_gradient", "compose_chain_gradient"}
+    assert names >= {"patch_gradient", "patch_dot"}
+    for func, arguments in recorder.calls:
+        torch.library.opcheck(func, arguments)
 
 
 class Attention(nn.Module):
@@ -239,6 +274,34 @@ def test_counted_operations_of_refinements_and_gradients() -> None:
     taps = 2 * 3 * 6 * 7 * 5 * (3 * 3) * 2
     # Read, subtract, multiply and add for both videos, which are one here; two slopes for places.
     assert counts[torch.ops.stnls.search_gradient] == taps * (2 * (7 + 4) + 2 * 7 + 4)
+
+
+def test_counted_operations_of_flow() -> None:
+    flow = leaf(2, 4, 2, 6, 7)
+    with FlopCounterMode(display=False) as counter:
+        stnls.nn.search_flow(flow, flow, 1, 2)
+        composed = stnls.nn.compose_flow(flow)
+        frames = torch.rand(2, 1, 16, 20)
+        stnls.flow.tvl1(frames, frames, nscales=1, warps=2, innerIterations=3, outerIterations=4)
+    counts = counter.get_flop_counts()["Global"]
+    # A step reads two components between pixels and adds them.
+    assert counts[torch.ops.stnls.compose_slots] == 2 * 4 * 2 * 3 * 4 * (2 * 7 + 2)
+    assert counts[torch.ops.stnls.compose_chain] == 2 * 4 * 6 * 7 * (2 * 7 + 2)
+    assert counts[torch.ops.stnls.tvl1_scale] == 2 * 16 * 20 * 2 * (3 * 4 * 36 + 190)
+    with FlopCounterMode(display=False) as counter:
+        composed.sum().backward()
+    counts = counter.get_flop_counts()["Global"]
+    assert counts[torch.ops.stnls.compose_chain_gradient] == 2 * 4 * 6 * 7 * 44
+
+
+def test_every_operator_has_a_formula() -> None:
+    names = [
+        name.split("::")[1]
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("stnls::")
+    ]
+    assert "search" in names
+    assert [name for name in names if getattr(torch.ops.stnls, name) not in flop_registry] == []
 
 
 def test_the_profiler_and_modes_see_the_operators() -> None:

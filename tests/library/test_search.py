@@ -55,6 +55,26 @@ def test_an_anchor_in_another_frame_changes_places_with_the_first_candidate() ->
         check(SearchCase(o, video, video, flows, False), both_forms=True)
 
 
+def test_an_anchor_that_is_no_candidate() -> None:
+    """Nearest on the real grid is the same pixel of the next frame."""
+    video, flows = noise(1, 3, 2, 9, 9), torch.zeros(1, 3, 3, 2, 9, 9)
+    flows[:, :, 0] = 4.25
+    for itype, offset, source in (("float", (0, 0, 0), (1, 0, 0)), ("int", (0, 3, 3), (0, 3, 3))):
+
+        def first_query(k: int, action: str | None, itype: str = itype) -> tuple[Tensor, Tensor]:
+            search = stnls.search.NonLocalSearch(3, 1, 1, k, self_action=action, itype=itype)
+            dists, inds = search(video, video, flows)
+            return dists[0, 0, 0, 0, 0], inds[0, 0, 0, 0, 0]
+
+        every, places = first_query(-1, None)
+        at = places.tolist().index(list(source))
+        dists, inds = first_query(2, "anchor")
+        assert inds[0].tolist() == list(offset)
+        assert dists[0] == every[at]
+        left, _ = first_query(-1, "remove")
+        assert sorted(left.tolist()) == sorted([*every[:at].tolist(), *every[at + 1 :].tolist()])
+
+
 # Frames larger than one tile (16 x 64), and motion that tiles share, split at, or cannot share.
 HEIGHT, WIDTH = 40, 150
 

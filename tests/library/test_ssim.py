@@ -118,3 +118,9 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> N
     given = {"reference": torch.zeros(3, 12, 12), "frames": torch.zeros(2, 3, 12, 12)}
     with pytest.raises(StnlsError, match=message):
         ssim(**{**given, **change})  # type: ignore[arg-type]
+
+
+def test_it_has_no_gradient() -> None:
+    frames = torch.zeros(1, 3, 12, 12, requires_grad=True)
+    with pytest.raises(StnlsError, match="ssim has no gradient: give it detached frames"):
+        ssim(torch.zeros(3, 12, 12), frames).sum().backward()

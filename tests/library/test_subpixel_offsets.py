@@ -207,9 +207,23 @@ def test_batches_and_a_reference_for_all(device: str) -> None:
         assert torch.equal(both[n : n + 1], alone)
     strange = [value.transpose(1, 2).contiguous().transpose(1, 2) for value in (key, offsets)]
     assert torch.equal(both, subpixel_offsets(shared.clone(), *strange, 5))
-    half = subpixel_offsets(*(v.bfloat16() for v in (query, key, offsets)), 5)
-    assert half.dtype == torch.bfloat16
     assert subpixel_offsets(query[:0], key[:0], offsets[:0], 5).shape == (0, 12, 20, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("itype", ["float", "int"])
+def test_matches_of_a_search_in_half_precision(itype: str, dtype: torch.dtype, device: str) -> None:
+    case = drawn(0, 12, 20, 5)
+    query, key = (torch.from_numpy(v)[None].to(device, dtype) for v in (case.query, case.key))
+    flow = torch.full((1, 2, 12, 20), 0.3, device=device, dtype=dtype)
+    _, inds = PairedSearch(5, 5, 1, stride0=1, itype=itype)(query, key, flow)
+    offsets = inds[:, 0, :, :, 0]
+    assert offsets.dtype == (torch.int32 if itype == "int" else torch.float32)
+    found = subpixel_offsets(query, key, offsets, 5)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, subpixel_offsets(query.float(), key.float(), offsets.float(), 5))
+    with torch.autocast(device, dtype=torch.bfloat16):
+        assert torch.equal(subpixel_offsets(query, key, offsets, 5), found)
 
 
 def test_places_beyond_all_reason_are_safe(device: str) -> None:
@@ -234,6 +248,11 @@ def test_places_beyond_all_reason_are_safe(device: str) -> None:
         ({"offsets": torch.zeros(1, 8, 9, 1, 2)}, "offsets"),
         ({"offsets": torch.zeros(1, 9, 8, 2)}, "offsets"),
         ({"key": torch.zeros(1, 2, 8, 9, dtype=torch.float64)}, "float64"),
+        (
+            {"offsets": torch.zeros(1, 8, 9, 2, dtype=torch.float64)},
+            "offsets and query must have one dtype, not torch.float64",
+        ),
+        ({"offsets": torch.zeros(1, 8, 9, 2, dtype=torch.bool)}, "offsets must hold real numbers"),
         ({"ps": 0}, "ps must be at least 1, not 0"),
         ({"stride1": 0.0}, "stride1"),
     ],
@@ -262,3 +281,10 @@ def test_lowest_place_of_a_paraboloid(
     twist *= math.sqrt(bends[0] * bends[1])
     values = 0.5 * bends[0] * y**2 + 0.5 * bends[1] * x**2 + twist * y * x + 7
     np.testing.assert_allclose(lowest_place(values), place, atol=1e-9)
+
+
+def test_it_has_no_gradient() -> None:
+    frame = torch.zeros(1, 2, 8, 9, requires_grad=True)
+    moved = subpixel_offsets(frame, torch.zeros(1, 2, 8, 9), torch.zeros(1, 8, 9, 2), 3)
+    with pytest.raises(StnlsError, match="subpixel_offsets has no gradient: give it detached"):
+        moved.sum().backward()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from outcome import Ended, refused
 
-from stnls_cli.bench import job, options, presets
+from stnls_cli.bench import job, options, plot, presets
 from stnls_cli.bench.row import Row
 from stnls_cli.bench.words import row_line
 from stnls_cli.flow import write_flow_npz
@@ -50,7 +50,7 @@ def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Pa
     assert found["schema"] == "stnls-bench"
     assert found["schema_version"] == 1
     assert found["date"].startswith("20")
-    assert found["machine"]
+    assert ", 1 thread, " in found["machine"]
     assert found["device"] == "cpu"
     assert found["versions"]["torch"] == torch.__version__
     assert found["settings"]["flow"] == "zero"
@@ -238,10 +238,20 @@ def test_a_plan_for_the_backends_that_are_asked_for(cli: Cli) -> None:
     assert theirs["flow"] == "zero"
 
 
+def test_lists_of_names_as_the_other_commands_take_them(cli: Cli) -> None:
+    plan = ("--dry-run", "--json")
+    lists = ("--preset", "neighbourhood, alignment-4k", "--backend", "stnls,sdpa")
+    found = document(cli(*QUICK, *plan, *lists))
+    single = ("--preset", "alignment-4k", "--preset", "neighbourhood", "--backend", "stnls")
+    assert found["rows"] == document(cli(*QUICK, *plan, *single, "--backend", "sdpa"))["rows"]
+    assert found["settings"]["backend"] == ["stnls", "sdpa"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--repeat", "0"], "--repeat must be from 1"),
+        (["--preset", "alignment-4k,"], "--preset: there is no ''; known are alignment-480p"),
         (["--threads", "0"], "--threads must be from 1"),
         (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
         (["--preset", "alignment"], "--preset: there is no 'alignment'; known are alignment-480p"),
@@ -290,10 +300,20 @@ def test_the_first_row_of_a_plan_has_its_operations(root: Path) -> None:
 
 
 def test_plot_without_matplotlib(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stnls_cli.bench import plot
-
     monkeypatch.setattr(plot, "find_spec", lambda name: None)
     refused(cli(*QUICK, "--plot", "pictures"), "--plot needs matplotlib: pip install")
+
+
+def test_times_within_a_power_of_ten_can_be_read_from_a_plot() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    panel = figure.subplots()
+    points = [{"size": n, "median_ms": 2.5 + n, "spread_ms": 0.1} for n in (1, 2, 3)]
+    line = {"axis": "K", "label": "K", "grid": "int", "exponent": 1.0, "points": points}
+    plot._panel(panel, [line])
+    low, high = panel.get_ylim()
+    shown = [tick.get_text() for tick in panel.get_yticklabels()]
+    inside = [text for text in shown if low <= float(text) <= high]
+    assert inside == ["2", "5"]
 
 
 def test_plot_draws_every_sweep(cli: Cli, tmp_path: Path) -> None:
@@ -318,6 +338,16 @@ def test_exponent_is_the_slope_of_the_logarithms() -> None:
 
     sizes = [1.0, 2.0, 5.0, 40.0]
     assert exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)
+
+
+def test_the_exponent_that_is_said_is_the_one_that_is_kept() -> None:
+    from stnls_cli.bench.sweep import AXES, as_line, exponent_line
+
+    power = 1.0249997  # 1.02, but 1.025 and so 1.03 where five digits are kept first
+    points = [{"size": size, "median_ms": size**power} for size in (1, 2, 4)]
+    line = as_line(AXES[0], "int", points)
+    assert line["exponent"] == line["last_exponent"] == 1.02
+    assert "time ~ x^1.02 (last step x^1.02)" in exponent_line(line)
 
 
 FAKE = """

@@ -61,7 +61,8 @@ def some_frames(name: str, value: Tensor) -> None:
 def neighbour_flow(fflow: Tensor, video: Tensor, key: Tensor) -> None:
     """Flow to the next and previous frame comes for every frame of the video, in the batch and size
     of the key video."""
-    if not (isinstance(fflow, Tensor) and isinstance(video, Tensor)) or fflow.ndim != 5:
+    given = (fflow, video, key)
+    if not all(isinstance(x, Tensor) and not x.is_nested for x in given) or fflow.ndim != 5:
         return  # another check has the better words
     frames = video.shape[-4] if video.ndim in (5, 6) else fflow.shape[1]
     if fflow.shape[1] != frames:
@@ -70,7 +71,7 @@ def neighbour_flow(fflow: Tensor, video: Tensor, key: Tensor) -> None:
             f"{fflow.shape[1]}: the last of fflow and the first of bflow are not read, so that "
             "anything may stand there"
         )
-    if not isinstance(key, Tensor) or key.ndim not in (5, 6):
+    if key.ndim not in (5, 6):
         return
     pairs = [(fflow.shape[i], key.shape[i]) for i in (0, -2, -1)]
     if any(found != wanted for found, wanted in pairs):

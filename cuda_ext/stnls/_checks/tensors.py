@@ -224,15 +224,16 @@ def fill(name: str, value: object, tensor: Tensor) -> tuple[float, torch.dtype]:
     it."""
     number = any_number(name, value)
     dtype = tensor.dtype
-    if not (dtype.is_floating_point or dtype.is_complex):
-        if isinstance(number, float):
-            dtype = torch.get_default_dtype()
-        elif dtype == torch.bool:
-            dtype = torch.int64
-    if number - number == 0 and not dtype.is_complex:
-        limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    real = dtype.is_floating_point or dtype.is_complex
+    if not real and isinstance(number, float):
+        dtype, real = torch.get_default_dtype(), True
+    elif dtype == torch.bool:
+        dtype = torch.int64
+    if number - number == 0:
+        limits = torch.finfo(dtype) if real else torch.iinfo(dtype)
         if not limits.min <= number <= limits.max:
             raise StnlsValueError(
                 f"{name} must be from {limits.min} to {limits.max} for {dtype}, not {value}"
             )
-    return number, dtype
+    # PyTorch takes no int beyond 64 bits, for reals either.
+    return float(number) if real else number, dtype

@@ -9,7 +9,8 @@ from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
 from stnls._ops._patch_problem import PatchSettings
 from stnls._ops._patches import patch_scatter, patch_sum
-from stnls._ops._search import SearchSettings, entry_count, refine, search, search_scratch
+from stnls._ops._search import refine, search
+from stnls._ops._search_problem import SearchSettings, entry_count, search_scratch
 from stnls._ops._ssim import ssim_sums
 from stnls._ops._subpixel import subpixel
 from stnls._ops._tvl1 import tvl1_scale

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
-
 from torch import Tensor
 
 from stnls import _native
-from stnls._errors import StnlsRuntimeError
-from stnls._ops._registry import DTYPES, define, run
+from stnls._ops._registry import DTYPES, define, no_gradient, run
 
 
 def _blend(video: Tensor, offset: Tensor, weight: Tensor, ps: int) -> Tensor:
@@ -28,17 +25,13 @@ def _blend_fake(video: Tensor, offset: Tensor, weight: Tensor, ps: int) -> Tenso
     return video.new_empty(video.shape)
 
 
-def _no_gradient(*_: Any) -> NoReturn:
-    raise StnlsRuntimeError(
-        "blend_patches has no gradient: give it detached tensors, or use WeightedPatchSum"
-    )
-
-
 patch_blend = define(
     "patch_blend",
     "Tensor video, Tensor offset, Tensor weight, int ps",
     "Tensor",
     _blend,
     _blend_fake,
-    backward=_no_gradient,
+    backward=no_gradient(
+        "blend_patches has no gradient: give it detached tensors, or use WeightedPatchSum"
+    ),
 )

@@ -12,13 +12,16 @@ from torch.utils.flop_counter import register_flop_formula
 
 from stnls._ops import (  # noqa: F401  they define the operators
     _blend,
+    _flow,
     _patches,
     _search,
     _ssim,
     _subpixel,
+    _tvl1,
 )
 from stnls._ops._patch_problem import PatchSettings
-from stnls._ops._search import SearchGradient, SearchSettings
+from stnls._ops._search_gradient import SearchGradient
+from stnls._ops._search_problem import SearchSettings
 from stnls._positions import grid_shape
 
 BILINEAR = 7
@@ -123,3 +126,34 @@ def _(
 ) -> int:
     flops = patch_flops(video, weights, PatchSettings(*args))
     return flops * (of_video + of_weights + 2 * of_inds)
+
+
+# Of each query and step: two interpolated components, and the sums of the path; backward their
+# corners, the slopes of both along both axes, and a product of two by two with the adjoint.
+STEP, STEP_BACK = 2 * BILINEAR + 2, 2 * 8 + 4 * 5 + 8
+
+
+@register_flop_formula(torch.ops.stnls.compose_slots)
+def _(fflow: Any, bflow: Any, wt: int, slots: int, stride0: int, **_: Any) -> int:
+    queries = math.prod(grid_shape(fflow[-2:], stride0)) * fflow[0] * fflow[1]
+    return int(queries * slots * STEP)
+
+
+@register_flop_formula(torch.ops.stnls.compose_chain)
+def _(steps: Any, stride0: int, **_: Any) -> int:
+    return int(math.prod(grid_shape(steps[-2:], stride0)) * steps[0] * steps[1] * STEP)
+
+
+@register_flop_formula(
+    [torch.ops.stnls.compose_slots_gradient, torch.ops.stnls.compose_chain_gradient]
+)
+def _(grad_out: Any, *_: Any, **__: Any) -> int:
+    return int(math.prod(grad_out) // 2 * STEP_BACK)
+
+
+@register_flop_formula(torch.ops.stnls.tvl1_scale)
+def _(frame0: Any, frame1: Any, start: Any, *args: Any, **_: Any) -> int:
+    warps, outer, inner = args[-4:-1]
+    # As many iterations as there may be: 2 operations for the residual, 2 to clamp, 10 for the
+    # flow and 22 for the dual variables. A warp samples bicubically and makes slopes.
+    return int(math.prod(frame0) * warps * (outer * inner * 36 + 190))

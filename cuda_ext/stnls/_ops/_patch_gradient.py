@@ -10,26 +10,22 @@ from torch import Tensor
 
 from stnls import _heads, _native
 from stnls._ops import _reproducible
+from stnls._ops._patch_outputs import contiguous_like, video_of, video_zeros
 from stnls._ops._patch_problem import (
     SETTINGS,
     Call,
-    Layout,
     PatchSettings,
     by_head,
     layout_by_head,
-    like_video,
     prepared_problem,
-    video_like,
-    video_output,
-    with_heads,
 )
-from stnls._ops._registry import define, nothing, pointer, rows_contiguous, run
+from stnls._ops._registry import Layout, define, nothing, pointer, rows_contiguous, run
 
 
 def scatter(own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *args: Any) -> Tensor:
     s = PatchSettings(*args)
     own, weights, inds = rows_contiguous(own), weights.contiguous(), inds.contiguous()
-    out = video_output(own, s)
+    out = video_zeros(own, s)
     if out.numel() == 0 or weights.numel() == 0:
         return out
     to, given = (out.shape, out.stride()), (own.shape, own.stride())
@@ -52,7 +48,7 @@ def scatter(own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *ar
 def scatter_fake(
     own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *args: Any
 ) -> Tensor:
-    return video_output(own, PatchSettings(*args))
+    return video_zeros(own, PatchSettings(*args))
 
 
 def _dot(
@@ -130,7 +126,7 @@ def _gradient(
     own = divided_by_coverage(grad, weights, s) if s.normalize else grad
     to_video = nothing(video)
     if of_video:
-        to_video = scatter(with_heads(own, weights), weights, inds, deterministic, *args)
+        to_video = scatter(_heads.apart(own, weights.shape[1]), weights, inds, deterministic, *args)
         if video.dim() == 5:
             to_video = _heads.merged(to_video)
     if not (of_weights or of_inds):
@@ -156,7 +152,7 @@ def _gradient_at_once(
     to_video = nothing(video)
     to_stride = None
     if of_video:
-        to_video = like_video(video) if video.dim() == 5 else video_like(own, s, torch.empty)
+        to_video = contiguous_like(video) if video.dim() == 5 else video_of(own, s, torch.empty)
         to_stride = layout_by_head(to_video, heads)[1]
     prepared = prepared_problem(
         *(
@@ -199,7 +195,7 @@ def _gradient_fake(
     if of_video and video.dim() == 5:
         to_video = video.new_empty(video.shape)
     elif of_video:
-        to_video = video_output(with_heads(grad, weights), PatchSettings(*args))
+        to_video = video_zeros(_heads.apart(grad, weights.shape[1]), PatchSettings(*args))
     return to_video, *_dot_fake(video, grad, weights, inds, of_weights, of_inds, *args)
 
 
@@ -282,7 +278,7 @@ def planned_gradient(
     patch.weights, patch.inds = weights.data_ptr(), inds.data_ptr()
     to_video = to_weights = to_inds = None
     if plan.of_video:
-        to_video = like_video(video)
+        to_video = contiguous_like(video)
         problem.grad_video = to_video.data_ptr()
     if plan.of_weights:
         to_weights = torch.empty_like(weights)

@@ -1,16 +1,15 @@
-"""What the kernels of patches are told: settings, layouts of tensors, and memory for results."""
+"""What the kernels of patches are told: settings and layouts of tensors."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from stnls import _heads, _native
-from stnls._ops._registry import DTYPES, run, schema_of
+from stnls import _native
+from stnls._ops._registry import DTYPES, Layout, run, schema_of
 
 
 class PatchSettings(NamedTuple):
@@ -32,9 +31,6 @@ class PatchSettings(NamedTuple):
 
 
 SETTINGS = schema_of(PatchSettings)
-
-# Sizes and strides of a tensor.
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def layout_by_head(video: Tensor, heads: int) -> Layout:
@@ -133,47 +129,3 @@ class Call:
             run(plain, self.patch, device)
         else:
             run(packed, self.packed, device)
-
-
-def own_output(video: Tensor, weights: Tensor, s: PatchSettings) -> Tensor:
-    heads, k = weights.shape[1], weights.shape[-1]
-    if video.dim() == 5:
-        b, t, c, h, w = video.shape
-        if s.heads_last and not s.stacked:
-            return video.new_empty((b, t, c, h, w))
-        c = c // heads
-    else:
-        b, _, t, c, h, w = video.shape
-    if s.stacked:
-        return video.new_empty((b, heads, k, t, c, h, w))
-    # heads_last: the heads lie beside the channels, so that they can be folded back into them.
-    if s.heads_last:
-        return video.new_empty((b, t, heads, c, h, w)).permute(0, 2, 1, 3, 4, 5)
-    return video.new_empty((b, heads, t, c, h, w))
-
-
-def like_video(video: Tensor) -> Tensor:
-    """A contiguous tensor of the sizes of the video."""
-    # Faster than handing sizes over.
-    return torch.empty_like(video) if video.is_contiguous() else video.new_empty(video.shape)
-
-
-def video_like(own: Tensor, s: PatchSettings, create: Callable[..., Tensor]) -> Tensor:
-    """The sizes of the video, in the memory layout of the queries' own pixels."""
-    b, heads, t, c, h, w = own[:, :, 0].shape if s.stacked and own.shape[2] > 0 else own.shape
-    if s.heads_last:
-        zeros = create((b, t, heads, c, h, w), dtype=own.dtype, device=own.device)
-        return zeros.permute(0, 2, 1, 3, 4, 5)
-    return create((b, heads, t, c, h, w), dtype=own.dtype, device=own.device)
-
-
-def video_output(own: Tensor, s: PatchSettings) -> Tensor:
-    """Zeros of the sizes of the video, in the memory layout of the queries' own pixels."""
-    if s.stacked:
-        own = own[:, :, 0] if own.shape[2] > 0 else own.sum(2)
-    return video_like(own, s._replace(stacked=False), torch.zeros)
-
-
-def with_heads(video: Tensor, weights: Tensor) -> Tensor:
-    """With heads of their own."""
-    return _heads.split(video, weights.shape[1]) if video.dim() == 5 else video

@@ -20,26 +20,23 @@ from stnls._ops._patch_gradient import (
     scatter,
     scatter_fake,
 )
+from stnls._ops._patch_outputs import contiguous_like, own_output
 from stnls._ops._patch_problem import (
     SETTINGS,
     Call,
-    Layout,
     PatchSettings,
     Prepared,
     by_head,
-    like_video,
-    own_output,
     prepared_problem,
-    with_heads,
 )
-from stnls._ops._registry import define, rows_contiguous
+from stnls._ops._registry import Layout, define, rows_contiguous
 
 
 class _SumPlan(NamedTuple):
     """What a patch sum needs to know of its tensors, and does not have to find out again."""
 
     settings: PatchSettings
-    like_video: bool  # the result has the sizes of the video
+    same_sizes: bool  # the result has the sizes of the video
     prepared: Prepared | None  # None: an empty result
 
 
@@ -51,20 +48,20 @@ def _sum_plan(
     shape, stride = video
     if s.normalize:
         _checks.covered(shape[-2], shape[-1], s.ps, s.stride0, s.dilation, s.use_adj)
-    like_video = len(shape) == 5 and s.heads_last and not s.stacked
+    same_sizes = len(shape) == 5 and s.heads_last and not s.stacked
     out = own_output(torch.empty(shape, device="meta"), torch.empty(entries, device="meta"), s)
     if out.numel() == 0:
-        return _SumPlan(s, like_video, None)
+        return _SumPlan(s, same_sizes, None)
     heads = entries[1]
     layouts = by_head(shape, stride, heads), by_head(out.shape, out.stride(), heads)
-    return _SumPlan(s, like_video, prepared_problem(s, dtype, *layouts, entries, None, copies))
+    return _SumPlan(s, same_sizes, prepared_problem(s, dtype, *layouts, entries, None, copies))
 
 
 def _sum(video: Tensor, weights: Tensor, inds: Tensor, *args: Any) -> Tensor:
     video, weights, inds = rows_contiguous(video), weights.contiguous(), inds.contiguous()
     layout = video.shape, video.stride()
     plan = _sum_plan(args, video.dtype, layout, weights.shape, int(video.is_cuda))
-    out = like_video(video) if plan.like_video else own_output(video, weights, plan.settings)
+    out = contiguous_like(video) if plan.same_sizes else own_output(video, weights, plan.settings)
     if plan.prepared is not None:
         call = Call(plan.prepared, video.data_ptr(), out, weights, inds)
         call.run("patch_sum", "patch_packed_sum", out.device)
@@ -122,7 +119,7 @@ def _sum_backward(ctx: Any, grad: Tensor) -> Any:
         grad = divided_by_coverage(grad, weights, s)
     if of_video:
         to_video = patch_scatter(
-            with_heads(grad, weights), weights, inds, deterministic, *ctx.settings
+            _heads.apart(grad, weights.shape[1]), weights, inds, deterministic, *ctx.settings
         )
         if video.dim() == 5:
             to_video = _heads.merged(to_video)

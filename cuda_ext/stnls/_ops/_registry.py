@@ -15,6 +15,9 @@ from stnls._ops._eager import differentiates, eager
 
 DTYPES = {torch.float32: 0, torch.float64: 1}
 
+# Sizes and strides of a tensor.
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+
 _library = torch.library.Library("stnls", "DEF")
 
 
@@ -39,10 +42,10 @@ def define(
     setup_context: Callable[..., None] | None = None,
     plan_backward: Callable[..., None] | None = None,
 ) -> Any:
-    """Defines `torch.ops.stnls.<name>` and returns it as a function; without `backward`, going
-    backward raises an error. Tensors are the first of the arguments. `plan_backward` follows
-    `setup_context`, with the same arguments, in calls past the dispatcher. `known_eager`: the
-    caller has asked `eager` about them."""
+    """Defines `torch.ops.stnls.<name>` and returns it as a function; without `backward`, the
+    operator is a gradient itself, and going backward raises an error. Tensors are the first of
+    the arguments. `plan_backward` follows `setup_context`, with the same arguments, in calls past
+    the dispatcher. `known_eager`: the caller has asked `eager` about them."""
     _library.define(f"{name}({arguments}) -> {result}")
     kernel = _without_tangents(kernel)
     for device in ("CPU", "CUDA"):
@@ -50,7 +53,9 @@ def define(
     torch.library.register_fake(f"stnls::{name}", fake, lib=_library)
     # Without a formula PyTorch would only warn, and leave the gradients empty.
     if backward is None:
-        backward = _no_gradient(name)
+        backward = no_gradient(
+            f"stnls::{name} has no gradient: second derivatives are not supported"
+        )
     torch.library.register_autograd(
         f"stnls::{name}", backward, setup_context=setup_context, lib=_library
     )
@@ -100,11 +105,11 @@ def _differentiable(
     return Differentiable
 
 
-def _no_gradient(name: str) -> Callable[..., NoReturn]:
+def no_gradient(message: str) -> Callable[..., NoReturn]:
+    """A backward step that raises StnlsRuntimeError."""
+
     def backward(*_: object) -> NoReturn:
-        raise StnlsRuntimeError(
-            f"stnls::{name} has no gradient: second derivatives are not supported"
-        )
+        raise StnlsRuntimeError(message)
 
     return backward
 

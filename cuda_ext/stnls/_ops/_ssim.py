@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stnls import _native
-from stnls._ops._registry import define, run
+from stnls._ops._registry import define, no_gradient, run
 
 WINDOW = 11
 SIGMA = 1.5
@@ -38,5 +38,10 @@ def _fake(reference: Tensor, frames: Tensor, peak: float) -> Tensor:
 
 
 ssim_sums = define(
-    "ssim_sums", "Tensor reference, Tensor frames, float peak", "Tensor", _ssim, _fake
+    "ssim_sums",
+    "Tensor reference, Tensor frames, float peak",
+    "Tensor",
+    _ssim,
+    _fake,
+    backward=no_gradient("ssim has no gradient: give it detached frames"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from stnls import _native
-from stnls._ops._registry import DTYPES, define, run
+from stnls._ops._registry import DTYPES, define, no_gradient, run
 
 
 def _subpixel(query: Tensor, key: Tensor, offsets: Tensor, ps: int, stride1: float) -> Tensor:
@@ -35,4 +35,5 @@ subpixel = define(
     "Tensor",
     _subpixel,
     _subpixel_fake,
+    backward=no_gradient("subpixel_offsets has no gradient: give it detached tensors"),
 )

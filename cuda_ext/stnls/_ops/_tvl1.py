@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
-
 from torch import Tensor
 
 from stnls import _native
-from stnls._errors import StnlsRuntimeError
-from stnls._ops._registry import define, run
+from stnls._ops._registry import define, no_gradient, run
 
 
 def _tvl1(
@@ -40,12 +37,8 @@ def _tvl1(
     return flow
 
 
-def _fake(frame0: Tensor, frame1: Tensor, start: Tensor, *_: Any) -> Tensor:
+def _fake(frame0: Tensor, frame1: Tensor, start: Tensor, *_: object) -> Tensor:
     return start.new_empty(start.shape)
-
-
-def _no_gradient(*_: Any) -> NoReturn:
-    raise StnlsRuntimeError("tvl1 has no gradient: give it detached frames")
 
 
 tvl1_scale = define(
@@ -55,5 +48,5 @@ tvl1_scale = define(
     "Tensor",
     _tvl1,
     _fake,
-    backward=_no_gradient,
+    backward=no_gradient("tvl1 has no gradient: give it detached frames"),
 )

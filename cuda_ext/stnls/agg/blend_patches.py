@@ -7,6 +7,7 @@ from typing import cast
 from torch import Tensor
 
 from stnls import _checks, _ops
+from stnls._offsets import real_offsets
 from stnls._precision import unified, widened
 
 
@@ -27,9 +28,10 @@ def blend_patches(video: Tensor, offset: Tensor, weight: Tensor, ps: int) -> Ten
     Args:
         video: (B, C, H, W), the frame that is sampled. float32 or float64; float16 and bfloat16
             are computed in float32.
-        offset: (B, H, W, 2) = (dh, dw) in pixels, from each pixel to the centre of its match; of
-            the video's dtype. Where it is not finite the pixels of its patch are NaN.
-        weight: (B, H, W), above 0, of the video's dtype.
+        offset: (B, H, W, 2) = (dh, dw) in pixels, from each pixel to the centre of its match, as a
+            search returns them: integers, or reals of the dtype that is computed in (or narrower).
+            Where it is not finite the pixels of its patch are NaN.
+        weight: (B, H, W), above 0, the video's dtype (or float32 with a narrower video).
         ps: pixels along each side of a patch; even ones lie half a pixel up and left. Fastest for
             the odd ones up to 9.
 
@@ -43,14 +45,14 @@ def blend_patches(video: Tensor, offset: Tensor, weight: Tensor, ps: int) -> Ten
     _checks.tensor("video", video, (4,), "(B, C, H, W)")
     _checks.tensor("offset", offset, (4,), "(B, H, W, 2)")
     _checks.tensor("weight", weight, (3,), "(B, H, W)")
-    video, offset, weight = unified(video, offset, weight)
+    _checks.same_place("video", video, "weight", weight)
     _checks.floating("video", video)
-    for name, value in (("offset", offset), ("weight", weight)):
-        _checks.same_place("video", video, name, value)
-        _checks.same_dtype("video", video, name, value)
+    dtype = video.dtype
+    video, weight = (widened(value) for value in unified(video, weight))
+    _checks.same_dtype("video", video, "weight", weight)
+    offset = real_offsets("offset", offset, "video", video)
     batch, _, height, width = video.shape
     _checks.shape("offset", offset, (batch, height, width, 2), "(B, H, W, 2)")
     _checks.shape("weight", weight, (batch, height, width), "(B, H, W)")
     _checks.positive_int("ps", ps)
-    blended = _ops.patch_blend(*(widened(value) for value in (video, offset, weight)), ps)
-    return cast(Tensor, blended.to(video.dtype))
+    return cast(Tensor, _ops.patch_blend(video, offset, weight, ps).to(dtype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stnls.agg._options import SumModule
+from stnls.agg._base import SumModule
 
 
 class NonLocalGatherAdd(SumModule):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stnls import _heads, _ops
-from stnls.agg._options import SumModule
+from stnls.agg._base import SumModule
 
 
 class NonLocalScatterAdd(SumModule):
@@ -56,6 +56,6 @@ class NonLocalScatterAdd(SumModule):
         i = self._take_inputs(vid, weights, flows)
         settings = self.options.settings(stacked=False, normalize=False, heads_last=False)
         deterministic = vid.is_cuda and torch.are_deterministic_algorithms_enabled()
-        video = i.video if vid.ndim == 6 else _heads.split(i.video, weights.shape[1])
+        video = _heads.apart(i.video, weights.shape[1])
         out: Tensor = _ops.patch_scatter(video, i.weights, i.inds, deterministic, *settings)
         return out if out.dtype == i.dtype else out.to(i.dtype)

@@ -12,8 +12,8 @@ from stnls.agg.gather import NonLocalGather
 class StackConv(nn.Module):
     """Convolves the stack of matches that `NonLocalGather` returns.
 
-    A kernel takes ``k_agg`` matches of ``ps`` × ``ps`` pixels of one head; it moves on by ``k_agg``
-    matches, and its results are averaged.
+    A kernel takes ``k_agg`` matches of ``ps`` × ``ps`` pixels of one head, zeros outside the frame;
+    it moves on by ``k_agg`` matches, and its results are averaged. Matches left over are not used.
 
     Args:
         k_agg: matches that one kernel takes (≥ 1).
@@ -48,10 +48,10 @@ class StackConv(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (
-            *(("k_agg", k_agg), ("ps", ps), ("nheads", nheads), ("channels", channels)),
-        ):
-            _checks.positive_int(name, value)
+        k_agg = _checks.positive_int("k_agg", k_agg)
+        ps = _checks.positive_int("ps", ps)
+        nheads = _checks.positive_int("nheads", nheads)
+        channels = _checks.positive_int("channels", channels)
         _checks.odd("ps", ps)
         _checks.equal_channels("StackConv", channels, nheads, f"nheads={nheads} does not")
         _checks.fraction("dropout", dropout)
@@ -76,7 +76,8 @@ class StackConv(nn.Module):
             vid, weights, inds: as for `NonLocalGather`, with K ≥ k_agg matches.
 
         Returns:
-            (B, T, C, H, W), differentiable also with respect to the convolution's parameters.
+            (B, T, C, H, W), the dtype of the convolution, which is that of `vid` except under
+            autocast; differentiable also with respect to the convolution's parameters.
 
         Raises:
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together.

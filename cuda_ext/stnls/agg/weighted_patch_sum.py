@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from stnls import _checks
-from stnls.agg._options import PatchModule, PatchOptions, take_inputs
+from stnls.agg._base import PatchModule
+from stnls.agg._inputs import take_inputs
+from stnls.agg._options import PatchOptions
 
 
 class WeightedPatchSum(PatchModule):

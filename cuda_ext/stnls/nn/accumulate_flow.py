@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import torch
 from torch import Tensor
@@ -17,11 +17,24 @@ class AccumulatedFlow(NamedTuple):
     """Flow from each frame t to all those after it and to all those before it.
 
     Both are (B, T, T - 1, 2, nH, nW): ``fflow[:, t, n]`` leads to frame t + n + 1,
-    ``bflow[:, t, n]`` to t - n - 1; 0 where there is no such frame.
+    ``bflow[:, t, n]`` to t - n - 1; 0 where there is no such frame. ``flow["fflow"]`` is
+    ``flow.fflow``, as with the dictionary that the original returns.
     """
 
     fflow: Tensor
     bflow: Tensor
+
+    @overload
+    def __getitem__(self, key: str | SupportsIndex) -> Tensor: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Tensor, ...]: ...
+    def __getitem__(self, key: str | SupportsIndex | slice) -> Tensor | tuple[Tensor, ...]:
+        if isinstance(key, str):
+            if key not in self._fields:
+                raise KeyError(key)
+            found: Tensor = getattr(self, key)
+            return found
+        return tuple.__getitem__(self, key)
 
 
 def accumulate_flow(

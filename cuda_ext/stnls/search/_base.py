@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from stnls import _checks, _ops
 from stnls._positions import grid_shape
 from stnls._read_only import ReadOnly
-from stnls.search._options import SearchOptions, take_places
+from stnls.search._inputs import take_places
+from stnls.search._options import SearchOptions
 
 
 class SearchModule(nn.Module):

@@ -94,8 +94,8 @@ def get_time_window_inds(t: int, wt: int, T: int) -> list[int]:
         StnlsError: (also ValueError or TypeError) for a number outside its range.
 
     """
-    _checks.positive_int("wt", wt, minimum=0)
-    _checks.positive_int("T", T)
-    _checks.positive_int("t", t, minimum=0)
+    wt = _checks.positive_int("wt", wt, minimum=0)
+    T = _checks.positive_int("T", T)
+    t = _checks.positive_int("t", t, minimum=0)
     _checks.one_of("t", t, range(T))
     return slot_frames(t, wt, T)

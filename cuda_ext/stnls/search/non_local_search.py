@@ -12,7 +12,8 @@ from stnls._positions import grid_shape
 from stnls._read_only import ReadOnly
 from stnls.nn.search_flow import search_flow
 from stnls.search._base import SearchModule, bytes_computed_in
-from stnls.search._options import SearchOptions, only_defaults, search_videos
+from stnls.search._inputs import search_videos
+from stnls.search._options import SearchOptions, only_defaults
 
 
 class NonLocalSearch(SearchModule):
@@ -39,8 +40,7 @@ class NonLocalSearch(SearchModule):
         wt: frames before and after the query's own (≥ 0).
         ps: taps along each side of the patch (≥ 1; an even patch has one more on the top/left).
         k: number of matches to return, or as many as there are candidates if these are fewer; 0 or
-            less returns every candidate in raster order (slot,
-            window row, window column).
+            less returns every candidate in raster order (slot, window row, window column).
         nheads: heads (≥ 1); channels of a 5-D video are split head-major.
         stride0: pixels between queries (≥ 1).
         stride1: pixels between positions of the window (> 0, at most 1e6); on the integer grid it
@@ -49,10 +49,12 @@ class NonLocalSearch(SearchModule):
         dilation: pixels between the taps of a patch (≥ 1).
         pt: patches have no extent in time; accepts only 1.
         self_action: ``None``; ``"anchor"``: the query's own position comes first, whatever its
-            distance; ``"anchor_each"``: the position that flow predicts comes first in its slot;
-            ``"remove"``: the own position is left out; ``"remove_ref_frame"``: the own frame is
-            left out; ``"anchor_and_remove_ref_frame"``: the own frame is left out, and the others
-            are treated as by ``"anchor_each"``; ``"anchor_self"`` is ``"anchor"``.
+            distance (where flow for slot 0 leads away from it, the nearest candidate on the real
+            grid, the first on the integer grid); ``"anchor_each"``: the position that flow predicts
+            comes first in its slot; ``"remove"``: the own position is left out;
+            ``"remove_ref_frame"``: the own frame is left out; ``"anchor_and_remove_ref_frame"``:
+            the own frame is left out, and the others are treated as by ``"anchor_each"``;
+            ``"anchor_self"`` is ``"anchor"``.
         topk_mode: ``"all"``: the k best over all slots; ``"each"``: the k best of each slot, slot
             by slot; ``"none"``: every candidate (k must be 0 or less).
         ws_interior: accepts only 0.

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from stnls import _checks
 from stnls.search._base import RefinementModule
-from stnls.search._options import SearchOptions, anchored, only_defaults, take_frames, take_videos
+from stnls.search._inputs import take_frames, take_videos
+from stnls.search._options import SearchOptions, anchored, only_defaults
 
 
 class PairedRefine(RefinementModule):
@@ -152,6 +153,7 @@ class PairedRefine(RefinementModule):
         _checks.enough_frames(frames, wt)
         layout = "(B, HD, T, nH, nW, S Ks, 3)"
         flows = _checks.tensor("flows", flows, (7,), layout)
+        _checks.numbers("flows", flows)
         before, after = (b, heads, frames), (flows.shape[5], 3)
         _checks.query_grid("flows", flows, before, after, layout, key.shape[-2:], o.stride0)
         slots = 2 * wt if skip_self else 2 * wt + 1

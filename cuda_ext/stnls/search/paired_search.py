@@ -9,14 +9,8 @@ from torch import Tensor
 from stnls import _checks, _heads
 from stnls._read_only import ReadOnly
 from stnls.search._base import SearchModule
-from stnls.search._options import (
-    SearchOptions,
-    anchored,
-    only_defaults,
-    search_videos,
-    take_frames,
-    take_places,
-)
+from stnls.search._inputs import search_videos, take_frames, take_places
+from stnls.search._options import SearchOptions, anchored, only_defaults
 
 
 class PairedSearch(SearchModule):

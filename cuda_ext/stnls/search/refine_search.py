@@ -7,7 +7,8 @@ from torch import Tensor
 from stnls import _checks
 from stnls._read_only import ReadOnly
 from stnls.search._base import RefinementModule
-from stnls.search._options import SearchOptions, anchored, only_defaults, take_videos
+from stnls.search._inputs import take_videos
+from stnls.search._options import SearchOptions, anchored, only_defaults
 
 
 class RefineSearch(RefinementModule):

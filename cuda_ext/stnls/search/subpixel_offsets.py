@@ -7,6 +7,7 @@ from typing import cast
 from torch import Tensor
 
 from stnls import _checks, _ops
+from stnls._offsets import real_offsets
 from stnls._precision import unified, widened
 
 
@@ -26,11 +27,13 @@ def subpixel_offsets(
     Args:
         query, key: (B, C, H, W), as for the search. float32 or float64; float16 and bfloat16 are
             computed in float32.
-        offsets: (B, H, W, 2) = (dh, dw) in pixels, of one match for each pixel.
+        offsets: (B, H, W, 2) = (dh, dw) in pixels, of one match for each pixel, as the search
+            returns them: integers, or reals of the dtype that is computed in (or narrower).
         ps, stride1: as for the search. Fastest for ps 3, 5, 7 and 9 with stride1 1.
 
     Returns:
-        The offsets (B, H, W, 2) = (dh, dw) between positions.
+        The offsets (B, H, W, 2) = (dh, dw) between positions, float64 for float64 frames, else
+        float32.
 
     Raises:
         StnlsError: (also ValueError or TypeError) for tensors that do not fit together and for
@@ -43,16 +46,16 @@ def subpixel_offsets(
         ("offsets", offsets, "(B, H, W, 2)"),
     ):
         _checks.tensor(name, value, (4,), sizes)
-    query, key, offsets = unified(query, key, offsets)
+    query, key = unified(query, key)
     _checks.floating("query", query)
-    for name, value in (("key", key), ("offsets", offsets)):
-        _checks.same_place("query", query, name, value)
-        _checks.same_dtype("query", query, name, value)
+    _checks.same_place("query", query, "key", key)
+    _checks.same_dtype("query", query, "key", key)
     _checks.same("shape", "query", tuple(query.shape), "key", tuple(key.shape))
     batch, _, height, width = query.shape
     _checks.shape("offsets", offsets, (batch, height, width, 2), "(B, H, W, 2)")
     _checks.not_empty_frames("query", query)
     _checks.positive_int("ps", ps)
     _checks.positive_number("stride1", stride1)
-    wide = (widened(value) for value in (query, key, offsets))
-    return cast(Tensor, _ops.subpixel(*wide, ps, float(stride1)).to(query.dtype))
+    query, key = widened(query), widened(key)
+    offsets = real_offsets("offsets", offsets, "query", query)
+    return cast(Tensor, _ops.subpixel(query, key, offsets, ps, float(stride1)))
