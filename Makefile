@@ -77,7 +77,7 @@ samples: $(READY) ## render the sample clips again
 	$(PY) sample_videos/render.py --flow
 
 wheel: $(READY) ## build a wheel for every GPU architecture that nvcc knows, into dist/
-	STNLS_CUDA_ARCHITECTURES=all $(PY) -m pip wheel -q --no-deps -w dist -C build-dir=build/dist .
+	STNLS_CUDA_ARCHITECTURES=all $(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist -C build-dir=build/dist .
 	@ls -l dist/*.whl
 
 setup: $(READY) ## only make the virtual environment, with the kernels compiled
