@@ -15,9 +15,9 @@ def wheel_colours(motion: Tensor, longest: float) -> Pixels:
     yellow-green), its length the saturation, full at `longest` pixels."""
     from matplotlib.colors import hsv_to_rgb
 
-    dx, dy = motion.double().cpu().numpy()
-    hue = np.arctan2(dy, dx) / (2 * np.pi) % 1.0
-    saturation = np.clip(np.hypot(dx, dy) / longest, 0, 1)
+    dx, dy = motion.float().cpu().numpy()
+    hue = np.arctan2(dy, dx) / np.float32(2 * np.pi) % np.float32(1)
+    saturation = np.clip(np.hypot(dx, dy) / np.float32(longest), 0, 1)
     hsv = np.stack((hue, saturation, np.ones_like(hue)), axis=-1)
     colours: Pixels = np.rint(hsv_to_rgb(np.nan_to_num(hsv)) * 255).astype(np.uint8)
     return colours

@@ -103,7 +103,8 @@ def test_speed_of_the_tool() -> None:
 
 
 def span(values: list[float]) -> str:
-    return f"{min(values):.0f} to {max(values):.0f}"
+    least, most = (f"{value:.0f}" for value in (min(values), max(values)))
+    return least if least == most else f"{least} to {most}"
 
 
 def test_quality() -> None:
