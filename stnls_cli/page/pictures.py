@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from stnls_cli.arrays import PARSING
 from stnls_cli.colour_wheel import Pixels, wheel_colours
 from stnls_cli.errors import UserError
 from stnls_cli.report.plain import plain
@@ -119,7 +120,7 @@ def save_small_pair(path: Path, small: SmallPair) -> None:
 def load_small_pair(path: Path) -> SmallPair:
     """The inverse of `save_small_pair`."""
     kinds: dict[str, dict[str, Tensor]] = {"frames": {}, "errors": {}, "motions": {}}
-    with storage_errors(path, "read"), np.load(path) as stored:
+    with PARSING, storage_errors(path, "read"), np.load(path) as stored:
         for key in stored.files:
             kind, _, name = key.partition(" ")
             if kind in kinds:
