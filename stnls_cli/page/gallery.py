@@ -86,8 +86,7 @@ class Gallery:
         roles = dict(zip(ROLES, (order[0], middle, order[-1]), strict=True))
         chosen = set(roles.values())
         with ThreadPoolExecutor(len(chosen), thread_name_prefix="paint") as pool:
-            for _ in pool.map(self._paint, chosen):
-                pass
+            list(pool.map(self._paint, chosen))  # and raises what painting raised
         write_pairs(self._folder, {role: pair_name(*pair) for role, pair in roles.items()})
         for path in self._folder.glob(f"*{SMALL}"):
             path.unlink(missing_ok=True)
