@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 from functools import partial
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stnls_cli.batch import BatchFrames, FramePair
 from stnls_cli.errors import UserError
 from stnls_cli.few_frames import fewer_than_asked, single_frame
 from stnls_cli.flow import batched_flow
 from stnls_cli.matching import Matcher, Matches, flow_to_neighbours, motion_of
-from stnls_cli.outputs import Outputs
+from stnls_cli.outputs import Outputs, Place
 from stnls_cli.page.gallery import Gallery
 from stnls_cli.page.pictures import SmallPair, shrink_pair
 from stnls_cli.plan import plan_for
@@ -27,7 +28,7 @@ from stnls_cli.speed import Speed, Stopwatch
 from stnls_cli.timings import Timings
 from stnls_cli.transfer import Downloads, Leaving
 from stnls_cli.warp import warp_frames
-from stnls_cli.window import Picture, TemporalWindow
+from stnls_cli.window import TemporalWindow
 
 if TYPE_CHECKING:
     from stnls_cli.flow import FlowSource
@@ -43,44 +44,37 @@ MOST_EXPECTED = 100_000
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some neighbours of reference frame t, which are aligned together, and the flows to them."""
-
-    t: int
-    dts: tuple[int, ...]
-    reference: Picture
-    neighbours: tuple[Picture, ...]
-    flows: tuple[Tensor, ...] | None
-
-
-@dataclass(frozen=True)
 class Measured:
-    """The scores of a batch on their way, and what its pictures would be made of. Its frames are
-    not held."""
+    """The scores of pairs (t, dt) on their way, and what their pictures would be made of. Their
+    frames are not held."""
 
-    t: int
-    dts: tuple[int, ...]
+    places: tuple[Place, ...]
     scores: Leaving
     small: list[Callable[[], SmallPair]]
 
 
 @dataclass(frozen=True)
 class UnderWay:
-    """A reference frame whose rows are being worked out."""
+    """A reference frame whose rows are being worked out, with those of frames begun together."""
 
     t: int
-    rows: list[Future[list[Row]]]
+    tasks: list[Future[list[Row]]]
+
+    def rows(self) -> list[Row]:
+        """Its own, waited for."""
+        return [row for task in self.tasks for row in task.result() if row.t == self.t]
 
     def scored(self) -> bool:
         """Whether nothing of it is wanted on the device any more."""
-        return all(rows.done() for rows in self.rows)
+        return all(task.done() for task in self.tasks)
 
 
 class Job:
     """Aligns the reference frames that an earlier run has not, and records each in `run`.
 
     Several frames are under way at a time. On a CPU every pair of frames is a task on one thread;
-    on a GPU this thread launches the pairs of a frame together, and others take what comes back.
+    on a GPU this thread launches the pairs of some frames together, and others take what comes
+    back.
     """
 
     def __init__(
@@ -153,11 +147,13 @@ class Job:
             self._timings,
         ) as outputs:
             try:
-                for t in self._window:
-                    frame = self._reference(t, outputs)
-                    recording = self._recorder.submit(self._record, frame, outputs, done)
-                    recorded.append((frame, recording))
-                    self._take(recorded, self._plan.under_way, self._plan.writing)
+                for gathered in self._gathered(outputs):
+                    # Those that wait and those that come, together.
+                    most = self._plan.under_way - len(gathered)
+                    self._take(recorded, max(0, most), self._plan.writing)
+                    for frame in self._begun(gathered, outputs):
+                        recording = self._recorder.submit(self._record, frame, outputs, done)
+                        recorded.append((frame, recording))
             except Exception:
                 # What is under way is kept for the next time.
                 wait(recording for _, recording in recorded)
@@ -180,7 +176,7 @@ class Job:
         while sum(not frame.scored() for frame, _ in recorded) > most:
             frame = next(frame for frame, _ in recorded if not frame.scored())
             with self._timings.host("wait"):
-                wait(frame.rows)
+                wait(frame.tasks)
         while recorded and (len(recorded) > most + writing or recorded[0][1].done()):
             with self._timings.host("wait"):
                 recorded.popleft()[1].result()
@@ -191,7 +187,7 @@ class Job:
         if self._stopped:
             return
         try:
-            rows = [row for task in frame.rows for row in task.result()]
+            rows = frame.rows()
             with self._timings.host("write"):
                 outputs.flush(frame.t)
             payload = {"rows": [row.to_json() for row in rows], "seconds": self.stage_seconds()}
@@ -272,8 +268,19 @@ class Job:
             self.notes.append(note)
             self._listener.note(note)
 
-    def _reference(self, t: int, outputs: Outputs) -> UnderWay:
-        """Begins with all neighbours of one frame."""
+    def _gathered(self, outputs: Outputs) -> Iterator[dict[int, list[FramePair]]]:
+        """The pairs of the reference frames, as many frames at a time as are begun together."""
+        gathered: dict[int, list[FramePair]] = {}
+        for t in self._window:
+            gathered[t] = self._pairs(t, outputs)
+            if len(gathered) == self._plan.references:
+                yield gathered
+                gathered = {}
+        if gathered:
+            yield gathered
+
+    def _pairs(self, t: int, outputs: Outputs) -> list[FramePair]:
+        """A reference frame with all its neighbours."""
         neighbours = self._window.neighbours(t)
         flows: dict[int, Tensor] = {}
         if self._source is not None:
@@ -285,79 +292,90 @@ class Job:
                 outputs.flow("forward", t, forward[0])
             if backward:
                 outputs.flow("backward", t, backward[0])
-        batches = []
-        for first in range(0, len(neighbours), self._plan.pairs):
-            dts = tuple(neighbours[first : first + self._plan.pairs])
-            pictures = tuple(self._window.picture(t + dt) for dt in dts)
-            led = tuple(flows[dt] for dt in dts) if flows else None
-            batches.append(Batch(t, dts, self._window.picture(t), pictures, led))
-        if self._on_gpu:
-            launched = [self._aligned(batch, outputs) for batch in batches]
-            return UnderWay(t, [self._pool.submit(self._rows, batch) for batch in launched])
-        # Whole tasks side by side, each on one thread, keep every core busy, where threads inside
-        # the operators would wait for each other and for the flow.
-        return UnderWay(t, [self._pool.submit(self._task, batch, outputs) for batch in batches])
+        reference = self._window.picture(t)
+        return [
+            FramePair(t, dt, reference, self._window.picture(t + dt), flows.get(dt))
+            for dt in neighbours
+        ]
 
-    def _task(self, batch: Batch, outputs: Outputs) -> list[Row]:
+    def _begun(self, gathered: dict[int, list[FramePair]], outputs: Outputs) -> list[UnderWay]:
+        """Begins with the pairs of some reference frames."""
+        pairs = [pair for of_frame in gathered.values() for pair in of_frame]
+        count = self._plan.pairs
+        batches = [pairs[first : first + count] for first in range(0, len(pairs), count)]
+        rows: dict[int, list[Future[list[Row]]]] = {t: [] for t in gathered}
+        for batch in batches:
+            if self._on_gpu:
+                task = self._pool.submit(self._rows, self._aligned(batch, outputs))
+            else:
+                # Whole tasks side by side, each on one thread, keep every core busy, where threads
+                # inside the operators would wait for each other and for the flow.
+                task = self._pool.submit(self._task, batch, outputs)
+            for t in {pair.t for pair in batch}:
+                rows[t].append(task)
+        return [UnderWay(t, tasks) for t, tasks in rows.items()]
+
+    def _task(self, batch: Sequence[FramePair], outputs: Outputs) -> list[Row]:
         return self._rows(self._aligned(batch, outputs))
 
-    def _aligned(self, batch: Batch, outputs: Outputs) -> Measured:
-        """All methods for some neighbours of a frame. On a GPU the work is launched, no more."""
-        flows = torch.stack(batch.flows) if batch.flows is not None else None
-        clean = torch.stack([picture.clean for picture in batch.neighbours])
-        noisy = clean
-        if batch.reference.noisy is not batch.reference.clean:
-            noisy = torch.stack([picture.noisy for picture in batch.neighbours])
-        frames: dict[str, Tensor] = {}
+    def _aligned(self, batch: Sequence[FramePair], outputs: Outputs) -> Measured:
+        """All methods for some pairs. On a GPU the work is launched, no more."""
+        places = tuple((pair.t, pair.dt) for pair in batch)
+        frames = BatchFrames.of(batch)
+        aligned: dict[str, Tensor] = {}
         motions: dict[str, Callable[[int], Tensor]] = {}
-        if flows is not None:
-            motions["flow"] = flows.__getitem__
+        if frames.flows is not None:
+            motions["flow"] = frames.flows.__getitem__
         for methods in self._together():
-            found = self._align(methods, batch.reference, clean, noisy, flows)
-            for method, (aligned, matches) in zip(methods, found, strict=True):
-                frames[method] = aligned
+            found = self._align(methods, frames)
+            for method, (images, matches) in zip(methods, found, strict=True):
+                aligned[method] = images
                 if matches is None:
                     continue
                 # For pictures alone, which few pairs have; without what else there is of a match.
                 motions[method] = partial(_motion, matches.offset[..., :1, :].contiguous())
                 if method == "shifted-nls":
                     with self._timings.host("write"):
-                        outputs.aligned(batch.t, batch.dts, aligned)
-                        outputs.matches(batch.t, batch.dts, matches)
+                        outputs.aligned(places, images)
+                        outputs.matches(places, matches)
         with self._timings.stage("metrics"):
-            scores = self._downloads.get(self._scores(batch.reference.clean, frames, flows))
+            scores = self._downloads.get(self._scores(frames, aligned))
         small: list[Callable[[], SmallPair]] = []
         if self._methods != ("none",):
-            make = partial(_shrunk, batch.reference.clean, clean, frames, motions)
-            small = [partial(make, n) for n in range(len(batch.dts))]
+            references = [pair.reference.clean for pair in batch]
+            make = partial(_shrunk, references, frames.clean, aligned, motions)
+            small = [partial(make, n) for n in range(len(batch))]
         if self._plan.shrink_at_once:
             # The frames would take too much memory until their scores are known.
             with self._timings.stage("pictures"):
                 small = [partial(_same, shrink()) for shrink in small]
-        return Measured(batch.t, batch.dts, scores, small)
+        return Measured(places, scores, small)
 
-    def _scores(self, reference: Tensor, frames: dict[str, Tensor], flows: Tensor | None) -> Tensor:
-        """(neighbours, methods, metrics) as numbers of `scoring.py`."""
-        of_methods = [frames[method] for method in self._methods]
+    def _scores(self, frames: BatchFrames, aligned: dict[str, Tensor]) -> Tensor:
+        """(pairs, methods, metrics) as numbers of `scoring.py`."""
+        of_methods = [aligned[method] for method in self._methods]
         count = of_methods[0].shape[0]
         # All methods together, but for large frames, whose pairs come one by one.
         parts = [torch.cat(of_methods)] if count > 1 else of_methods
-        table: Tensor = torch.cat([frame_scores(self._of_frame, reference, part) for part in parts])
-        table = table.unflatten(0, (len(frames), count)).transpose(0, 1)
+        table: Tensor = torch.cat(
+            [frame_scores(self._of_frame, frames.clean_references, part) for part in parts]
+        )
+        table = table.unflatten(0, (len(aligned), count)).transpose(0, 1)
         if not self._of_flow:
             return table
         more = table.new_full((count, len(self._of_flow)), NO_SCORE)
-        if flows is not None:
-            more = flow_scores(self._of_flow, flows)
-        return torch.cat((table, more[:, None].expand(-1, len(frames), -1)), dim=2)
+        if frames.flows is not None:
+            more = flow_scores(self._of_flow, frames.flows)
+        return torch.cat((table, more[:, None].expand(-1, len(aligned), -1)), dim=2)
 
     def _rows(self, measured: Measured) -> list[Row]:
-        """The rows of some neighbours, once their scores have come back."""
-        t, names = measured.t, (*self._of_frame, *self._of_flow)
+        """The rows of some pairs, once their scores have come back."""
+        names = (*self._of_frame, *self._of_flow)
         rows = []
-        for n, (dt, table) in enumerate(zip(measured.dts, measured.scores.numpy(), strict=True)):
+        tables = measured.scores.numpy()
+        for n, (t, dt) in enumerate(measured.places):
             of_pair = []
-            for method, values in zip(self._methods, table.tolist(), strict=True):
+            for method, values in zip(self._methods, tables[n].tolist(), strict=True):
                 scores = {name: score(name, v) for name, v in zip(names, values, strict=True)}
                 of_pair.append(self._settings.row(self._clip.info.stem, t, dt, method, scores))
             if measured.small:
@@ -393,15 +411,11 @@ class Job:
         return [*((m,) for m in self._methods if m not in SEARCHES), searches]
 
     def _align(
-        self,
-        methods: tuple[str, ...],
-        reference: Picture,
-        clean: Tensor,
-        noisy: Tensor,
-        flows: Tensor | None,
+        self, methods: tuple[str, ...], frames: BatchFrames
     ) -> list[tuple[Tensor, Matches | None]]:
         """The clean neighbours (N, 3, H, W) aligned by each of the methods, and the matches where
         they search."""
+        clean, noisy, flows = frames.clean, frames.noisy, frames.flows
         if methods == ("none",):
             return [(clean, None)]
         if methods == ("flow",):
@@ -415,13 +429,17 @@ class Job:
             elif flows is not None:
                 around.append(flows)
         count, times = clean.shape[0], len(around)
+        references = frames.noisy_references
         same = noisy is clean
         if times > 1:
             clean = clean.repeat(times, 1, 1, 1)
             noisy = clean if same else noisy.repeat(times, 1, 1, 1)
+            if references.shape[0] > 1:
+                references = references.repeat(times, 1, 1, 1)
+        references = references.expand_as(noisy)
         with self._timings.stage("search"):
             led = torch.cat(around) if times > 1 else around[0]
-            matches = self._matcher.search_pairs(reference.noisy.expand_as(noisy), noisy, led)
+            matches = self._matcher.search_pairs(references, noisy, led)
         with self._timings.stage("aggregate"):
             aligned = self._matcher.align_pairs(clean, matches)
         parts = [slice(n * count, (n + 1) * count) for n in range(times)]
@@ -429,19 +447,19 @@ class Job:
 
 
 def _shrunk(
-    reference: Tensor,
+    references: list[Tensor],
     neighbours: Tensor,
-    frames: dict[str, Tensor],
+    aligned: dict[str, Tensor],
     motions: dict[str, Callable[[int], Tensor]],
     n: int,
 ) -> SmallPair:
     """Pair n of those aligned together."""
-    aligned = {name: frame[n] for name, frame in frames.items() if name != "none"}
+    of_pair = {name: images[n] for name, images in aligned.items() if name != "none"}
     return shrink_pair(
-        reference=reference,
+        reference=references[n],
         neighbour=neighbours[n],
-        aligned=aligned,
-        motions={name: motions[name](n) for name in aligned if name in motions},
+        aligned=of_pair,
+        motions={name: motions[name](n) for name in of_pair if name in motions},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from stnls_cli.video import ClipInfo
 
 _FOR_VIDEO = ".for-video"
+
+Place = tuple[int, int]
+"""A reference frame and the dt of its neighbour."""
 
 
 def dt_name(dt: int) -> str:
@@ -66,8 +69,8 @@ class Outputs:
         self._video_bits: Literal[8, 16] = 16 if info.bit_depth > 8 else 8
         self._video_format = "png16" if self._video_bits == 16 else "png"
 
-    def aligned(self, t: int, dts: tuple[int, ...], images: Tensor) -> None:
-        """Aligned neighbours of frame t, (N, 3, H, W) on the 0-255 scale."""
+    def aligned(self, places: Sequence[Place], images: Tensor) -> None:
+        """Aligned neighbours by frame and dt, (N, 3, H, W) on the 0-255 scale."""
         wanted: list[tuple[str, str]] = []
         if "aligned" in self._saved:
             wanted.append(("aligned", self._format))
@@ -80,7 +83,7 @@ class Outputs:
             rgb = rgb.clamp(0, 255).round_().byte()  # a quarter of the bytes to bring back
         pixels = self._downloads.get(rgb)
         for folder, image_format in wanted:
-            for n, dt in enumerate(dts):
+            for n, (t, dt) in enumerate(places):
                 path = self._path(folder, t, dt, IMAGE_SUFFIX[image_format])
                 self._submit(t, path, partial(_write_image, path, pixels, n, image_format))
 
@@ -88,15 +91,15 @@ class Outputs:
     def _video_frames_are_aligned(self) -> bool:
         return "aligned" in self._saved and self._format == self._video_format
 
-    def matches(self, t: int, dts: tuple[int, ...], matches: Matches) -> None:
-        """Of these neighbours of frame t: offsets in the order (dx, dy) and distances; a leading k
-        where it is above 1."""
+    def matches(self, places: Sequence[Place], matches: Matches) -> None:
+        """Of these neighbours: offsets in the order (dx, dy) and distances; a leading k where it
+        is above 1."""
         if "offsets" in self._saved:
-            for dt, offset in zip(dts, matches.offset, strict=True):
+            for (t, dt), offset in zip(places, matches.offset, strict=True):
                 values = offset.flip(-1).permute(2, 0, 1, 3).float()
                 self._npz("offsets", t, dt, offset=self._downloads.get(_without_single(values)))
         if "distance" in self._saved:
-            for dt, distance in zip(dts, matches.distance, strict=True):
+            for (t, dt), distance in zip(places, matches.distance, strict=True):
                 values = distance.permute(2, 0, 1)
                 self._npz("distance", t, dt, distance=self._downloads.get(_without_single(values)))
 

@@ -23,8 +23,11 @@ PAIR_PIXELS = 2**22
 """Pixels that fill a GPU: as many pairs of frames are aligned together, at most."""
 FLOW_PIXELS = 2**23
 """The same for flow, whose coarse scales are small."""
+MOST_REFERENCES = 4
+"""Reference frames whose pairs are aligned together, at most: they are recorded together."""
 FRAMES_ON_GPU = 6
-"""Reference frames that may wait for their scores and pictures."""
+"""Reference frames that may wait for their scores and pictures; three times as many as are aligned
+together, where that is more."""
 MOST_WRITING = 2**30
 """Bytes of images that may wait to be encoded."""
 
@@ -38,6 +41,8 @@ FLOW = 8
 PAIR = 250
 SEARCH = 130
 """Of a pair more, where both searches run together."""
+REFERENCE = 48
+"""Of a pair more, where it is aligned together with those of other reference frames."""
 MATCH = 100
 """Of a pair more, for each of the k matches but the first."""
 FLOW_PAIR = 110
@@ -64,12 +69,12 @@ def gpu_shared_by(processes: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Plan:
-    """`ahead`: frames read beyond the temporal window; `pairs`: neighbours aligned together;
-    `flow_pairs`: flows computed together on the device, 0 where threads compute them;
-    `under_way`: reference frames that wait to be recorded; `shrink_at_once`: what the pictures of
-    a pair would be made of is shrunk before it is known whether they are wanted; `together`: both
-    searches of a pair run at once; `writing`: frames more whose scores are there, but not yet their
-    files."""
+    """`ahead`: frames read beyond the temporal window; `pairs`: neighbours aligned together, of
+    `references` frames that are begun together; `flow_pairs`: flows computed together on the
+    device, 0 where threads compute them; `under_way`: reference frames that wait to be recorded;
+    `shrink_at_once`: what the pictures of a pair would be made of is shrunk before it is known
+    whether they are wanted; `together`: both searches of a pair run at once; `writing`: frames more
+    whose scores are there, but not yet their files."""
 
     ahead: int
     pairs: int
@@ -78,6 +83,7 @@ class Plan:
     shrink_at_once: bool = False
     together: bool = False
     writing: int = 0
+    references: int = 1
 
 
 def plan_for(
@@ -111,16 +117,20 @@ def gpu_plan(options: AlignOptions, info: ClipInfo, *, native: bool) -> Plan:
     """Batches that fill a GPU. `native`: the flows are computed there."""
     pixels = info.height * info.width
     flow_pairs = max(2, min(FLOW_PIXELS // pixels, 16)) if native else 0
-    kept = pixels * 2 * options.wt * KEPT * FRAMES_ON_GPU <= MOST_KEPT
-    pairs = max(1, min(PAIR_PIXELS // pixels, 2 * options.wt))
+    neighbours, fit = 2 * options.wt, max(1, PAIR_PIXELS // pixels)
+    references = max(1, min(fit // neighbours, MOST_REFERENCES))
+    pairs = min(fit, neighbours * references)
+    under_way = max(FRAMES_ON_GPU, 3 * references)
+    kept = pixels * neighbours * KEPT * under_way <= MOST_KEPT
     return Plan(
         # One frame more than that is read at a time, and each brings two flows.
         ahead=max(1, flow_pairs // 2 - 1) if native else 4,
         pairs=pairs,
         flow_pairs=flow_pairs,
-        under_way=FRAMES_ON_GPU if kept else 2,
+        under_way=under_way if kept else 2,
         shrink_at_once=not kept,
         together=pairs > 1,
+        references=references,
     )
 
 
@@ -135,13 +145,14 @@ def written_behind(options: AlignOptions, info: ClipInfo, threads: int) -> int:
 
 def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     """Memory that a run needs on a GPU, at most."""
-    frames = 2 * options.wt + 1 + plan.ahead
+    frames = 2 * options.wt + 1 + plan.ahead + plan.references - 1
     held = FRAME * (2 if options.sigma > 0 else 1) * frames
     held += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
-    held += FLOW * (2 * (options.wt + plan.ahead) + 2 * options.wt)
+    held += FLOW * (2 * (options.wt + plan.ahead) + 2 * options.wt * plan.references)
     if not plan.shrink_at_once:
         held += KEPT * 2 * options.wt * plan.under_way
     of_pairs = PAIR + MATCH * (options.k - 1) + (SEARCH if plan.together else 0)
+    of_pairs += REFERENCE if plan.references > 1 else 0
     # Flows and pairs take turns.
     moment = max(plan.pairs * of_pairs, plan.flow_pairs * FLOW_PAIR)
     return info.height * info.width * (held + moment) + FIXED
@@ -178,6 +189,7 @@ def fitted(
         under_way=1,
         shrink_at_once=True,
         together=False,
+        references=1,
     )
     for candidate in (plan, smallest):
         if bytes_of(candidate, options, info) <= free:

@@ -39,15 +39,16 @@ def score_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     return of_frame, of_flow
 
 
-def frame_scores(names: Sequence[str], reference: Tensor, frames: Tensor) -> Tensor:
+def frame_scores(names: Sequence[str], references: Tensor, frames: Tensor) -> Tensor:
     """(M, len(names)) float64 of frame metrics: PSNR as the mean squared error, NaN where a frame
     is too small for SSIM.
 
-    `reference` is (C, H, W), `frames` (M, C, H, W), float32 on the 0-255 scale.
+    `references` is (R, C, H, W), `frames` (M, C, H, W), float32 on the 0-255 scale; frame n is
+    compared with reference n modulo R.
     """
-    columns = _means(reference, frames, [name for name in OF_DIFFERENCE if name in names])
+    columns = _means(references, frames, [name for name in OF_DIFFERENCE if name in names])
     if "ssim" in names:
-        columns["ssim"] = _similarities(reference, frames)
+        columns["ssim"] = _similarities(references, frames)
     if not columns:
         return frames.new_empty((frames.shape[0], 0), dtype=torch.float64)
     return torch.stack([columns[name] for name in names], dim=1)
@@ -66,20 +67,20 @@ def score(name: str, value: float) -> float | None:
     return decibels(value) if name == "psnr" else value
 
 
-def _means(reference: Tensor, frames: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+def _means(references: Tensor, frames: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """Means of functions of the difference, for each frame; `names` in the order of these."""
     if not names:
         return {}
-    count = max(1, MOST_VALUES[frames.device.type] // max(1, reference.numel()))
+    count = max(1, MOST_VALUES[frames.device.type] // max(1, references.numel()))
     means: dict[str, list[Tensor]] = {name: [] for name in names}
-    for part in frames.split(count):
-        difference = (part - reference).double()
+    for part in frames.unflatten(0, (-1, references.shape[0])).split(count):
+        difference = (part - references).double()
         for name in names:
-            means[name].append(OF_DIFFERENCE[name](difference).mean(dim=(1, 2, 3)))
-    return {name: torch.cat(parts) for name, parts in means.items()}
+            means[name].append(OF_DIFFERENCE[name](difference).mean(dim=(2, 3, 4)))
+    return {name: torch.cat(parts).flatten() for name, parts in means.items()}
 
 
-def _similarities(reference: Tensor, frames: Tensor) -> Tensor:
+def _similarities(references: Tensor, frames: Tensor) -> Tensor:
     if min(frames.shape[2:]) < SSIM_WINDOW:
         return frames.new_full((frames.shape[0],), NO_SCORE, dtype=torch.float64)
-    return ssim(reference, frames, PEAK)
+    return ssim(references, frames, PEAK)

@@ -202,7 +202,8 @@ class SsimProblem(ctypes.Structure):
 
     _fields_ = (
         *((name, _PTR) for name in ("reference", "frames", "out")),
-        *((name, _I64) for name in ("count", "channels", "height", "width", "bands")),
+        *((name, _I64) for name in ("count", "references")),
+        *((name, _I64) for name in ("channels", "height", "width", "bands")),
         ("taps", ctypes.c_float * 12),
         *((name, ctypes.c_float) for name in ("middle", "c1", "c2")),
     )

@@ -100,6 +100,10 @@ def test_layouts_and_batches(device: str) -> None:
     for n in range(3):
         assert torch.equal(ssim(reference, frames[n : n + 1]), whole[n : n + 1])
     assert torch.equal(ssim(reference.double(), frames.double()), whole)
+    several = torch.stack((reference, frames[0]))
+    crossed = ssim(several, torch.cat((frames, frames[:1])))
+    for n, found in enumerate(crossed):
+        assert torch.equal(ssim(several[n % 2], frames[n % 3, None])[0], found)
     assert ssim(reference, frames[:0]).shape == (0,)
 
 
@@ -111,6 +115,8 @@ def test_layouts_and_batches(device: str) -> None:
         ({"frames": torch.zeros(2, 3, 12, 13)}, "shape"),
         ({"frames": torch.zeros(2, 3, 12, 12, dtype=torch.uint8)}, "floating-point"),
         ({"peak": 0.0}, "peak"),
+        ({"reference": torch.zeros(3, 3, 12, 12)}, "as many for each reference: 2 frames, 3 ref"),
+        ({"reference": torch.zeros(0, 3, 12, 12)}, "as many for each reference"),
         ({"reference": torch.zeros(3, 10, 40), "frames": torch.zeros(1, 3, 10, 40)}, "11 x 11"),
     ],
 )

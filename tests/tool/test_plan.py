@@ -53,10 +53,16 @@ def info(width: int, height: int, bits: int = 8) -> ClipInfo:
 
 
 @pytest.mark.parametrize(
-    ("methods", "writing"), [("none,flow,nls,shifted-nls", 0), ("nls", 1), ("none,shifted-nls", 3)]
+    ("methods", "writing", "references"),
+    [("none,flow,nls,shifted-nls", 0, 1), ("nls", 1, 2), ("none,shifted-nls", 3, 4)],
 )
 def test_batches_do_not_change_the_results(
-    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, methods: str, writing: int
+    tmp_path: Path,
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: str,
+    writing: int,
+    references: int,
 ) -> None:
     """What a GPU does at a time, on the CPU."""
     options: dict[str, Any] = {"ws": 5, "ps": 3, "wt": 2, "sigma": 3, "methods": methods}
@@ -64,7 +70,7 @@ def test_batches_do_not_change_the_results(
         options["save"] = "aligned,offsets,flow"
     one = align(clip, tmp_path / "one", **options)
     plan = Plan(ahead=3, pairs=3, flow_pairs=4, under_way=2, shrink_at_once=True, together=True)
-    plan = replace(plan, writing=writing)
+    plan = replace(plan, writing=writing, references=references)
     monkeypatch.setattr(stnls_cli.job, "plan_for", lambda *_: plan)
     two = align(clip, tmp_path / "two", **options)
     for row, other in zip(one.rows, two.rows, strict=True):
@@ -121,18 +127,18 @@ def test_a_device_is_not_kept_waiting_for_files(
     monkeypatch.setattr(stnls_cli.job, "plan_for", lambda *_: plan)
     hold, seen = threading.Event(), []
 
-    def reference(self: Job, t: int, outputs: Any) -> Any:
+    def pairs(self: Job, t: int, outputs: Any) -> Any:
         seen.append(t)
         if t == 4:
             hold.set()  # reached while no file was written
-        return begun(self, t, outputs)
+        return gathered(self, t, outputs)
 
     def write(*arguments: Any) -> None:
         assert hold.wait(60)
         write_image(*arguments)
 
-    begun, write_image = Job._reference, stnls_cli.outputs._write_image
-    monkeypatch.setattr(Job, "_reference", reference)
+    gathered, write_image = Job._pairs, stnls_cli.outputs._write_image
+    monkeypatch.setattr(Job, "_pairs", pairs)
     monkeypatch.setattr(stnls_cli.outputs, "_write_image", write)
     align(path, tmp_path / "out", wt=1, flow="zero", ws=3, ps=3, threads=2)
     assert seen == list(range(8))
@@ -142,11 +148,15 @@ def test_a_device_is_not_kept_waiting_for_files(
 def test_plans_by_size() -> None:
     options = AlignOptions(flow="zero")
     small = gpu_plan(options, info(854, 480), native=True)
-    assert small == Plan(7, 4, 16, FRAMES_ON_GPU, shrink_at_once=False, together=True)
+    assert small == Plan(7, 8, 16, FRAMES_ON_GPU, shrink_at_once=False, together=True, references=2)
     assert gpu_plan(options, info(854, 480), native=False).flow_pairs == 0
     large = gpu_plan(options, info(3840, 2160), native=True)
     assert large == Plan(1, 1, 2, 2, shrink_at_once=True, together=False)
-    assert gpu_plan(AlignOptions(flow="zero", wt=1), info(64, 64), native=True).pairs == 2
+    tiny = gpu_plan(AlignOptions(flow="zero", wt=1), info(64, 64), native=True)
+    assert (tiny.pairs, tiny.references, tiny.under_way) == (8, 4, 12)
+    # Where a frame's own pairs fill the GPU, no others are added.
+    hd = gpu_plan(options, info(1280, 720), native=True)
+    assert (hd.pairs, hd.references, hd.shrink_at_once) == (4, 1, True)
 
 
 def test_memory_grows_with_what_is_held() -> None:
@@ -157,7 +167,7 @@ def test_memory_grows_with_what_is_held() -> None:
 
     base = needed()
     assert base < needed(sigma=5.0)
-    assert base < needed(wt=3)
+    assert needed(wt=1) < base  # other frames fill the GPU as well
     assert base < needed(k=5)
     assert base < needed(bits=10)
     # 4K in 4 GB.
@@ -176,12 +186,15 @@ def test_the_formula_of_the_page(
     wt, k, noise = options.wt, options.k, options.sigma > 0
     f = min(max(2**23 // pixels, 2), 16) if native else 0
     a = max(f // 2 - 1, 1) if native else 4
-    p = min(max(2**22 // pixels, 1), 2 * wt)
+    r = min(max(2**22 // pixels // (2 * wt), 1), 4)
+    p = min(max(2**22 // pixels, 1), 2 * wt * r)
     s = 1 if p > 1 else 0
-    u = 6 if pixels * 2 * wt * 72 * 6 <= 2**30 else 0  # large frames
-    n = 2 * wt + 1 + a
-    m = max(110 * f, p * (250 + 100 * (k - 1) + 130 * s))
-    held = 12 * n + 12 * n * noise + (60 if bits > 8 else 15) + 8 * (4 * wt + 2 * a)
+    u = max(6, 3 * r)
+    if pixels * 2 * wt * 72 * u > 2**30:  # large frames
+        u = 0
+    n = 2 * wt + a + r
+    m = max(110 * f, p * (250 + 100 * (k - 1) + 130 * s + (48 if r > 1 else 0)))
+    held = 12 * n + 12 * n * noise + (60 if bits > 8 else 15) + 8 * (2 * wt + 2 * wt * r + 2 * a)
     clip = info(*size, bits)
     needed = gpu_bytes(gpu_plan(options, clip, native=native), options, clip)
     assert needed == pixels * (held + 144 * wt * u + m) + 2**28

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stnls_cli.metrics import mae, out_of_frame, psnr, ssim
-from stnls_cli.scoring import flow_scores, frame_scores, score, score_names
+from stnls_cli.scoring import MOST_VALUES, flow_scores, frame_scores, score, score_names
 from stnls_cli.similarity import similarity_of_windows
 
 DEVICES = [
@@ -35,7 +35,8 @@ def pictures(count: int, height: int, width: int) -> tuple[torch.Tensor, torch.T
 def test_frames(device: str) -> None:
     reference, frames = pictures(4, 40, 57)
     frames[2] = reference
-    table = frame_scores(("ssim", "psnr", "mae"), reference.to(device), frames.to(device)).cpu()
+    places = reference[None].to(device), frames.to(device)
+    table = frame_scores(("ssim", "psnr", "mae"), *places).cpu()
     assert table.shape == (4, 3)
     assert table.dtype == torch.float64
     for row, frame in zip(table.tolist(), frames, strict=True):
@@ -43,6 +44,22 @@ def test_frames(device: str) -> None:
         assert score("psnr", row[1]) == pytest.approx(psnr(reference, frame), abs=1e-9)
         assert score("mae", row[2]) == pytest.approx(mae(reference, frame), rel=1e-12)
     assert score("psnr", table[2, 1].item()) == math.inf
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("most", [1, 10**9])
+def test_each_frame_has_its_reference(
+    device: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frame n that of n modulo the number of references, also where memory does for some only."""
+    monkeypatch.setitem(MOST_VALUES, device, most)
+    references, frames = pictures(3, 30, 43)[1].to(device), pictures(4, 30, 43)[1].to(device)
+    frames = torch.cat((frames, frames.flip(0), frames[:1]))
+    names = ("psnr", "ssim", "mae")
+    table = frame_scores(names, references, frames)
+    for n in range(9):
+        alone = frame_scores(names, references[n % 3, None], frames[n, None])
+        assert torch.equal(table[n], alone[0])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -56,7 +73,7 @@ def test_windows_have_the_mean_of_the_frame(device: str) -> None:
 
 def test_too_small_for_ssim() -> None:
     frames = torch.zeros(2, 3, 10, 50)
-    table = frame_scores(("ssim",), frames[0], frames)
+    table = frame_scores(("ssim",), frames[:1], frames)
     assert [score("ssim", value) for value in table[:, 0].tolist()] == [None, None]
 
 
@@ -74,4 +91,4 @@ def test_names_by_what_they_measure() -> None:
     names = ("psnr", "ssim", "mae", "out_of_frame")
     assert score_names(names) == (("psnr", "ssim", "mae"), ("out_of_frame",))
     assert score_names(("out_of_frame",)) == ((), ("out_of_frame",))
-    assert frame_scores((), torch.zeros(3, 4, 4), torch.zeros(2, 3, 4, 4)).shape == (2, 0)
+    assert frame_scores((), torch.zeros(1, 3, 4, 4), torch.zeros(2, 3, 4, 4)).shape == (2, 0)

@@ -1,4 +1,4 @@
-// Structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004) of many frames with one reference.
+// Structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004) of frames with their references.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,11 @@ constexpr int kSsimWindow = 11;
 constexpr int kSsimBand = 16;  // rows of windows whose sum is one number of the output
 
 struct SsimProblem {
-  const void* reference;  // (channels, height, width) float32, as the frames
+  const void* reference;  // (references, channels, height, width) float32, as the frames
   const void* frames;     // (count, channels, height, width), all contiguous
   void* out;              // (count, channels, bands) float64: sums over the windows inside
-  int64_t count, channels, height, width, bands;
+  int64_t count, references;  // frame n is compared with reference n modulo their number
+  int64_t channels, height, width, bands;
   float taps[kSsimWindow + 1];  // of the window along one axis; they sum to 1
   float middle;                 // taken off before squares are summed, so that they lose less
   float c1, c2;                 // (0.01 L)^2 and (0.03 L)^2, L the range of values

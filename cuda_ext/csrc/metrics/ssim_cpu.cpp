@@ -86,6 +86,7 @@ STNLS_API int stnls_cpu_ssim(const stnls::SsimProblem* p, int64_t threads) {
   using namespace stnls;
   return guarded([&] {
     const int64_t plane = p->height * p->width, planes = p->count * p->channels;
+    const int64_t other_planes = p->references * p->channels;
     const float *reference = static_cast<const float*>(p->reference),
                 *frames = static_cast<const float*>(p->frames);
     parallel_for(planes * p->bands, threads, [&](int64_t item, int64_t) {
@@ -93,7 +94,7 @@ STNLS_API int stnls_cpu_ssim(const stnls::SsimProblem* p, int64_t threads) {
       const int64_t last = std::min(first + kSsimBand, p->height - kSsimWindow + 1);
       Band band(*p);
       static_cast<double*>(p->out)[item] =
-          band.sum(frames + n * plane, reference + n % p->channels * plane, first, last);
+          band.sum(frames + n * plane, reference + n % other_planes * plane, first, last);
     });
   });
 }

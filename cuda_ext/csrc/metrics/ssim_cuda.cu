@@ -16,12 +16,12 @@ __global__ void __launch_bounds__(kThreads) ssim_kernel(const __grid_constant__ 
   __shared__ float means[kMeans][kRows][kColumns];
   __shared__ double sums[kThreads];
   const int thread = static_cast<int>(threadIdx.y) * kColumns + static_cast<int>(threadIdx.x);
-  const int64_t plane = p.height * p.width;
+  const int64_t plane = p.height * p.width, other_planes = p.references * p.channels;
   const int64_t windows_h = p.height - kReach, windows_w = p.width - kReach;
   for (int64_t item = blockIdx.x; item < p.count * p.channels * p.bands; item += gridDim.x) {
     const int64_t n = item / p.bands, top = item % p.bands * kSsimBand;
     const float* frame = static_cast<const float*>(p.frames) + n * plane;
-    const float* reference = static_cast<const float*>(p.reference) + n % p.channels * plane;
+    const float* reference = static_cast<const float*>(p.reference) + n % other_planes * plane;
     double total = 0;
     for (int64_t left = 0; left < windows_w; left += kColumns) {
       for (int at = thread; at < kRows * kWide; at += kThreads) {

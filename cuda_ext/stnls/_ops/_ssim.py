@@ -21,6 +21,7 @@ def _ssim(reference: Tensor, frames: Tensor, peak: float) -> Tensor:
     if out.numel() > 0:
         s = _native.SsimProblem()
         s.reference, s.frames, s.out = reference.data_ptr(), frames.data_ptr(), out.data_ptr()
+        s.references = reference.shape[0]
         s.count, s.channels, s.height, s.width = frames.shape
         s.bands = out.shape[2]
         weights = [math.exp(-((n - WINDOW // 2) ** 2) / (2 * SIGMA**2)) for n in range(WINDOW)]
