@@ -54,11 +54,12 @@ bench: $(READY) ## time the operators on this machine's processor (benchmarks/re
 	$(PY) -m stnls_cli bench --device cpu --sweep --json >build/bench.json
 	@mv build/bench.json benchmarks/results/bench.json
 
-gpu-bench: ## after gpu-check: time the operators on the GPU (benchmarks/results/bench-cuda.json)
+gpu-bench: ## after gpu-check: time the operators on the GPU (benchmarks/results/bench-cuda.json; CLIP_FLOW=file)
 	@test -f build/gpu/kernels/libstnls_cuda.so || \
 	    { echo "there are no CUDA kernels in build/gpu: run make gpu-check first" >&2; exit 1; }
 	STNLS_LIBRARY_DIR=build/gpu/kernels PYTHONPATH=cuda_ext:.:build/gpu/site$${PYTHONPATH:+:$$PYTHONPATH} \
-	    $(PYTHON) -m stnls_cli.bench --device cuda --sweep --json >build/bench-cuda.json
+	    $(PYTHON) -m stnls_cli.bench --device cuda --sweep --json \
+	    $(if $(CLIP_FLOW),--flow-file "$(CLIP_FLOW)") >build/bench-cuda.json
 	@mv build/bench-cuda.json benchmarks/results/bench-cuda.json
 
 quality: $(READY) ## the README's tables on real footage (flows are cached; needs the shared data)

@@ -16,7 +16,7 @@ from torch import Tensor
 from stnls_cli.batch import BatchFrames, FramePair
 from stnls_cli.errors import UserError
 from stnls_cli.few_frames import fewer_than_asked, single_frame
-from stnls_cli.flow import batched_flow
+from stnls_cli.flow import batched_flow, thread_seconds
 from stnls_cli.matching import Matcher, Matches, flow_to_neighbours, motion_of
 from stnls_cli.outputs import Outputs, Place
 from stnls_cli.page.gallery import Gallery
@@ -208,7 +208,7 @@ class Job:
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, added up over all threads and over the runs that this one resumes."""
-        return self._timings.told(None if self._plan.flow_pairs else self._source)
+        return self._timings.told(thread_seconds(self._source, self._plan.flow_pairs))
 
     def __enter__(self) -> Job:
         return self

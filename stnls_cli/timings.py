@@ -6,13 +6,9 @@ import contextlib
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
 import torch
-
-if TYPE_CHECKING:
-    from stnls_cli.flow import FlowSource
 
 MOST_OPEN = 4096
 """Stages on a GPU whose time is not known yet; beyond, the oldest are waited for."""
@@ -42,12 +38,11 @@ class Timings:
             self._read(wait=False)
             return dict(self._seconds)
 
-    def told(self, source: FlowSource | None) -> dict[str, float]:
-        """As they are written down, with the processor time of the threads of `source` in this run,
-        where flows are computed there."""
+    def told(self, elsewhere: Mapping[str, float]) -> dict[str, float]:
+        """As they are written down, with the seconds by stage that are counted elsewhere."""
         seconds = self.seconds
-        if source is not None and source.needs_frames:
-            seconds["flow_cpu"] = seconds.get("flow_cpu", 0.0) + source.cpu_seconds
+        for name, value in elsewhere.items():
+            seconds[name] = seconds.get(name, 0.0) + value
         return {name: round(value, 6) for name, value in seconds.items()}
 
     @contextlib.contextmanager

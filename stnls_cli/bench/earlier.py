@@ -19,8 +19,8 @@ def figures() -> dict[str, Any]:
 
 
 def original_of(preset: str, problem: Problem, machine: str, dtype: str) -> dict[str, Any] | None:
-    """`ms` and `peak_mib` of the original, or `fails` with the reason; None for another machine or
-    another call."""
+    """`ms` and `peak_mib` of the original, or `fails` with the reason; None for another machine,
+    another call, or a problem with a flow of its own, on which the original was not timed."""
     if figures()["machine"] not in machine or dtype != "float32":
         return None
     parameters = problem.parameters()
@@ -31,7 +31,7 @@ def original_of(preset: str, problem: Problem, machine: str, dtype: str) -> dict
         if "fails" in row:
             return {"fails": row["fails"]}
         kind = {"none": "forward_ms"}.get(problem.gradients, f"{problem.gradients}_ms")
-        if kind not in row:
+        if kind not in row or problem.flow is not None:
             return None
         peak = row.get("peak_mib") if problem.gradients == "none" else None
         return {"ms": row[kind], "peak_mib": peak}

@@ -1,15 +1,12 @@
-"""Flow to time with: named kinds, and flow files of a clip."""
+"""Flow to time with, by the names of its kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
-
-from stnls_cli.errors import UserError
 
 SPREAD = 30
 """Pixels between the smallest and the largest flow of a neighbourhood, for "wild"."""
@@ -63,37 +60,3 @@ def slot_flows(
     """(frames, slots, 2, height, width): every slot's flow is of this kind, none is composed."""
     make = _KINDS[name]
     return torch.stack([make(frames, height, width, generator) for _ in range(slots)], 1)
-
-
-def file_flows(path: str, frames: int, wt: int, height: int, width: int) -> Tensor:
-    """The same from flow files, composed along the clip; one slot, to the next frame, for wt 0."""
-    import stnls
-
-    from stnls_cli.flow import open_flow_files
-
-    needed = max(frames, 2)
-    files = open_flow_files(Path(path), height=height, width=width, stop=needed)
-    try:
-        forward, backward = (
-            torch.zeros(1, needed, 2, height, width),
-            torch.zeros(1, needed, 2, height, width),
-        )
-        for t in range(needed - 1):
-            forward[0, t] = torch.from_numpy(files.forward(t)).permute(2, 0, 1)
-            backward[0, t + 1] = torch.from_numpy(files.backward(t + 1)).permute(2, 0, 1)
-    finally:
-        files.close()
-    if wt == 0:
-        return forward[0, :frames, None]
-    flows: Tensor = stnls.nn.search_flow(forward, backward, wt)
-    return flows[0]
-
-
-def check_flow_file(path: str) -> None:
-    """UserError for what holds no flow; its size is compared with each problem's frames."""
-    from stnls_cli.flow import open_flow_files
-
-    try:
-        open_flow_files(path, height=None, width=None).close()
-    except UserError as error:
-        raise UserError(f"--flow-file: {error}") from None

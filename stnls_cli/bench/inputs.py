@@ -6,7 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from stnls_cli.bench.calls import operator, search_before
-from stnls_cli.bench.flows import file_flows, slot_flows
+from stnls_cli.bench.flow_file import FILE, FlowFile
+from stnls_cli.bench.flows import slot_flows
 from stnls_cli.bench.problem import Problem
 
 Tensors = tuple[Tensor, ...]
@@ -20,15 +21,10 @@ def textured_video(frames: int, channels: int, height: int, width: int, g: Gener
     return (255 * (blurred - low) / (high - low)).round()[None]
 
 
-def is_image(problem: Problem) -> bool:
-    """Whether the channels are those of pictures; otherwise they are features of a network."""
-    return problem.channels in (1, 3)
-
-
 def video_of(problem: Problem, generator: Generator) -> Tensor:
     """Textures, or normally distributed features."""
     size = problem.frames, problem.channels, problem.height, problem.width
-    if is_image(problem):
+    if problem.is_image:
         return textured_video(*size, generator)
     return torch.randn(1, *size, generator=generator)
 
@@ -37,7 +33,11 @@ class InputMaker:
     """Makes inputs, and keeps the result of the latest search for the patch sums after it."""
 
     def __init__(
-        self, device: torch.device, dtype: torch.dtype, flow: str, flow_file: str | None = None
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        flow: str,
+        flow_file: FlowFile | None = None,
     ) -> None:
         self.device, self.dtype = device, dtype
         self.flow, self.flow_file = flow, flow_file
@@ -45,7 +45,7 @@ class InputMaker:
 
     def flow_name(self, problem: Problem) -> str:
         """What rows say about the flow."""
-        return problem.flow or ("file" if self.flow_file is not None else self.flow)
+        return problem.flow or self.flow
 
     def make(self, problem: Problem) -> Tensors:
         """In the order of the call: videos and flow; or video, weights and offsets."""
@@ -72,11 +72,11 @@ class InputMaker:
         self._latest = None
 
     def _flows(self, problem: Problem, generator: Generator) -> Tensor:
-        size = problem.height, problem.width
-        if problem.flow is None and self.flow_file is not None:
-            flows = file_flows(self.flow_file, problem.frames, problem.wt, *size)
+        if problem.flow == FILE:
+            assert self.flow_file is not None
+            flows = self.flow_file.flows(problem)
         else:
-            name = problem.flow or self.flow
+            name, size = self.flow_name(problem), (problem.height, problem.width)
             flows = slot_flows(name, problem.frames, problem.flow_slots, *size, generator)
         return flows[None].to(self.device)
 

@@ -20,7 +20,7 @@ from stnls_cli.bench.check import mismatch
 from stnls_cli.bench.cost import cost_of
 from stnls_cli.bench.document import Document
 from stnls_cli.bench.earlier import figures, original_of
-from stnls_cli.bench.flows import check_flow_file
+from stnls_cli.bench.flow_file import FILE, FlowFile, open_flow_file
 from stnls_cli.bench.inputs import InputMaker
 from stnls_cli.bench.machine import free_memory, machine_of, now, versions
 from stnls_cli.bench.options import DTYPES, BenchOptions
@@ -32,7 +32,6 @@ from stnls_cli.console import EXIT_INTERRUPTED, EXIT_PARTIAL, print_data
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
 from stnls_cli.errors import UserError
-from stnls_cli.flow.clip_flow import FlowSizeError
 from stnls_cli.storage import check_writable, storage_errors, write_text
 
 SECONDS = {"cpu": 4.0, "cuda": 2.0}
@@ -48,8 +47,7 @@ def run_bench(options: BenchOptions) -> int:
         from stnls_cli.bench.plot import check_matplotlib
 
         check_matplotlib()
-    if options.flow_file is not None:
-        check_flow_file(options.flow_file)
+    flow_file = None if options.flow_file is None else open_flow_file(options.flow_file)
     if options.csv is not None:
         check_writable(Path(options.csv))
     if options.plot is not None:
@@ -59,7 +57,7 @@ def run_bench(options: BenchOptions) -> int:
         check_writable(folder / "sweep.png")
     device = _device(options)
     torch.set_num_threads(options.threads or usable_cores())
-    job = Job(options, device)
+    job = Job(options, device, flow_file)
     try:
         with contextlib.closing(job):
             job.run()
@@ -83,26 +81,33 @@ def _device(options: BenchOptions) -> torch.device:
 class Job:
     """One run. `document` holds what there is at any time."""
 
-    def __init__(self, options: BenchOptions, device: torch.device) -> None:
+    def __init__(
+        self, options: BenchOptions, device: torch.device, flow_file: FlowFile | None = None
+    ) -> None:
         self.options = options
         self.device = device
+        self.flow_file = flow_file
         self.dtype_name = DTYPES[options.dtype]
         self.dtype: torch.dtype = getattr(torch, self.dtype_name)
         seconds = 0.5 if options.quick else SECONDS[device.type]
         repeat = options.repeat or (2 if options.quick else REPEATS[device.type])
         self.session = Session(device, Plan(repeat, seconds), options.quick, options.peer_path)
-        self.maker = InputMaker(device, self.dtype, options.flow, options.flow_file)
+        self.maker = InputMaker(device, self.dtype, options.flow, flow_file)
         self._backends: list[Backend] = []
         self.document = Document(
             now(),
             "" if options.dry_run else machine_of(device),
             device.type,
             {} if options.dry_run else versions(device),
-            _settings(options, repeat),
+            _settings(options, flow_file, repeat),
         )
 
     def run(self) -> None:
-        """Everything that was asked for."""
+        """Everything that was asked for. UserError, before anything is timed, for flow of a clip
+        that no problem can have."""
+        if self.flow_file is not None:
+            asked = [problem for _, named in self._named() for problem in named]
+            self.flow_file.check(asked, quick=self.options.quick)
         began = time.perf_counter()
         try:
             if self.options.dry_run:
@@ -126,17 +131,23 @@ class Job:
         for backend in self._backends:
             backend.close()
 
-    def _problems(self) -> Iterator[tuple[str, list[Problem]]]:
+    def _named(self) -> Iterator[tuple[str, list[Problem]]]:
+        """The problems of each preset."""
         for preset in self.options.presets:
             cuda = self.device.type == "cuda"
             yield preset, problems(preset, cuda=cuda, quick=self.options.quick)
+
+    def _problems(self) -> Iterator[tuple[str, list[Problem]]]:
+        """The same, with those that have the flow of a clip."""
+        for preset, named in self._named():
+            yield preset, named if self.flow_file is None else list(self.flow_file.beside(named))
 
     def _plan(self) -> None:
         # Whether they are there says nothing of the machine that the plan may be for.
         self._backends = [make_backend(name) for name in self.options.backend or ("stnls",)]
         self._refuse_nothing(self._backends)
         for preset, found in self._problems():
-            words.say(f"{preset} ({self.device.type})")
+            words.say(f"{preset} ({self.device.type}), flow: {self._flow_words(found)}")
             for problem in found:
                 maker = self._row_maker(preset, problem)
                 backends = [b for b in self._backends if self._covers(b, problem)]
@@ -156,7 +167,7 @@ class Job:
         words.say(words.legend(self.device.type == "cuda"))
         self._find_backends()
         for preset, found in self._problems():
-            words.say(f"\n{preset}, {self.dtype_name}, flow: {self._flow_words()}")
+            words.say(f"\n{preset}, {self.dtype_name}, flow: {self._flow_words(found)}")
             for number, problem in enumerate(found):
                 self._problem(preset, problem, found[number + 1 :])
             self.maker.forget()
@@ -165,8 +176,10 @@ class Job:
         if options.sweeps:
             self._sweep()
 
-    def _flow_words(self) -> str:
-        return self.options.flow if self.options.flow_file is None else self.options.flow_file
+    def _flow_words(self, found: list[Problem]) -> str:
+        if self.flow_file is None or all(problem.flow != FILE for problem in found):
+            return self.options.flow
+        return f"{self.options.flow}; flow=file is that of {self.flow_file.path}"
 
     def _find_backends(self) -> None:
         if not self.options.presets:
@@ -196,7 +209,7 @@ class Job:
             return
         names, presets = (", ".join(n) for n in ([b.name for b in backends], self.options.presets))
         raise UserError(
-            f"nothing to time: no problem of {presets} with flow {self._flow_words()} is one that "
+            f"nothing to time: no problem of {presets} with flow {self.options.flow} is one that "
             f"{names} can compute; name another --preset, --flow or --backend"
         )
 
@@ -226,9 +239,6 @@ class Job:
             return
         try:
             case = Case(problem, self.maker.make(problem), maker.flow)
-        except FlowSizeError as error:
-            self._add(maker.row("stnls", "skipped", str(error)))
-            return
         except UserError as error:  # a flow file whose frames are damaged
             self._add(maker.row("stnls", "error", str(error)))
             return
@@ -284,7 +294,7 @@ class Job:
     def _sweep(self) -> None:
         from stnls_cli.bench.sweep import exponent_line, run_sweeps
 
-        words.say(f"\nsweeps, {self.dtype_name}, flow: {self._flow_words()}")
+        words.say(f"\nsweeps, {self.dtype_name}, flow: {self.options.flow}")
 
         def listen(line: dict[str, Any]) -> None:
             self.document.sweeps.append(line)
@@ -295,7 +305,7 @@ class Job:
     def _draw(self, folder: Path) -> None:
         from stnls_cli.bench.plot import draw
 
-        title = f"NonLocalSearch on {self.document.machine}, flow {self._flow_words()}"
+        title = f"NonLocalSearch on {self.document.machine}, flow {self.options.flow}"
         draw(self.document.sweeps, title, folder / "sweep.png")
         write_text(folder / "sweep.json", self.document.to_text())
         words.say(f"drawn: {folder / 'sweep.png'}")
@@ -305,9 +315,9 @@ def _sums(problem: Problem) -> bool:
     return problem.operator == "WeightedPatchSum"
 
 
-def _settings(options: BenchOptions, repeat: int) -> dict[str, Any]:
+def _settings(options: BenchOptions, flow_file: FlowFile | None, repeat: int) -> dict[str, Any]:
     """What influences the figures; no paths."""
     kept = ("preset", "backend", "flow", "dtype", "quick")
     found = {f.name: getattr(options, f.name) for f in fields(options) if f.name in kept}
-    found["flow"] = "file" if options.flow_file is not None else options.flow
+    found["flow_file"] = None if flow_file is None else flow_file.settings()
     return {**found, "threads": torch.get_num_threads(), "repeat": repeat}

@@ -47,8 +47,8 @@ class BenchOptions:
     )
     flow_file: str | None = option(
         None,
-        "Flow of a clip in place of a named one: an .npz file or a folder of .flo files, of the "
-        "size of the problem's frames.",
+        "Flow of a clip, an .npz file or a folder of .flo files: every search of pictures of its "
+        "size has a second row with it, flow=file.",
         "Problems",
         metavar="PATH",
     )
@@ -101,10 +101,10 @@ class BenchOptions:
             raise UserError(
                 "--dry-run lists the rows of presets; it goes with neither --sweep nor --plot"
             )
-        if self.flow_file is not None and self.sweeps:
+        if self.flow_file is not None and not self.presets:
             raise UserError(
-                "--flow-file holds frames of one size; --sweep and --plot time many: "
-                "name a kind with --flow"
+                "--flow-file gives rows of presets a second flow; --plot alone times no preset: "
+                "name one with --preset"
             )
         if self.peer_path is not None:
             _check_peer(Path(self.peer_path))

@@ -45,7 +45,10 @@ def _alignment_480p(cuda: bool) -> Iterator[Problem]:
     yield replace(video, k=10)
     yield replace(video, wt=2)
     yield replace(video, grid="float")
-    yield replace(video, grid="float", stride1=0.5)
+    fine = replace(video, grid="float", stride1=0.5)
+    yield fine
+    for search in (video, fine):
+        yield replace(search, flow="wild")
 
 
 def _alignment_1080p(cuda: bool) -> Iterator[Problem]:

@@ -44,6 +44,11 @@ class Problem:
         return self.operator == "PairedSearch"
 
     @property
+    def is_image(self) -> bool:
+        """Whether the channels are those of pictures; otherwise they are features of a network."""
+        return self.channels in (1, 3)
+
+    @property
     def slots(self) -> int:
         """Temporal slots that a query searches."""
         return 2 * self.wt + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stnls_cli.flow.batched import BatchedFlow, batched_flow
+from stnls_cli.flow.batched import BatchedFlow, batched_flow, thread_seconds
 from stnls_cli.flow.clip_flow import FlowFiles, FlowSizeError
 from stnls_cli.flow.files import open_flow_files
 from stnls_cli.flow.flo import read_flo, write_flo
@@ -27,6 +27,7 @@ __all__ = [
     "open_flow_files",
     "open_flow_source",
     "read_flo",
+    "thread_seconds",
     "write_flo",
     "write_flow_folder",
     "write_flow_npz",

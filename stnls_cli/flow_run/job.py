@@ -20,7 +20,7 @@ from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
 from stnls_cli.errors import StorageError, UserError
 from stnls_cli.few_frames import fewer_than_asked, single_frame
-from stnls_cli.flow import FlowSource, batched_flow, write_flow_folder
+from stnls_cli.flow import FlowSource, batched_flow, thread_seconds, write_flow_folder
 from stnls_cli.flow.clip_flow import KINDS, Kind
 from stnls_cli.flow.flo import Flow, read_flo
 from stnls_cli.flow.npz_flow import NPZ_NAME, write_flow_npz
@@ -198,7 +198,7 @@ class _Job:
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, added up over all threads and over the runs that this one resumes."""
-        return self._timings.told(None if self._flow_pairs else self._source)
+        return self._timings.told(thread_seconds(self._source, self._flow_pairs))
 
     def work(self) -> list[FlowRecord]:
         """All flows of the clip, written; what is recorded of them, in order."""

@@ -81,6 +81,15 @@ def test_folder_that_is_no_virtual_environment_is_left_alone(root: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_flow_of_a_clip_goes_to_the_benchmark(root: Path) -> None:
+    (line,) = re.findall(r"-m stnls_cli.bench [^>]*", make(root, "-n", "gpu-bench").stdout)
+    assert "--flow-file" not in line
+    given = make(root, "-n", "gpu-bench", "CLIP_FLOW=my clip.npz").stdout
+    (line,) = re.findall(r"-m stnls_cli.bench [^>]*", given)
+    assert line.split()[-3:] == ["--flow-file", '"my', 'clip.npz"']
+    assert line.startswith("-m stnls_cli.bench --device cuda --sweep --json")
+
+
 def stamp_of(root: Path, venv: Path, *left_out: str) -> Path:
     """The mark of a finished set-up, with the modules that were there."""
     files = [path for top in ("cuda_ext/stnls", "stnls_cli") for path in (root / top).rglob("*.py")]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from outcome import Ended, refused
 from stnls_cli.bench import job, options, plot, presets
 from stnls_cli.bench.row import Row
 from stnls_cli.bench.words import row_line
-from stnls_cli.flow import write_flow_npz
+from stnls_cli.flow import write_flow_folder, write_flow_npz
 
 Cli = Callable[..., Ended]
 QUICK = ("bench", "--quick", "--device", "cpu", "--threads", "1")
@@ -98,6 +100,16 @@ def test_results_are_those_of_the_reference(cli: Cli, preset: str, arguments: li
         assert row["checked"]
 
 
+def test_searches_on_wild_flow_beside_the_named_one() -> None:
+    found = presets.problems("alignment-480p", cuda=True)
+    wild = [p for p in found if p.flow == "wild"]
+    assert [(p.frames, p.wt, p.k, p.grid, p.stride1) for p in wild] == [
+        (5, 1, 1, "int", 1.0),
+        (5, 1, 1, "float", 0.5),
+    ]
+    assert all(replace(p, flow=None) in found for p in wild)
+
+
 def test_a_wrong_result_is_an_error_row(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from stnls_cli.bench.backends import ours
 
@@ -124,8 +136,6 @@ def test_a_wrong_result_is_an_error_row(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_gradients_that_are_wrong_are_found() -> None:
-    from dataclasses import replace
-
     from stnls_cli.bench.calls import bound, operator
     from stnls_cli.bench.check import mismatch
     from stnls_cli.bench.inputs import InputMaker
@@ -180,23 +190,126 @@ def test_every_preset_can_be_planned() -> None:
                 assert all(cost_of(p, torch.float32).flops > 0 for p in found)
 
 
-def test_flow_of_a_clip(cli: Cli, tmp_path: Path) -> None:
-    height, width = presets.QUICK_ALIGNMENT
-    flow = [np.full((height, width, 2), 1.5, np.float32)] * 3
-    write_flow_npz(tmp_path / "flow.npz", flow, flow, (3, height, width))
-    only = ("--preset", "alignment-1080p", "--backend", "stnls", "--repeat", "1", "--json")
-    done = cli(*QUICK, *only, "--flow-file", "flow.npz")
+def clip_flow(path: Path, frames: int = 3, size: tuple[int, int] = presets.QUICK_ALIGNMENT) -> str:
+    """A file of flow that is 1.5 px everywhere, backward -1.5; its name."""
+    flow = [np.full((*size, 2), 1.5, np.float32)] * frames
+    write_flow_npz(path, flow, [-f for f in flow], (frames, *size))
+    return path.name
+
+
+def test_flow_of_a_clip_beside_the_named_flow(cli: Cli, tmp_path: Path) -> None:
+    name = clip_flow(tmp_path / "bikes.npz")
+    only = ("--preset", "alignment-480p,readme-attention", "--backend", "stnls", "--repeat", "1")
+    done = cli(*QUICK, *only, "--flow-file", tmp_path / name, "--json", "--csv", "rows.csv")
     assert done.code == 0, done.err
     found = document(done)
-    assert {row["flow"] for row in found["rows"]} == {"file"}
-    assert all(row["status"] == "ok" for row in found["rows"])
-    assert "flow.npz" not in done.out
+    assert all(row["status"] == "ok" and row["checked"] for row in found["rows"])
+    pair, video = "PairedSearch T1 C3 16x24 ws9 ps7", "NonLocalSearch T3 C3 16x24 ws9 wt1 ps7"
+    told = [(r["problem"], r["flow"]) for r in found["rows"] if r["preset"] == "alignment-480p"]
+    assert told == [
+        (f"{pair} K1 int forward", "edges"),
+        (f"{pair} K1 int flow=file forward", "file"),
+        (f"{pair} K1 int flow=zero forward", "zero"),
+        (f"{pair} K10 int forward", "edges"),
+        (f"{pair} K10 int flow=file forward", "file"),
+        (f"{pair} K1 float step1 forward", "edges"),
+        (f"{pair} K1 float step1 flow=file forward", "file"),
+        (f"{pair} K1 float step0.5 forward", "edges"),
+        (f"{pair} K1 float step0.5 flow=file forward", "file"),
+        ("WeightedPatchSum T1 C3 16x24 ps7 K1 float forward", "edges"),
+        (f"{video} K1 int forward", "edges"),
+        (f"{video} K1 int flow=file forward", "file"),
+    ]
+    assert {row["flow"] for row in found["rows"][len(told) :]} == {"edges"}
+    assert found["settings"]["flow"] == "edges"
+    settings = found["settings"]["flow_file"]
+    digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+    assert settings == {"name": name, "size": "24x16", "digest": f"sha256:{digest}"}
+    assert str(tmp_path) not in done.out  # nothing of this machine's folders
+    first = f"alignment-480p, float32, flow: edges; flow=file is that of {tmp_path / name}"
+    assert first in done.lines
+    assert "readme-attention, float32, flow: edges" in done.lines
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["problem"], line["flow"]) for line in lines][: len(told)] == told
 
-    small = ("--preset", "alignment-4k", "--backend", "stnls", "--json", "--flow-file")
-    write_flow_npz(tmp_path / "other.npz", [f[:8] for f in flow], [f[:8] for f in flow], (3, 8, 24))
-    (row,) = document(cli(*QUICK, *small, "other.npz"))["rows"]
-    assert row["status"] == "skipped"
-    assert f"the frames are {width}x{height}" in row["message"]
+
+def test_a_plan_has_the_rows_of_a_clip(cli: Cli, tmp_path: Path) -> None:
+    write = write_flow_folder(tmp_path / "bikes.flow")
+    for t in (0, 1):
+        flow = np.zeros((*presets.QUICK_ALIGNMENT, 2), np.float32)
+        write("forward", t, flow)
+        write("backward", t + 1, flow)
+    only = ("--preset", "alignment-4k", "--device", "cuda", "--flow", "smooth")
+    plan = (*QUICK, "--dry-run", *only, "--json", "--flow-file", "bikes.flow")
+    found = document(cli(*plan))
+    assert [row["flow"] for row in found["rows"]] == ["smooth", "file", "smooth", "file"]
+    assert found["settings"]["flow_file"]["name"] == "bikes.flow"
+
+
+def test_searches_get_the_flow_of_the_clip(tmp_path: Path) -> None:
+    from stnls_cli.bench.flow_file import open_flow_file
+    from stnls_cli.bench.inputs import InputMaker
+
+    clip_flow(tmp_path / "bikes.npz", frames=5)
+    file = open_flow_file(str(tmp_path / "bikes.npz"))
+    maker = InputMaker(torch.device("cpu"), torch.float32, "edges", file)
+    pair, video = presets.problems("alignment-4k", cuda=True, quick=True)
+    for problem in (pair, replace(video, frames=5, wt=2)):
+        named, own = file.beside([problem])
+        flows = maker.make(own)[2]
+        assert flows.shape == maker.make(named)[2].shape
+        assert not torch.equal(flows, maker.make(named)[2])
+        if problem.paired:
+            assert torch.equal(flows, torch.full_like(flows, 1.5))
+        else:  # (1, T, S, 2, H, W): composed along the clip
+            middle = flows[0, 2, :, :, 8, 12]
+            assert middle.sort(0).values.tolist() == [[x, x] for x in (-3.0, -1.5, 1.5, 3.0)]
+
+
+@pytest.mark.parametrize("plan", [[], ["--dry-run"]])
+def test_flow_of_a_clip_that_no_problem_can_have(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: list[str]
+) -> None:
+    monkeypatch.setattr(job, "measure_ceilings", None)  # it ends before anything is timed
+    small, large = clip_flow(tmp_path / "small.npz", size=(8, 24)), "large.npz"
+    clip_flow(tmp_path / large, size=(480, 854))
+    begin = ("bench", "--device", "cpu", *plan, "--flow-file", small, "--preset")
+    refused(
+        cli(*begin, "alignment-4k,alignment-1080p,readme-attention"),
+        "--flow-file: the flow of small.npz is 24x8, the frames to search are 1920x1080, "
+        "3840x2160: `stnls flow CLIP --size 1920x1080` makes one",
+    )
+    refused(
+        cli(*QUICK, *plan, "--flow-file", large),
+        "the flow of large.npz is 854x480, the frames to search are 24x16: leave out --quick",
+    )
+    refused(cli(*begin, "attention-256,neighbourhood"), "there are none here: name an alignment")
+    short = clip_flow(tmp_path / "short.npz", frames=2)
+    refused(
+        cli(*QUICK, *plan, "--flow-file", short, "--preset", "alignment-480p"),
+        "short.npz, backward: no flow for frame 2; it has 2: NonLocalSearch T3 C3 16x24 ws9 wt1 "
+        "ps7 K1 int forward needs 3 frames",
+    )
+
+
+def test_two_frames_are_enough_for_a_pair(cli: Cli, tmp_path: Path) -> None:
+    short = clip_flow(tmp_path / "short.npz", frames=2)
+    only = ("--preset", "alignment-4k", "--backend", "stnls", "--repeat", "1", "--json")
+    done = cli(*QUICK, *only, "--flow-file", short)
+    assert done.code == 0, done.err
+    assert [row["flow"] for row in document(done)["rows"]] == ["edges", "file"]
+
+
+def test_sweeps_keep_the_named_flow(cli: Cli, tmp_path: Path) -> None:
+    name = clip_flow(tmp_path / "bikes.npz")
+    only = ("--preset", "alignment-4k", "--backend", "stnls", "--repeat", "1", "--json")
+    done = cli(*QUICK, *only, "--sweep", "--flow-file", name)
+    assert done.code == 0, done.err
+    found = document(done)
+    assert [row["flow"] for row in found["rows"]] == ["edges", "file"]
+    assert len(found["sweeps"]) == 12
+    assert "sweeps, float32, flow: edges" in done.lines
 
 
 def test_flow_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
@@ -216,7 +329,8 @@ def test_flow_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
     only = ("--preset", "alignment-4k", "--backend", "stnls", "--json", "--flow-file")
     done = cli(*QUICK, *only, "unknown.npz")
     assert done.code == 1
-    (row,) = document(done)["rows"]
+    named, row = document(done)["rows"]
+    assert named["status"] == "ok"
     assert row["status"] == "error"
     assert "non-finite flow" in row["message"]
 
@@ -263,7 +377,7 @@ def test_lists_of_names_as_the_other_commands_take_them(cli: Cli) -> None:
         (["--peer-path", "."], "holds no package called stnls"),
         (["--csv", "."], "--csv must name a file"),
         (["--dry-run", "--sweep"], "--dry-run lists the rows of presets"),
-        (["--sweep", "--flow-file", "x.npz"], "--flow-file holds frames of one size; --sweep"),
+        (["--plot", "p", "--flow-file", "x.npz"], "--plot alone times no preset: name one with"),
         (["--sweep", "--repeat", "x"], "Invalid value for '--repeat'"),
     ],
 )
@@ -471,11 +585,13 @@ def test_without_typer_rich_opencv_and_av(tmp_path: Path) -> None:
         "main(sys.argv[1:])"
     )
     only = ("--preset", "alignment-4k", "--backend", "stnls", "--backend", "opencv")
-    command = [sys.executable, "-c", code, *QUICK[1:], *only, "--json"]
+    file = clip_flow(tmp_path / "bikes.npz")
+    command = [sys.executable, "-c", code, *QUICK[1:], *only, "--json", "--flow-file", file]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [row["backend"] for row in found["rows"]] == ["stnls"]
+    assert [row["flow"] for row in found["rows"]] == ["edges", "file"]
+    assert {row["backend"] for row in found["rows"]} == {"stnls"}
     assert found["backends"]["opencv"] is not None
 
     wrong = subprocess.run(
@@ -546,6 +662,8 @@ def test_times_of_the_original_belong_to_rows_of_the_presets() -> None:
     key = "NonLocalSearch T5 C3 480x854 ws9 wt1 ps7 K1 int forward"
     assert found["alignment-480p", key] == {"ms": 163.6, "peak_mib": 13412}
     times = [value["ms"] for value in found.values() if value is not None and "ms" in value]
+    # It was not timed on flow like this.
+    assert found["alignment-480p", key.replace("forward", "flow=wild forward")] is None
     known = [row for row in figures()["rows"] if "fails" not in row]
     assert {row["forward_ms"] for row in known} <= set(times)
     assert sum(value is not None and "fails" in value for value in found.values()) >= 4

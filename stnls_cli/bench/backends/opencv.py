@@ -6,7 +6,6 @@ import time
 from importlib.util import find_spec
 
 from stnls_cli.bench.backends.base import Backend, Case, Outcome, Session
-from stnls_cli.bench.inputs import is_image
 from stnls_cli.bench.timer import Timing
 
 
@@ -36,7 +35,7 @@ class OpenCv(Backend):
         p = case.problem
         odd = p.ws % 2 == 1 and p.ps % 2 == 1
         plain = p.grid == "int" and case.flow == "zero" and p.gradients == "none"
-        return p.paired and is_image(p) and odd and plain
+        return p.paired and p.is_image and odd and plain
 
     def run(self, case: Case, session: Session) -> Outcome:
         """Times its call with as many threads as PyTorch has."""
