@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stnls_cli.errors import UserError
+from stnls_cli.positions import columns_and_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,13 +129,13 @@ def out_of_frame_shares(flows: Tensor) -> Tensor:
     import torch
 
     height, width = flows.shape[2:]
-    # Compared with the room left, not with x + dx, which float32 would round.
-    left = -torch.arange(width, dtype=flows.dtype, device=flows.device)
-    above = -torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
+    x, y = columns_and_rows(height, width, flows.dtype, flows.device)
     dx, dy = flows.unbind(1)
-    outside = (dx < left) | (dx > left + (width - 1)) | (dy < above) | (dy > above + (height - 1))
+    # Compared with the room left, not with x + dx, which float32 would round.
+    outside = dx.clamp(-x, width - 1 - x) != dx
+    outside |= dy.clamp(-y, height - 1 - y) != dy
     outside &= flows.abs().amax(1) < math.inf  # NaN is not
-    return outside.double().mean(dim=(1, 2))
+    return outside.mean(dim=(1, 2), dtype=torch.float64)
 
 
 METRICS: dict[str, Metric] = {

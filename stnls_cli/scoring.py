@@ -4,10 +4,10 @@ asked for."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from stnls.metrics import ssim
+from stnls.metrics import mean_errors, ssim
 from torch import Tensor
 
 from stnls_cli.metrics import (
@@ -20,14 +20,9 @@ from stnls_cli.metrics import (
     out_of_frame_shares,
 )
 
-MOST_VALUES = {"cpu": 2**23, "cuda": 2**25}
-"""Numbers in float64 at a time."""
 NO_SCORE = math.nan
-OF_DIFFERENCE: dict[str, Callable[[Tensor], Tensor]] = {
-    "mae": torch.Tensor.abs_,
-    "psnr": torch.Tensor.square_,
-}
-"""Of which the mean is taken, one after the other in the same memory: a square does not mind."""
+OF_DIFFERENCE = ("mae", "psnr")
+"""By the mean absolute and the mean squared error."""
 
 
 def score_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -46,7 +41,9 @@ def frame_scores(names: Sequence[str], references: Tensor, frames: Tensor) -> Te
     `references` is (R, C, H, W), `frames` (M, C, H, W), float32 on the 0-255 scale; frame n is
     compared with reference n modulo R.
     """
-    columns = _means(references, frames, [name for name in OF_DIFFERENCE if name in names])
+    columns: dict[str, Tensor] = {}
+    if not set(names).isdisjoint(OF_DIFFERENCE):
+        columns = dict(zip(OF_DIFFERENCE, mean_errors(references, frames), strict=True))
     if "ssim" in names:
         columns["ssim"] = _similarities(references, frames)
     if not columns:
@@ -65,19 +62,6 @@ def score(name: str, value: float) -> float | None:
     if math.isnan(value) and name != "mae" and name != "psnr":
         return None
     return decibels(value) if name == "psnr" else value
-
-
-def _means(references: Tensor, frames: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Means of functions of the difference, for each frame; `names` in the order of these."""
-    if not names:
-        return {}
-    count = max(1, MOST_VALUES[frames.device.type] // max(1, references.numel()))
-    means: dict[str, list[Tensor]] = {name: [] for name in names}
-    for part in frames.unflatten(0, (-1, references.shape[0])).split(count):
-        difference = (part - references).double()
-        for name in names:
-            means[name].append(OF_DIFFERENCE[name](difference).mean(dim=(2, 3, 4)))
-    return {name: torch.cat(parts).flatten() for name, parts in means.items()}
 
 
 def _similarities(references: Tensor, frames: Tensor) -> Tensor:

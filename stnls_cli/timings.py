@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -57,7 +58,7 @@ class Timings:
             events = self._spare.pop() if self._spare else None
         begin, end = events or (_event(), _event())
         begin.record(stream)
-        with torch.profiler.record_function(name):
+        with _span(name):
             yield
         end.record(stream)
         with self._lock:
@@ -69,7 +70,7 @@ class Timings:
     def host(self, name: str) -> Iterator[None]:
         """Counts the body, which does not run on a GPU, towards `name`."""
         before = time.perf_counter()
-        with torch.profiler.record_function(name):
+        with _span(name):
             yield
         self.add(name, time.perf_counter() - before)
 
@@ -93,6 +94,14 @@ class Timings:
             self._open.popleft()
             self._seconds[name] += begin.elapsed_time(end) / 1000
             self._spare.append((begin, end))
+
+
+def _span(name: str) -> contextlib.AbstractContextManager[Any]:
+    """In a trace, if there is one: to begin and to end it takes two calls of PyTorch's dispatcher,
+    each of which lets other threads go first."""
+    if getattr(torch.autograd.profiler, "_is_profiler_enabled", True):
+        return torch.profiler.record_function(name)
+    return contextlib.nullcontext()
 
 
 def _event() -> torch.cuda.Event:

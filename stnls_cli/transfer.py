@@ -81,5 +81,7 @@ class Downloads:
         with torch.cuda.stream(self._stream):
             host.copy_(tensor, non_blocking=True)
             tensor.record_stream(self._stream)
-            copied = self._stream.record_event()
+            # Threads that wait for it sleep: they would spin on the cores that others need.
+            copied = torch.cuda.Event(blocking=True)
+            copied.record()
         return Leaving(host, copied)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stnls_cli.positions import columns_and_rows
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,15 +31,11 @@ def warp_frames(images: Tensor, flows: Tensor) -> Tensor:
     # Positions scaled to -1..1 in float32 are off by 0.01 grey levels and more on wide frames.
     flows = flows.double()
     flows = torch.where(flows.abs().amax(1, keepdim=True) < torch.inf, flows, 0.0)  # NaN is not
-    x = torch.arange(width, dtype=flows.dtype, device=flows.device)
-    y = torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
-    grid = torch.stack(
-        (
-            (flows[:, 0] + x) * (2 / max(width - 1, 1)) - 1,
-            (flows[:, 1] + y) * (2 / max(height - 1, 1)) - 1,
-        ),
-        dim=-1,
-    )
+    dx, dy = flows.unbind(1)
+    x, y = columns_and_rows(height, width, flows.dtype, flows.device)
+    across, down = 2 / max(width - 1, 1), 2 / max(height - 1, 1)
+    places = (x * across - 1).add(dx, alpha=across), (y * down - 1).add(dy, alpha=down)
+    grid = torch.stack(places, dim=-1)
     sampled = grid_sample(
         images.double(), grid, mode="bilinear", padding_mode="border", align_corners=True
     )

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stnls_cli.flow import BatchedFlow, FlowSource, luma8, luma8_of_tensor
+from stnls_cli.flow import BatchedFlow, FlowSource, luma8
 from stnls_cli.noise import add_noise
 from stnls_cli.reader import FrameReader, ReadFrame
 from stnls_cli.timings import Timings
@@ -78,7 +78,8 @@ class TemporalWindow:
         self._batched = batched
         self._reader: FrameReader | None = FrameReader(clip, device, timings)
         self._pictures: dict[int, Picture] = {}
-        self._grays: dict[int, Any] = {}
+        self._seen: dict[int, Any] = {}
+        """What the flow sees: grey frames, or whole ones on the device."""
         self._futures: dict[tuple[Kind, int], Future[NDArray[np.float32]]] = {}
         self._flows: dict[tuple[Kind, int], Tensor] = {}
         self.runs: list[range] = []
@@ -176,29 +177,29 @@ class TemporalWindow:
                 noisy = add_noise(clean, self._sigma, self._seed, t)
             self._pictures[t] = Picture(clean, noisy)
             if self._batched is not None:
-                self._grays[t] = luma8_of_tensor(noisy)
+                self._seen[t] = noisy
             elif self._source is not None and self._source.needs_frames:
                 seen = frame.rgb if noisy is clean else noisy.permute(1, 2, 0).cpu().numpy()
-                self._grays[t] = self._grey(seen)
+                self._seen[t] = self._grey(seen)
         if self.runs and self.runs[-1].stop == t:
             first = self.runs[-1].start
             self._submit("forward", t - 1, t, range(max(t - self.wt, first), t))
             self._submit("backward", t, t - 1, range(t, t + self.wt))
-            self._grays.pop(t - 1, None)
+            self._seen.pop(t - 1, None)
             self.runs[-1] = range(first, t + 1)
         else:
-            self._grays = {t: self._grays[t]} if t in self._grays else {}
+            self._seen = {t: self._seen[t]} if t in self._seen else {}
             self.runs.append(range(t, t + 1))
         self._on_frame()
 
     def _submit(self, kind: Kind, t: int, neighbour: int, users: range) -> None:
         if self._source is None or all(user in self._done for user in users):
             return
-        grays = self._grays.get(t), self._grays.get(neighbour)
+        seen = self._seen.get(t), self._seen.get(neighbour)
         if self._batched is not None:
-            self._batched.submit(t, kind, *grays)
+            self._batched.submit(t, kind, *seen)
             return
-        future = self._source.submit(t, kind, *grays)
+        future = self._source.submit(t, kind, *seen)
         future.add_done_callback(lambda _: self._on_flow())
         self._futures[kind, t] = future
 

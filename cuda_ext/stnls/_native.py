@@ -209,16 +209,25 @@ class SsimProblem(ctypes.Structure):
     )
 
 
+class MeanErrorsProblem(ctypes.Structure):
+    """Mirror of csrc/metrics/mean_errors.h."""
+
+    _fields_ = (
+        *((name, _PTR) for name in ("reference", "frames", "out")),
+        *((name, _I64) for name in ("count", "references", "size", "parts")),
+    )
+
+
 # In the order of stnls_*_struct_size.
 _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
     *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
-    *(Tvl1Problem, SubpixelProblem, SsimProblem),
+    *(Tvl1Problem, SubpixelProblem, SsimProblem, MeanErrorsProblem),
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
     *("compose_chain", "compose_chain_gradient", "patch_sum", "patch_scatter", "patch_dot"),
-    *("patch_blend", "subpixel", "ssim", "tvl1"),
+    *("patch_blend", "subpixel", "ssim", "mean_errors", "tvl1"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stnls_cli.flow.clip_flow import Kind
+from stnls_cli.flow.luma import luma8_of_tensor
 from stnls_cli.flow.methods import FlowMethod
 from stnls_cli.flow.source import FlowSource, MethodSource
 
@@ -15,7 +16,7 @@ Place = tuple[Kind, int]
 
 
 class BatchedFlow:
-    """Collects pairs of grey frames and computes their flows together, at most `most` at once.
+    """Collects pairs of frames and computes their flows together, at most `most` at once.
 
     A GPU is filled by the pixels of many pairs: the coarse scales of one have a few hundred.
     """
@@ -25,11 +26,11 @@ class BatchedFlow:
         self._most = most
         self._pairs: list[tuple[Place, Tensor, Tensor]] = []
 
-    def submit(self, t: int, kind: Kind, gray0: Tensor | None, gray1: Tensor | None) -> None:
-        """Flow of frame t to its neighbour, both (H, W) uint8."""
-        if gray0 is None or gray1 is None:
+    def submit(self, t: int, kind: Kind, frame0: Tensor | None, frame1: Tensor | None) -> None:
+        """Flow of frame t to its neighbour, both (3, H, W) RGB on the 0-255 scale."""
+        if frame0 is None or frame1 is None:
             raise ValueError(f"{self._method.name} needs both frames")
-        self._pairs.append(((kind, t), gray0, gray1))
+        self._pairs.append(((kind, t), frame0, frame1))
 
     def take(self) -> dict[Place, Tensor]:
         """The flows of all pairs submitted since, (2, H, W) float32."""
@@ -38,8 +39,14 @@ class BatchedFlow:
         flows: dict[Place, Tensor] = {}
         for first in range(0, len(self._pairs), self._most):
             pairs = self._pairs[first : first + self._most]
-            places, grays0, grays1 = zip(*pairs, strict=True)
-            found = self._method.compute_batch(torch.stack(grays0), torch.stack(grays1))
+            places, *sides = zip(*pairs, strict=True)
+            # Most frames are in four pairs.
+            frames = {id(frame): frame for side in sides for frame in side}
+            lumas = luma8_of_tensor(torch.stack(list(frames.values()))).unbind()
+            grays = dict(zip(frames, lumas, strict=True))
+            found = self._method.compute_batch(
+                *(torch.stack([grays[id(frame)] for frame in side]) for side in sides)
+            )
             # Copies, so that one flow that is still wanted does not hold the memory of all.
             flows.update((place, flow.clone()) for place, flow in zip(places, found, strict=True))
         self._pairs.clear()

@@ -36,12 +36,13 @@ def luma8(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def luma8_of_tensor(frame: torch.Tensor) -> torch.Tensor:
-    """The same of a (3, H, W) float32 tensor, on its device: (H, W) uint8."""
-    if frame.ndim != 3 or frame.shape[0] != 3:
-        raise ValueError(f"expected a (3, H, W) RGB frame, got the shape {tuple(frame.shape)}")
+    """The same of one or several (..., 3, H, W) float32 frames, on their device: (..., H, W)
+    uint8."""
+    if frame.ndim < 3 or frame.shape[-3] != 3:
+        raise ValueError(f"expected (..., 3, H, W) RGB frames, got the shape {tuple(frame.shape)}")
     # Whole numbers below 2**24: float32 is exact. Numbers, not a tensor of weights, which would
     # have to be copied to a GPU each time.
-    planes = frame.round().clamp_(0, 255)
-    total = planes[0] * float(RED) + float(1 << (PLACES - 1))
-    total.add_(planes[1], alpha=float(GREEN)).add_(planes[2], alpha=float(BLUE))
+    red, green, blue = frame.round().clamp_(0, 255).unbind(-3)
+    total = red * float(RED) + float(1 << (PLACES - 1))
+    total.add_(green, alpha=float(GREEN)).add_(blue, alpha=float(BLUE))
     return total.mul_(2.0**-PLACES).floor_().byte()

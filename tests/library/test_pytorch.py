@@ -41,6 +41,7 @@ def operators() -> list[tuple[str, tuple[object, ...]]]:
         ("patch_sum", (video, weights, prior, *PATCHES._replace(stacked=True))),
         ("patch_sum", (video, weights, prior, *PATCHES._replace(heads_last=True))),
         ("patch_blend", (noise(1, 2, 5, 6), noise(1, 5, 6, 2), torch.ones(1, 5, 6), 3)),
+        ("error_sums", (noise(1, 3, 12, 13), noise(2, 3, 12, 13))),
         ("ssim_sums", (noise(1, 3, 12, 13), noise(2, 3, 12, 13), 1.0)),
         ("subpixel", (noise(2, 3, 5, 6), noise(2, 3, 5, 6), noise(2, 5, 6, 2), 3, 1.0)),
         ("patch_scatter", (video, weights, prior, False, *PATCHES._replace(normalize=False))),

@@ -112,13 +112,13 @@ def test_resumed_is_as_uninterrupted(
     (partial / "aligned/dt+1/.00003.1.tmp.png").write_bytes(b"half")
     (partial / "offsets/dt+1/.00003.npz.tmp").write_bytes(b"half")
     computed: list[int] = []
-    real = stnls_cli.job.Job._reference
+    real = stnls_cli.job.Job._pairs
 
     def counted(self: Any, t: int, outputs: Any) -> Any:
         computed.append(t)
         return real(self, t, outputs)
 
-    monkeypatch.setattr(stnls_cli.job.Job, "_reference", counted)
+    monkeypatch.setattr(stnls_cli.job.Job, "_pairs", counted)
     align(clip, tmp_path / "out", **EVERYTHING)
     assert computed == list(range(call - 1, 6))
     same_run(whole, tmp_path / "out")

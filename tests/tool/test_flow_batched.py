@@ -24,16 +24,20 @@ def test_luma_of_a_tensor_is_that_of_an_array() -> None:
     ):
         tensor = torch.from_numpy(frame).permute(2, 0, 1).contiguous()
         np.testing.assert_array_equal(luma8_of_tensor(tensor).numpy(), luma8(frame))
-    with pytest.raises(ValueError, match=r"\(3, H, W\)"):
+        together = torch.stack((tensor, tensor.flip(1)))
+        assert torch.equal(luma8_of_tensor(together)[1], luma8_of_tensor(tensor).flip(0))
+    with pytest.raises(ValueError, match=r"3, H, W\)"):
         luma8_of_tensor(torch.zeros(1, 4, 4))
 
 
 def test_batches_are_the_pairs_one_by_one(textured: Any) -> None:
     method = FLOW_METHODS["tvl1"]
-    grays = [torch.from_numpy(luma8(frame)) for frame in textured(4, 40, 48)]
+    rgb = textured(4, 40, 48)
+    grays = [torch.from_numpy(luma8(frame)) for frame in rgb]
+    frames = [torch.from_numpy(frame).permute(2, 0, 1).float() for frame in rgb]
     batched = BatchedFlow(method, most=2)
     for t in range(3):
-        batched.submit(t, "forward", grays[t], grays[t + 1])
+        batched.submit(t, "forward", frames[t], frames[t + 1])
     flows = batched.take()
     assert list(flows) == [("forward", t) for t in range(3)]
     for (_, t), flow in flows.items():
@@ -41,7 +45,7 @@ def test_batches_are_the_pairs_one_by_one(textured: Any) -> None:
         np.testing.assert_allclose(flow.permute(1, 2, 0).numpy(), alone, atol=1e-4)
     assert batched.take() == {}
     with pytest.raises(ValueError, match="both frames"):
-        batched.submit(0, "forward", None, grays[0])
+        batched.submit(0, "forward", None, frames[0])
     with pytest.raises(ValueError, match="one pair at a time"):
         FLOW_METHODS["zero"].compute_batch(grays[0][None], grays[1][None])
 

@@ -8,6 +8,7 @@
 #include "../aggregate/problem.h"
 #include "../flow/problem.h"
 #include "../flow/tvl1.h"
+#include "../metrics/mean_errors.h"
 #include "../metrics/ssim.h"
 #include "../search/problem.h"
 #include "../search/subpixel.h"
@@ -38,6 +39,8 @@ inline int64_t struct_size(int which) {
       return sizeof(SubpixelProblem);
     case 10:
       return sizeof(SsimProblem);
+    case 11:
+      return sizeof(MeanErrorsProblem);
     default:
       return -1;
   }

@@ -7,6 +7,7 @@ from stnls._ops._blend import patch_blend
 from stnls._ops._eager import signature
 from stnls._ops._flops import patch_flops, search_flops
 from stnls._ops._flow import compose_chain, compose_slots
+from stnls._ops._mean_errors import error_sums
 from stnls._ops._patch_problem import PatchSettings
 from stnls._ops._patches import patch_scatter, patch_sum
 from stnls._ops._search import refine, search
@@ -21,6 +22,7 @@ __all__ = [
     "compose_chain",
     "compose_slots",
     "entry_count",
+    "error_sums",
     "patch_blend",
     "patch_flops",
     "patch_scatter",

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import register_flop_formula
 from stnls._ops import (  # noqa: F401  they define the operators
     _blend,
     _flow,
+    _mean_errors,
     _patches,
     _search,
     _ssim,
@@ -89,6 +90,12 @@ def _(query: Any, key: Any, offsets: Any, ps: int, *_: Any, **__: Any) -> int:
 def _(reference: Any, frames: Any, *_: Any, **__: Any) -> int:
     # Five means along both axes of a window of eleven.
     return int(math.prod(frames) * (11 * (2 + 2 + 3 * 2) + 11 * 5 * 2 + 20))
+
+
+@register_flop_formula(torch.ops.stnls.error_sums)
+def _(reference: Any, frames: Any, **__: Any) -> int:
+    # A difference, its magnitude and square, and two sums.
+    return int(math.prod(frames) * 5)
 
 
 @register_flop_formula(torch.ops.stnls.patch_scatter)

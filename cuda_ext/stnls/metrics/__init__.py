@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stnls.metrics.mean_errors import mean_errors
 from stnls.metrics.ssim import ssim
 
-__all__ = ["ssim"]
+__all__ = ["mean_errors", "ssim"]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stnls import _checks, _ops
 from stnls._errors import StnlsValueError
+from stnls.metrics._frames import take_frames
 
 WINDOW = 11
 
@@ -33,24 +34,13 @@ def ssim(reference: Tensor, frames: Tensor, peak: float = 255.0) -> Tensor:
         StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
 
     """
-    _checks.tensor("reference", reference, (3, 4), "(C, H, W) or (R, C, H, W)")
-    _checks.tensor("frames", frames, (4,), "(N, C, H, W)")
-    _checks.floating("reference", reference)
-    _checks.floating("frames", frames)
-    _checks.same_place("reference", reference, "frames", frames)
-    references = reference if reference.ndim == 4 else reference[None]
+    references, frames = take_frames(reference, frames)
     shape = tuple(references.shape[1:])
-    _checks.same("shape", "reference", shape, "each of frames", tuple(frames.shape[1:]))
-    if references.shape[0] == 0 or frames.shape[0] % references.shape[0] != 0:
-        raise StnlsValueError(
-            f"frames must be as many for each reference: {frames.shape[0]} frames, "
-            f"{references.shape[0]} references"
-        )
     if min(shape) < 1 or min(shape[1:]) < WINDOW:
         raise StnlsValueError(
             f"reference must have a channel and {WINDOW} x {WINDOW} pixels at least, not {shape}"
         )
     _checks.positive_number("peak", peak)
-    sums = _ops.ssim_sums(references.float(), frames.float(), float(peak))
+    sums = _ops.ssim_sums(references, frames, float(peak))
     windows = shape[0] * (shape[1] - WINDOW + 1) * (shape[2] - WINDOW + 1)
     return cast(Tensor, sums.sum(dim=(1, 2)) / windows)
