@@ -21,7 +21,7 @@ from stnls_cli.matching import Matcher, Matches, flow_to_neighbours, motion_of
 from stnls_cli.outputs import Outputs, Place
 from stnls_cli.page.gallery import Gallery
 from stnls_cli.page.pictures import SmallPair, shrink_pair
-from stnls_cli.plan import plan_for
+from stnls_cli.plan import plan_for, writer_threads
 from stnls_cli.report import Row, RowSettings
 from stnls_cli.scoring import NO_SCORE, flow_scores, frame_scores, score, score_names
 from stnls_cli.speed import Speed, Stopwatch
@@ -143,7 +143,7 @@ class Job:
             self._options.saved(),
             self._options.format,
             self._clip.info,
-            self._threads,
+            writer_threads(self._device, self._threads),
             self._timings,
         ) as outputs:
             try:

@@ -143,6 +143,12 @@ def written_behind(options: AlignOptions, info: ClipInfo, threads: int) -> int:
     return max(1, min(-(-2 * threads // images), MOST_WRITING // of_frame))
 
 
+def writer_threads(device: torch.device, threads: int) -> int:
+    """Threads that encode files: beside a GPU all but an eighth, so that those that launch its work
+    and decode need not wait for a core."""
+    return max(1, threads - max(1, threads // 8)) if device.type == "cuda" else threads
+
+
 def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     """Memory that a run needs on a GPU, at most."""
     frames = 2 * options.wt + 1 + plan.ahead + plan.references - 1

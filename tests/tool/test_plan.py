@@ -28,6 +28,7 @@ from stnls_cli.plan import (
     gpu_bytes,
     gpu_plan,
     gpu_shared_by,
+    writer_threads,
     written_behind,
 )
 from stnls_cli.video import ClipInfo
@@ -116,6 +117,12 @@ def test_encoding_goes_on_beside_the_work() -> None:
     assert written_behind(options, info(854, 480), 2) == 1
     assert written_behind(options, info(7680, 4320), 64) == 1
     assert written_behind(AlignOptions(flow="zero", save="none"), info(854, 480), 16) == 0
+
+
+def test_threads_that_launch_have_a_core_of_their_own() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [writer_threads(cuda, n) for n in (1, 2, 4, 8, 16, 32)] == [1, 1, 3, 7, 14, 28]
+    assert [writer_threads(cpu, n) for n in (1, 2, 16)] == [1, 2, 16]
 
 
 def test_a_device_is_not_kept_waiting_for_files(
