@@ -138,9 +138,9 @@ def _gradient(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     to_video = nothing(a.video)
     if a.of_video:
         heads = a.weights.shape[1]
-        to_video = scatter(_heads.apart(own, heads), a.weights, a.inds, a.deterministic, *s)
+        to_video = scatter(_heads.split(own, heads), a.weights, a.inds, a.deterministic, *s)
         if a.video.dim() == 5:
-            to_video = _heads.merged(to_video)
+            to_video = _heads.merge(to_video)
     if not (a.of_weights or a.of_inds):
         return to_video, nothing(a.video), nothing(a.video)
     return to_video, *_dot(*a.dot(own), *s)
@@ -189,7 +189,7 @@ def _gradient_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     if a.of_video and a.video.dim() == 5:
         to_video = a.video.new_empty(a.video.shape)
     elif a.of_video:
-        to_video = video_zeros(_heads.apart(a.grad, a.weights.shape[1]), s)
+        to_video = video_zeros(_heads.split(a.grad, a.weights.shape[1]), s)
     return to_video, *_dot_fake(*a.dot(a.grad), *s)
 
 

@@ -237,7 +237,7 @@ def _of_heads(flows: Tensor, inds: Tensor, heads: int) -> Tensor:
         if not inds.is_floating_point():
             # No frame is as large as the limit; it keeps the conversion to integers defined.
             flows = flows.double().round().clamp(-1e9, 1e9)
-    return _heads.repeated(flows.to(inds.dtype), heads)
+    return _heads.repeat(flows.to(inds.dtype), heads)
 
 
 def _target(
