@@ -49,12 +49,9 @@ def odd(name: str, value: int) -> None:
 
 
 def dtype_of_convolution(name: str, video: Tensor, weight: Tensor, *, autocast: bool) -> None:
-    """The convolution takes a video of this dtype; autocast converts all but float64."""
-    wide = torch.float64
-    fits = video.dtype == weight.dtype
-    if autocast:
-        fits = (video.dtype == wide) == (weight.dtype == wide)
-    if not fits:
+    """A convolution takes a video of another dtype under autocast, which converts all but
+    float64."""
+    if not autocast or torch.float64 in (video.dtype, weight.dtype):
         raise StnlsTypeError(
             f"{name} must have the dtype of the convolution, {weight.dtype}, not {video.dtype}: "
             "convert one of them, or use torch.autocast (for all but float64)"
