@@ -7,22 +7,20 @@ from torch import Tensor
 
 
 def split(video: Tensor, heads: int) -> Tensor:
-    """(B, T, C, H, W) as a view (B, HD, T, C/HD, H, W); channels are split head-major."""
+    """(B, T, C, H, W) as a view (B, HD, T, C/HD, H, W), channels split head-major; what has a
+    dimension for its heads already, as it is."""
+    if video.ndim != 5:
+        return video
     by_head: Tensor = video.unflatten(2, (heads, video.shape[2] // heads))
     return by_head.transpose(1, 2)
 
 
-def apart(video: Tensor, heads: int) -> Tensor:
-    """(B, T, C, H, W) split; what has a dimension for its heads already, as it is."""
-    return split(video, heads) if video.ndim == 5 else video
-
-
-def merged(video: Tensor) -> Tensor:
+def merge(video: Tensor) -> Tensor:
     """(B, HD, T, C/HD, H, W) as (B, T, C, H, W): a view where the heads lie beside the channels."""
     return video.transpose(1, 2).flatten(2, 3)
 
 
-def repeated(value: Tensor, heads: int) -> Tensor:
+def repeat(value: Tensor, heads: int) -> Tensor:
     """(B, HD', ...) as (B, HD, ...): head hd is head hd modulo those that there are."""
     if value.shape[1] == heads:
         return value

@@ -53,6 +53,7 @@ def _checked(name: str, value: Tensor, stride0: int) -> Tensor:
     layout = "(B, T, nH, nW, K, 3) or (B, HD, T, nH, nW, K, 3)"
     value = _checks.tensor(name, value, (6, 7), layout)
     _checks.numbers(name, value)
+    _checks.common_dtype(name, value)
     _checks.shape(name, value, (*value.shape[:-1], 3), layout)
     return value
 

@@ -33,7 +33,7 @@ from stnls_cli.compare.truth import TrueMotion, true_motion
 from stnls_cli.cores import usable_cores
 from stnls_cli.devices import resolve_device
 from stnls_cli.errors import StorageError, UserError
-from stnls_cli.flow import FLOW_METHODS
+from stnls_cli.flow import FLOW_METHODS, FlowSource, thread_seconds
 from stnls_cli.lock import LOCK_NAME, FolderLock
 from stnls_cli.progress import Listener
 from stnls_cli.report import Row
@@ -381,8 +381,7 @@ class Comparison:
                     listener=listener,
                 )
                 read = run_pass(opened, source, sigma, cells, context)
-                if source is not None:
-                    self._timings.add("flow_cpu", source.cpu_seconds)
+                self._count_threads(source)
                 told = self._told(opened, read)
             if not any(row for cell in cells for rows in cell.done.values() for row in rows):
                 raise UserError(
@@ -451,8 +450,12 @@ class Comparison:
                 timings=self._timings,
                 listener=listener,
             )
-            self._timings.add("flow_cpu", source.cpu_seconds)
+            self._count_threads(source)
         return masks
+
+    def _count_threads(self, source: FlowSource | None) -> None:
+        for stage, seconds in thread_seconds(source).items():
+            self._timings.add(stage, seconds)
 
 
 def passes(cells: list[Cell]) -> list[tuple[str | None, float, list[Cell]]]:

@@ -58,11 +58,3 @@ def batched_flow(source: FlowSource | None, most: int) -> BatchedFlow | None:
     if most and isinstance(source, MethodSource):
         return BatchedFlow(source.method, most)
     return None
-
-
-def thread_seconds(source: FlowSource | None, most: int) -> dict[str, float]:
-    """Processor time of the threads of `source` so far, as the stage `flow_cpu`; empty where they
-    compute nothing: flows are read, or `most` of them are computed together."""
-    if source is None or not source.needs_frames or most:
-        return {}
-    return {"flow_cpu": source.cpu_seconds}

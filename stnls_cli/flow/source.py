@@ -159,6 +159,14 @@ class FileSource(FlowSource):
         self.files.close()
 
 
+def thread_seconds(source: FlowSource | None, most: int = 0) -> dict[str, float]:
+    """Processor time of the threads of `source` so far, as the stage `flow_cpu`; empty where they
+    compute nothing: flows are read, or `most` of them are computed together (see BatchedFlow)."""
+    if source is None or not source.needs_frames or most:
+        return {}
+    return {"flow_cpu": source.cpu_seconds}
+
+
 def open_flow_source(
     spec: str | Path,
     *,

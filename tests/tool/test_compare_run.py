@@ -18,6 +18,8 @@ from outcome import refused
 import stnls_cli.code_digest
 from stnls_cli.code_digest import computed_by
 from stnls_cli.compare import job as compare_job
+from stnls_cli.compare.flow_cache import FlowCache
+from stnls_cli.flow import FlowSource, open_flow_source, write_flow_npz
 from stnls_cli.report import COLUMNS
 from stnls_cli.video import write_image
 
@@ -381,6 +383,29 @@ def test_an_earlier_run_is_joined_in(cli: Any, clips: list[Path], tmp_path: Path
         assert joined[f"{label}, from run"]["psnr"]["mean"] == pytest.approx(
             summary["psnr"]["mean"], abs=1e-6
         )
+
+
+def test_threads_count_where_they_compute_flows(
+    cli: Any, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ("compare", clips[0], "--method=none,flow", "--flow=farneback", "--metrics=psnr_visible")
+
+    def timings(folder: str) -> dict[str, float]:
+        assert cli(*call, "-o", folder, "-q").code == 0
+        found: dict[str, float] = json.loads((tmp_path / folder / "comparison.json").read_text())
+        return found["timings"]
+
+    assert timings("computed")["flow_cpu"] > 0
+    still = [np.zeros((40, 48, 2), np.float32)] * 4
+    write_flow_npz(tmp_path / "flow.npz", still, still, (4, 40, 48))
+
+    def read(cache: FlowCache, name: str, threads: int) -> FlowSource:
+        return open_flow_source(tmp_path / "flow.npz", height=40, width=48)
+
+    monkeypatch.setattr(FlowCache, "source", read)
+    stages = timings("read").keys()
+    assert stages >= {"masks", "warp"}
+    assert "flow_cpu" not in stages
 
 
 def test_dry_run_computes_nothing(cli: Any, clips: list[Path], tmp_path: Path) -> None:

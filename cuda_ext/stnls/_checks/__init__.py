@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from stnls._checks.aggregation import covered, input_size, odd, one_stride, whole_kernel
+from stnls._checks.aggregation import (
+    covered,
+    dtype_of_convolution,
+    input_size,
+    odd,
+    one_stride,
+    whole_kernel,
+)
 from stnls._checks.flows import flow, flow_pair, neighbour_flow, no_second_flow, some_frames
 from stnls._checks.heads import (
     equal_channels,
@@ -41,6 +48,7 @@ from stnls._checks.searches import (
     whole_frames,
 )
 from stnls._checks.tensors import (
+    common_dtype,
     device_kind,
     dimension,
     entries,
@@ -70,10 +78,12 @@ __all__ = [
     "between",
     "boolean",
     "choice_of_candidates",
+    "common_dtype",
     "configured",
     "covered",
     "device_kind",
     "dimension",
+    "dtype_of_convolution",
     "enough_frames",
     "entries",
     "equal_channels",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from stnls._checks.scalars import positive_int
-from stnls._errors import StnlsValueError
+from stnls._errors import StnlsTypeError, StnlsValueError
 
 
 def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
@@ -45,6 +46,16 @@ def odd(name: str, value: int) -> None:
     """A kernel has a centre."""
     if value % 2 == 0:
         raise StnlsValueError(f"{name} must be odd, so that the kernel has a centre, not {value}")
+
+
+def dtype_of_convolution(name: str, video: Tensor, weight: Tensor, *, autocast: bool) -> None:
+    """A convolution takes a video of another dtype under autocast, which converts all but
+    float64."""
+    if not autocast or torch.float64 in (video.dtype, weight.dtype):
+        raise StnlsTypeError(
+            f"{name} must have the dtype of the convolution, {weight.dtype}, not {video.dtype}: "
+            "convert one of them, or use torch.autocast (for all but float64)"
+        )
 
 
 def whole_kernel(k_agg: int, matches: int) -> None:

@@ -143,6 +143,7 @@ def slot_times(blocks: Tensor, wt: int, skip_self: bool) -> None:
     table = [[frame - t for frame in slot_frames(t, wt, frames)[first:]] for t in range(frames)]
     wanted = torch.tensor(table, device=blocks.device).view(1, 1, frames, 1, 1, -1, 1)
     dt = blocks.detach()[..., 0]
+    dt = dt if dt.is_floating_point() else dt.long()  # of some integers abs() knows nothing
     empty = ~(dt.abs() < 1e7)
     wrong = (dt.round() != wanted) & ~empty
     if bool(wrong.any()):

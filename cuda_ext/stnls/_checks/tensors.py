@@ -12,6 +12,11 @@ from stnls._checks.scalars import any_int, any_number, positive_int, shown
 from stnls._errors import StnlsRuntimeError, StnlsTypeError, StnlsValueError
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# PyTorch has all operations for these.
+COMMON_DTYPES = {
+    *(*DTYPES, torch.bool, torch.complex64, torch.complex128),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 
 
 def tensor(name: str, value: object, ndims: Sequence[int], layout: str) -> Tensor:
@@ -20,6 +25,8 @@ def tensor(name: str, value: object, ndims: Sequence[int], layout: str) -> Tenso
         raise StnlsTypeError(f"{name} must be a tensor {layout}, not {type(value).__name__}")
     if value.is_nested:
         raise StnlsTypeError(f"{name} must be a dense tensor, not a nested one")
+    if value.is_quantized:
+        raise StnlsTypeError(f"{name} must be a dense tensor, not a quantized one")
     if value.layout != torch.strided:
         raise StnlsTypeError(f"{name} must be a dense tensor, not {value.layout}")
     if value.ndim not in ndims:
@@ -56,6 +63,16 @@ def sizes(**given: object) -> list[int]:
 def real_dtype(name: str, value: Tensor) -> None:
     """The dtype is one that the kernels compute in."""
     float_dtype(name, value.dtype)
+
+
+def common_dtype(name: str, value: Tensor) -> None:
+    """The dtype is one whose values PyTorch moves and adds: not one of 8-bit reals, of unsigned
+    integers of more bits, or of half-precision complex numbers."""
+    if value.dtype not in COMMON_DTYPES:
+        raise StnlsTypeError(
+            f"{name} must have a dtype that PyTorch fully supports, not {value.dtype}: convert it, "
+            "to torch.float32 or torch.int64 say"
+        )
 
 
 def floating(name: str, value: Tensor) -> None:

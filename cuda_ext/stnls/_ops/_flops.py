@@ -20,7 +20,9 @@ from stnls._ops import (  # noqa: F401  they define the operators
     _subpixel,
     _tvl1,
 )
+from stnls._ops._patch_gradient import PatchDot, PatchGradient
 from stnls._ops._patch_problem import PatchSettings
+from stnls._ops._registry import by_name
 from stnls._ops._search_gradient import SearchGradient
 from stnls._ops._search_problem import SearchSettings
 from stnls._positions import grid_shape
@@ -60,7 +62,7 @@ def _(query: Any, key: Any, prior: Any, windows: int, *args: Any, **_: Any) -> i
 
 @register_flop_formula(torch.ops.stnls.search_gradient)
 def _(*args: Any, **_: Any) -> int:
-    g, s = SearchGradient.of(*args)
+    g, s = by_name(SearchGradient, SearchSettings, args)
     query, dists = cast(Any, (g.query, g.dists))  # a counter has shapes in the place of tensors
     entries = math.prod(dists[:-1]) * (min(s.k_agg, dists[-1]) if s.k_agg > 0 else dists[-1])
     read = BILINEAR if s.float_grid else 0
@@ -105,34 +107,17 @@ def _(own: Any, weights: Any, inds: Any, deterministic: bool, *args: Any, **_: A
 
 
 @register_flop_formula(torch.ops.stnls.patch_dot)
-def _(
-    video: Any,
-    own: Any,
-    weights: Any,
-    inds: Any,
-    of_weights: bool,
-    of_inds: bool,
-    *args: Any,
-    **_: Any,
-) -> int:
-    return patch_flops(video, weights, PatchSettings(*args)) * (of_weights + 2 * of_inds)
+def _(*args: Any, **_: Any) -> int:
+    a, s = by_name(PatchDot, PatchSettings, args)
+    video, weights = cast(Any, (a.video, a.weights))
+    return patch_flops(video, weights, s) * (a.of_weights + 2 * a.of_inds)
 
 
 @register_flop_formula(torch.ops.stnls.patch_gradient)
-def _(
-    video: Any,
-    grad: Any,
-    weights: Any,
-    inds: Any,
-    of_video: bool,
-    of_weights: bool,
-    of_inds: bool,
-    deterministic: bool,
-    *args: Any,
-    **_: Any,
-) -> int:
-    flops = patch_flops(video, weights, PatchSettings(*args))
-    return flops * (of_video + of_weights + 2 * of_inds)
+def _(*args: Any, **_: Any) -> int:
+    a, s = by_name(PatchGradient, PatchSettings, args)
+    video, weights = cast(Any, (a.video, a.weights))
+    return patch_flops(video, weights, s) * (a.of_video + a.of_weights + 2 * a.of_inds)
 
 
 # Of each query and step: two interpolated components, and the sums of the path; backward their

@@ -19,7 +19,16 @@ from stnls._ops._patch_problem import (
     layout_by_head,
     prepared_problem,
 )
-from stnls._ops._registry import Layout, define, nothing, pointer, rows_contiguous, run
+from stnls._ops._registry import (
+    Layout,
+    by_name,
+    define,
+    nothing,
+    pointer,
+    rows_contiguous,
+    run,
+    schema_of,
+)
 
 
 def scatter(own: Tensor, weights: Tensor, inds: Tensor, deterministic: bool, *args: Any) -> Tensor:
@@ -51,20 +60,23 @@ def scatter_fake(
     return video_zeros(own, PatchSettings(*args))
 
 
-def _dot(
-    video: Tensor,
-    own: Tensor,
-    weights: Tensor,
-    inds: Tensor,
-    of_weights: bool,
-    of_inds: bool,
-    *args: Any,
-) -> tuple[Tensor, Tensor]:
-    s = PatchSettings(*args)
-    video, own = rows_contiguous(video), rows_contiguous(own)
-    weights, inds = weights.contiguous(), inds.contiguous()
-    to_weights = torch.zeros_like(weights) if of_weights else None
-    to_inds = torch.zeros_like(inds) if of_inds else None
+class PatchDot(NamedTuple):
+    """Arguments of the dot products, before the settings."""
+
+    video: Tensor
+    own: Tensor
+    weights: Tensor
+    inds: Tensor
+    of_weights: bool
+    of_inds: bool
+
+
+def _dot(*args: Any) -> tuple[Tensor, Tensor]:
+    a, s = by_name(PatchDot, PatchSettings, args)
+    video, own = rows_contiguous(a.video), rows_contiguous(a.own)
+    weights, inds = a.weights.contiguous(), a.inds.contiguous()
+    to_weights = torch.zeros_like(weights) if a.of_weights else None
+    to_inds = torch.zeros_like(inds) if a.of_inds else None
     if weights.numel() > 0 and video.numel() > 0:
         heads = weights.shape[1]
         layouts = layout_by_head(video, heads), layout_by_head(own, heads)
@@ -80,78 +92,69 @@ def _dot(
     )
 
 
-def _dot_fake(
-    video: Tensor,
-    own: Tensor,
-    weights: Tensor,
-    inds: Tensor,
-    of_weights: bool,
-    of_inds: bool,
-    *args: Any,
-) -> tuple[Tensor, Tensor]:
+def _dot_fake(*args: Any) -> tuple[Tensor, Tensor]:
+    a, _ = by_name(PatchDot, PatchSettings, args)
     return (
-        weights.new_empty(weights.shape) if of_weights else nothing(video),
-        inds.new_empty(inds.shape) if of_inds else nothing(video),
+        a.weights.new_empty(a.weights.shape) if a.of_weights else nothing(a.video),
+        a.inds.new_empty(a.inds.shape) if a.of_inds else nothing(a.video),
     )
 
 
 patch_dot = define(
     "patch_dot",
-    "Tensor video, Tensor own, Tensor weights, Tensor inds, bool of_weights, bool of_inds, "
-    + SETTINGS,
+    f"{schema_of(PatchDot)}, {SETTINGS}",
     "(Tensor, Tensor)",
     _dot,
     _dot_fake,
 )
 
 
-def _gradient(
-    video: Tensor,
-    grad: Tensor,
-    weights: Tensor,
-    inds: Tensor,
-    of_video: bool,
-    of_weights: bool,
-    of_inds: bool,
-    deterministic: bool,
-    *args: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
+class PatchGradient(NamedTuple):
+    """Arguments of the gradients of `patch_sum`, before its settings."""
+
+    video: Tensor
+    grad: Tensor
+    weights: Tensor
+    inds: Tensor
+    of_video: bool
+    of_weights: bool
+    of_inds: bool
+    deterministic: bool
+
+    def dot(self, own: Tensor) -> PatchDot:
+        """Those of the part for weights and offsets."""
+        return PatchDot(self.video, own, self.weights, self.inds, self.of_weights, self.of_inds)
+
+
+def _gradient(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `patch_sum`, in one pass over the entries where that can be."""
-    s = PatchSettings(*args)
+    a, s = by_name(PatchGradient, PatchSettings, args)
     found = None
-    if video.is_cuda and not (of_video and deterministic):
-        found = _gradient_at_once(video, grad, weights, inds, of_video, of_weights, of_inds, s)
+    if a.video.is_cuda and not (a.of_video and a.deterministic):
+        found = _gradient_at_once(a, s)
     if found is not None:
         return found
-    own = divided_by_coverage(grad, weights, s) if s.normalize else grad
-    to_video = nothing(video)
-    if of_video:
-        to_video = scatter(_heads.apart(own, weights.shape[1]), weights, inds, deterministic, *args)
-        if video.dim() == 5:
-            to_video = _heads.merged(to_video)
-    if not (of_weights or of_inds):
-        return to_video, nothing(video), nothing(video)
-    return to_video, *_dot(video, own, weights, inds, of_weights, of_inds, *args)
+    own = divided_by_coverage(a.grad, a.weights, s) if s.normalize else a.grad
+    to_video = nothing(a.video)
+    if a.of_video:
+        heads = a.weights.shape[1]
+        to_video = scatter(_heads.split(own, heads), a.weights, a.inds, a.deterministic, *s)
+        if a.video.dim() == 5:
+            to_video = _heads.merge(to_video)
+    if not (a.of_weights or a.of_inds):
+        return to_video, nothing(a.video), nothing(a.video)
+    return to_video, *_dot(*a.dot(own), *s)
 
 
-def _gradient_at_once(
-    video: Tensor,
-    grad: Tensor,
-    weights: Tensor,
-    inds: Tensor,
-    of_video: bool,
-    of_weights: bool,
-    of_inds: bool,
-    s: PatchSettings,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    if video.numel() == 0 or weights.numel() == 0 or video.dtype != torch.float32:
+def _gradient_at_once(a: PatchGradient, s: PatchSettings) -> tuple[Tensor, Tensor, Tensor] | None:
+    if a.video.numel() == 0 or a.weights.numel() == 0 or a.video.dtype != torch.float32:
         return None
-    video, own = rows_contiguous(video), rows_contiguous(grad)
-    weights, inds = weights.contiguous(), inds.contiguous()
+    video, own = rows_contiguous(a.video), rows_contiguous(a.grad)
+    weights, inds = a.weights.contiguous(), a.inds.contiguous()
     heads = weights.shape[1]
     to_video = nothing(video)
     to_stride = None
-    if of_video:
+    if a.of_video:
         to_video = contiguous_like(video) if video.dim() == 5 else video_of(own, s, torch.empty)
         to_stride = layout_by_head(to_video, heads)[1]
     prepared = prepared_problem(
@@ -163,46 +166,36 @@ def _gradient_at_once(
             weights.shape,
             to_stride,
         ),
-        int(of_video) + int(of_weights or of_inds),
+        int(a.of_video) + int(a.of_weights or a.of_inds),
     )
     if prepared.floats == 0:
         return None
     call = Call(prepared, video.data_ptr(), own, weights, inds)
     assert call.packed is not None
     call.packed.divide_own = s.normalize
-    if of_video:
+    if a.of_video:
         call.packed.grad_video = to_video.data_ptr()
-    to_weights = torch.empty_like(weights) if of_weights else nothing(video)
-    to_inds = torch.empty_like(inds) if of_inds else nothing(video)
-    call.patch.grad_weights = to_weights.data_ptr() if of_weights else None
-    call.patch.grad_inds = to_inds.data_ptr() if of_inds else None
+    to_weights = torch.empty_like(weights) if a.of_weights else nothing(video)
+    to_inds = torch.empty_like(inds) if a.of_inds else nothing(video)
+    call.patch.grad_weights = to_weights.data_ptr() if a.of_weights else None
+    call.patch.grad_inds = to_inds.data_ptr() if a.of_inds else None
     run("patch_packed_gradient", call.packed, video.device)
     return to_video, to_weights, to_inds
 
 
-def _gradient_fake(
-    video: Tensor,
-    grad: Tensor,
-    weights: Tensor,
-    inds: Tensor,
-    of_video: bool,
-    of_weights: bool,
-    of_inds: bool,
-    deterministic: bool,
-    *args: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    to_video = nothing(video)
-    if of_video and video.dim() == 5:
-        to_video = video.new_empty(video.shape)
-    elif of_video:
-        to_video = video_zeros(_heads.apart(grad, weights.shape[1]), PatchSettings(*args))
-    return to_video, *_dot_fake(video, grad, weights, inds, of_weights, of_inds, *args)
+def _gradient_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    a, s = by_name(PatchGradient, PatchSettings, args)
+    to_video = nothing(a.video)
+    if a.of_video and a.video.dim() == 5:
+        to_video = a.video.new_empty(a.video.shape)
+    elif a.of_video:
+        to_video = video_zeros(_heads.split(a.grad, a.weights.shape[1]), s)
+    return to_video, *_dot_fake(*a.dot(a.grad), *s)
 
 
 patch_gradient = define(
     "patch_gradient",
-    "Tensor video, Tensor grad, Tensor weights, Tensor inds, bool of_video, bool of_weights, "
-    f"bool of_inds, bool deterministic, {SETTINGS}",
+    f"{schema_of(PatchGradient)}, {SETTINGS}",
     "(Tensor, Tensor, Tensor)",
     _gradient,
     _gradient_fake,

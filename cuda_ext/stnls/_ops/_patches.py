@@ -119,10 +119,10 @@ def _sum_backward(ctx: Any, grad: Tensor) -> Any:
         grad = divided_by_coverage(grad, weights, s)
     if of_video:
         to_video = patch_scatter(
-            _heads.apart(grad, weights.shape[1]), weights, inds, deterministic, *ctx.settings
+            _heads.split(grad, weights.shape[1]), weights, inds, deterministic, *ctx.settings
         )
         if video.dim() == 5:
-            to_video = _heads.merged(to_video)
+            to_video = _heads.merge(to_video)
     if of_weights or of_inds:
         dots = patch_dot(video, grad, weights, inds, of_weights, of_inds, *ctx.settings)
         to_weights, to_inds = dots[0] if of_weights else None, dots[1] if of_inds else None

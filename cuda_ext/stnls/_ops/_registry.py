@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -29,6 +29,18 @@ def schema_of(arguments: type[Any]) -> str:
     hints = get_type_hints(arguments)
     types = (_TYPES.get(hints[name]) or hints[name].__name__ for name in arguments._fields)
     return ", ".join(f"{kind} {name}" for kind, name in zip(types, arguments._fields, strict=True))
+
+
+Arguments = TypeVar("Arguments", bound=NamedTuple)
+Settings = TypeVar("Settings", bound=NamedTuple)
+
+
+def by_name(
+    arguments: type[Arguments], settings: type[Settings], args: tuple[Any, ...]
+) -> tuple[Arguments, Settings]:
+    """What an operator is called with: the arguments before its settings, and these."""
+    count = len(arguments._fields)
+    return arguments._make(args[:count]), settings._make(args[count:])
 
 
 def define(

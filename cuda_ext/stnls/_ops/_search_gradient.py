@@ -10,6 +10,7 @@ from torch import Tensor
 from stnls import _native
 from stnls._ops import _reproducible
 from stnls._ops._registry import (
+    by_name,
     define,
     nothing,
     pointer,
@@ -39,15 +40,9 @@ class SearchGradient(NamedTuple):
     of_places: bool
     deterministic: bool
 
-    @classmethod
-    def of(cls, *args: Any) -> tuple[SearchGradient, SearchSettings]:
-        """The arguments of the operator by name."""
-        count = len(cls._fields)
-        return cls(*args[:count]), SearchSettings(*args[count:])
-
 
 def _gradient(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    a, s = SearchGradient.of(*args)
+    a, s = by_name(SearchGradient, SearchSettings, args)
     query, key = rows_contiguous(a.query), rows_contiguous(a.key)
     dists, inds = a.dists.contiguous(), a.inds.contiguous()
     grad_dists, grad_inds, flow, prior, source = (
@@ -116,7 +111,7 @@ def _places_of(a: SearchGradient) -> Tensor:
 
 
 def _gradient_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    a, _ = SearchGradient.of(*args)
+    a, _ = by_name(SearchGradient, SearchSettings, args)
     return (
         zeros_like_rows(rows_contiguous(a.query)) if a.of_query else nothing(a.query),
         zeros_like_rows(rows_contiguous(a.key)) if a.of_key else nothing(a.query),

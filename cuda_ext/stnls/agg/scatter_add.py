@@ -56,6 +56,6 @@ class NonLocalScatterAdd(SumModule):
         i = self._take_inputs(vid, weights, flows)
         settings = self.options.settings(stacked=False, normalize=False, heads_last=False)
         deterministic = vid.is_cuda and torch.are_deterministic_algorithms_enabled()
-        video = _heads.apart(i.video, weights.shape[1])
+        video = _heads.split(i.video, weights.shape[1])
         out: Tensor = _ops.patch_scatter(video, i.weights, i.inds, deterministic, *settings)
         return out if out.dtype == i.dtype else out.to(i.dtype)

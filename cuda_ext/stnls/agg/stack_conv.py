@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stnls import _checks
+from stnls import _checks, _precision
 from stnls._read_only import ReadOnly
 from stnls.agg.gather import NonLocalGather
 
@@ -80,14 +80,22 @@ class StackConv(nn.Module):
             autocast; differentiable also with respect to the convolution's parameters.
 
         Raises:
-            StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
+            StnlsError: (also ValueError or TypeError) for tensors that do not fit together, and for
+                a convolution of another dtype.
 
         """
         stack = self.gather(vid, weights, inds)
-        b, heads, k, t, c = stack.shape[:5]
+        b, heads, k, t, c, h, w = stack.shape
         _checks.heads_of_convolution(heads, heads * c, self.nheads, self.channels)
         _checks.whole_kernel(self.k_agg, k)
+        conv = self.conv
+        weight = conv.weight
+        if weight.device != stack.device:
+            _checks.same_place("vid", stack, "the convolution", weight)
+        if weight.dtype != stack.dtype:
+            autocast = _precision.autocast_on(stack.device)
+            _checks.dtype_of_convolution("vid", stack, weight, autocast=autocast)
         # (B, HD, K, T, C, H, W) to (B T, HD C, K, H, W).
-        stack = stack.permute(0, 3, 1, 4, 2, 5, 6).flatten(2, 3).flatten(0, 1)
-        out: Tensor = self.dropout(self.conv(stack)).mean(2).unflatten(0, (b, t))
+        stack = stack.permute(0, 3, 1, 4, 2, 5, 6).reshape(b * t, heads * c, k, h, w)
+        out: Tensor = self.dropout(conv(stack)).mean(2).unflatten(0, (b, t))
         return out

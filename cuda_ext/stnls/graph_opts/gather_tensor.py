@@ -26,8 +26,8 @@ def gather_tensor(
 
     Args:
         tensor: (B, HD, Q1, S) or (B, HD, Q1, S, M…), values of S layers at Q1 = T nH1 nW1 key
-            pixels in raster order, nH1 = (H - 1) // stride1 + 1; any dtype. Integers become torch's
-            default real dtype if `invalid` is a float.
+            pixels in raster order, nH1 = (H - 1) // stride1 + 1; any dtype that PyTorch fully
+            supports. Integers become torch's default real dtype if `invalid` is a float.
         flows_k: (B, HD, T, nH, nW, K, 3), offsets (dt, dh, dw), of integers.
         labels: (B, HD, Q, K), Q = T nH nW, from `scatter_labels` of these offsets.
         stride0: pixels between queries.
@@ -48,6 +48,7 @@ def gather_tensor(
     labels = check_labels(labels, flows_k)
     layout = "(B, HD, Q1, S) or (B, HD, Q1, S, M)"
     tensor = _checks.tensor("tensor", tensor, range(4, 65), layout)
+    _checks.common_dtype("tensor", tensor)
     _checks.same_place("tensor", tensor, "flows_k", flows_k)
     b, heads, frames = flows_k.shape[:3]
     layers, components = tensor.shape[3], tensor.shape[4:]

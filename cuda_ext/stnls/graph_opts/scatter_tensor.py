@@ -26,8 +26,9 @@ def scatter_tensor(
     waits for it.
 
     Args:
-        tensor: (B, HD, T, nH, nW, K) or (B, HD, T, nH, nW, K, M…), the values; any dtype. Integers
-            become torch's default real dtype if `invalid` is a float.
+        tensor: (B, HD, T, nH, nW, K) or (B, HD, T, nH, nW, K, M…), the values; any dtype that
+            PyTorch fully supports. Integers become torch's default real dtype if `invalid` is a
+            float.
         flows_k: (B, HD, T, nH, nW, K, 3), offsets (dt, dh, dw), of integers.
         labels: (B, HD, Q, K), Q = T nH nW, from `scatter_labels` of these offsets. No two entries
             of a key pixel may have the same; entries below 0 are left out. All are below Q K.
@@ -50,6 +51,7 @@ def scatter_tensor(
     labels = check_labels(labels, flows_k)
     layout = "(B, HD, T, nH, nW, K) or (B, HD, T, nH, nW, K, M)"
     tensor = _checks.tensor("tensor", tensor, range(6, 65), layout)
+    _checks.common_dtype("tensor", tensor)
     _checks.same_place("tensor", tensor, "flows_k", flows_k)
     b, heads, frames = flows_k.shape[:3]
     components = tensor.shape[6:]

@@ -20,8 +20,9 @@ def scatter_topk(
 
     Args:
         weights: (B, HD, Q1, S), the scattered weights or distances; any floating dtype.
-        flows_k: (B, HD, Q1, S, 3), the scattered offsets; any dtype.
-        labels: (B, HD, Q1, S), the scattered labels, or anything else to be reordered; any dtype.
+        flows_k: (B, HD, Q1, S, 3), the scattered offsets; any dtype that PyTorch fully supports.
+        labels: (B, HD, Q1, S), the scattered labels, or anything else to be reordered; any such
+            dtype.
         K: layers to keep (all that there are, if fewer); ≤ 0 keeps all.
         descending: the largest weight first, otherwise the smallest.
 
@@ -38,6 +39,8 @@ def scatter_topk(
     flows_k = _checks.tensor("flows_k", flows_k, (5,), "(B, HD, Q1, S, 3)")
     labels = _checks.tensor("labels", labels, (4,), "(B, HD, Q1, S)")
     _checks.floating("weights", weights)
+    for name, value in (("flows_k", flows_k), ("labels", labels)):
+        _checks.common_dtype(name, value)
     _checks.entries("flows_k", flows_k, "weights", weights, 3)
     _checks.same("shape", "weights", tuple(weights.shape), "labels", tuple(labels.shape))
     _checks.same_place("weights", weights, "flows_k", flows_k)

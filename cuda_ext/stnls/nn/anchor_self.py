@@ -26,8 +26,8 @@ def anchor_self(dists: Tensor, inds: Tensor, stride0: int, nH: int, nW: int) -> 
     This is ``self_action="anchor"`` of a search, for the table of all candidates.
 
     Args:
-        dists: (B, HD, Q, S, ws, ws), Q = T nH nW queries, S temporal slots. Any dtype; contiguous;
-            written.
+        dists: (B, HD, Q, S, ws, ws), Q = T nH nW queries, S temporal slots. Any dtype that
+            PyTorch fully supports; contiguous; written.
         inds: (B, HD, Q, S, ws, ws, 3), offsets (dt, dh, dw) in frames and pixels, integer or real.
             Contiguous; written.
         stride0: pixels between queries. Not used: offsets are relative to the query.
@@ -65,7 +65,8 @@ def anchor_self_time(
 
     Args:
         dists: (B, HD, Q, S, ws, ws), Q = T nH nW queries; all S = 2 wt + 1 temporal slots, or the
-            2 wt without the query's own frame. Any dtype; contiguous; written.
+            2 wt without the query's own frame. Any dtype that PyTorch fully supports; contiguous;
+            written.
         inds: (B, HD, Q, S, ws, ws, 3), offsets (dt, dh, dw) in frames and pixels, integer or real.
             Contiguous; written.
         flows: (B, HD_f, T, S_f, 2, nH, nW), channel 0 = dx, 1 = dy in pixels, for all 2 wt + 1
@@ -125,7 +126,7 @@ def anchor_self_refine(
 
     Args:
         dists: (B, HD, T, nH, nW, Ks, wr, wr), a window around each of Ks earlier matches. Any
-            dtype; contiguous; written.
+            dtype that PyTorch fully supports; contiguous; written.
         inds: (B, HD, T, nH, nW, Ks, wr, wr, 3), offsets (dt, dh, dw) in frames and pixels, integer
             or real. Contiguous; written.
         flows: (B, HD_f, T, nH, nW, Ks, 3), offsets (dt, dh, dw) of the earlier matches. Rounded
@@ -173,8 +174,8 @@ def anchor_self_paired(
     """Puts the candidate where the flow points in front, for a pair of frames, in place.
 
     Args:
-        dists: (B, HD, Q, G, ws, ws), Q = nH nW queries, a window for each of G flows. Any dtype;
-            contiguous; written.
+        dists: (B, HD, Q, G, ws, ws), Q = nH nW queries, a window for each of G flows. Any dtype
+            that PyTorch fully supports; contiguous; written.
         inds: (B, HD, Q, G, ws, ws, 2), offsets (dh, dw) in pixels, integer or real. Contiguous;
             written.
         flows: (B, HD_f, nH, nW, G, 2), (dh, dw) in pixels. Head hd uses flow head hd modulo HD_f.
@@ -212,6 +213,7 @@ def _candidates(dists: Tensor, inds: Tensor, ndim: int, layout: str, components:
     _checks.numbers("inds", inds)
     _checks.same_place("dists", dists, "inds", inds)
     for name, value in (("dists", dists), ("inds", inds)):
+        _checks.common_dtype(name, value)
         _checks.writable(name, value)
 
 
@@ -237,7 +239,7 @@ def _of_heads(flows: Tensor, inds: Tensor, heads: int) -> Tensor:
         if not inds.is_floating_point():
             # No frame is as large as the limit; it keeps the conversion to integers defined.
             flows = flows.double().round().clamp(-1e9, 1e9)
-    return _heads.repeated(flows.to(inds.dtype), heads)
+    return _heads.repeat(flows.to(inds.dtype), heads)
 
 
 def _target(

@@ -89,6 +89,7 @@ def index_grid(
     _checks.holds_grid("a grid", _checks.number_dtype("dtype", dtype), H - 1, W - 1)
     if device is not None:
         _checks.device_kind("device", device)
-    x = torch.arange(W, dtype=dtype, device=device).expand(H, W)
-    y = torch.arange(H, dtype=dtype, device=device)[:, None].expand(H, W)
+    # Converted, for arange() does not know all integers.
+    x = torch.arange(W, device=device).to(dtype).expand(H, W)
+    y = torch.arange(H, device=device).to(dtype)[:, None].expand(H, W)
     return torch.stack([x, y])[None]

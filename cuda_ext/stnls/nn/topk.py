@@ -54,7 +54,8 @@ def topk(
 
     Args:
         dists: of any shape, with the entries along `dim`; any floating dtype.
-        inds: the shape of `dists` and a last dimension, the offset of every entry; any dtype.
+        inds: the shape of `dists` and a last dimension, the offset of every entry; any dtype that
+            PyTorch fully supports.
         k: entries to keep (all that there are, if fewer); ≤ 0 keeps all in the order given.
         dim: dimension of `dists`; negative counts from its last.
         anchor: entry 0 stays first, whatever its distance; the others follow in order.
@@ -80,6 +81,7 @@ def topk(
     dists = _checks.tensor("dists", dists, range(1, 65), "(..., N)")
     inds = _checks.tensor("inds", inds, (dists.ndim + 1,), "(..., N, 3)")
     _checks.floating("dists", dists)
+    _checks.common_dtype("inds", inds)
     _checks.same_place("dists", dists, "inds", inds)
     _checks.entries("inds", inds, "dists", dists, inds.shape[-1])
     axis = _checks.dimension("dim", dim, "dists", dists)

@@ -14,8 +14,8 @@ def take_heads(name: str, video: Tensor, nheads: int) -> Tensor:
     """(B, T, C, H, W), or (B, HD, T, C, H, W) as it is, as (B, HD, T, C, H, W)."""
     if video.ndim == 6:
         _checks.own_heads(name, video, nheads)
-        return video
-    _checks.equal_channels(name, video.shape[2], nheads, f"nheads={nheads} does not")
+    else:
+        _checks.equal_channels(name, video.shape[2], nheads, f"nheads={nheads} does not")
     return _heads.split(video, nheads)
 
 
@@ -97,7 +97,7 @@ def search_videos(
     given = (vid0, vid1) if flows is None else (vid0, vid1, flows)
     signature = _ops.signature(given)
     if signature is not None and (o, slots, signature) in _passed:
-        query, key = (_heads.apart(video, o.nheads) for video in (vid0, vid1))
+        query, key = (_heads.split(video, o.nheads) for video in (vid0, vid1))
         if flows is not None and flows.ndim == 6:
             flows = flows.unsqueeze(1)
         return o.run(query, key, flows, with_time=True, passed=True)

@@ -128,7 +128,7 @@ class PairedSearch(SearchModule):
         before, layout = (query.shape[0], flow.shape[1], 2), "(B, HD, 2, nH, nW)"
         _checks.query_grid("flow", flow, before, (), layout, key.shape[-2:], o.stride0)
         heads = max(query.shape[1], flow.shape[1])
-        query, key = _heads.repeated(query, heads), _heads.repeated(key, heads)
+        query, key = _heads.repeat(query, heads), _heads.repeat(key, heads)
         dists, inds = o.run(query, key, flow[:, :, None, None], with_time=False)
         return dists.squeeze(2), inds.squeeze(2)
 
