@@ -269,13 +269,14 @@ class Job:
             self._listener.note(note)
 
     def _gathered(self, outputs: Outputs) -> Iterator[dict[int, list[FramePair]]]:
-        """The pairs of the reference frames, as many frames at a time as are begun together."""
+        """The pairs of the reference frames, as many frames at a time as are begun together. They
+        are gone when the next are asked for: their frames and flows are not held meanwhile."""
         gathered: dict[int, list[FramePair]] = {}
         for t in self._window:
             gathered[t] = self._pairs(t, outputs)
             if len(gathered) == self._plan.references:
                 yield gathered
-                gathered = {}
+                gathered.clear()
         if gathered:
             yield gathered
 

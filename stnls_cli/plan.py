@@ -109,7 +109,8 @@ def plan_for(
         ahead=min(threads // 2 + 1, 8) if computed else 1,
         pairs=1,
         flow_pairs=0,
-        under_way=-(-threads // (2 * options.wt)),
+        # As many as keep all threads busy, and one whose pairs wait for those that are done first.
+        under_way=-(-threads // (2 * options.wt)) + 1,
     )
 
 

@@ -156,7 +156,7 @@ class _Job:
         plan = plan_for(options.base, clip.info, device, threads, source, flow_only=True)
         self._flow_pairs = plan.flow_pairs
         on_gpu = device.type == "cuda"
-        self._under_way = 0 if on_gpu else plan.under_way
+        self._under_way = 1 if on_gpu else plan.under_way
         self._pool = ThreadPoolExecutor(
             1 if on_gpu else threads,
             thread_name_prefix="write",
@@ -211,7 +211,7 @@ class _Job:
         try:
             for t in self._window:
                 under_way.append((t, self._reference(t, write)))
-                self._take(under_way, self._under_way, done)
+                self._take(under_way, self._under_way - 1, done)
         except Exception:
             # What is under way is kept for the next time.
             self._take(under_way, 0, done)
