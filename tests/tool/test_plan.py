@@ -152,6 +152,24 @@ def test_a_device_is_not_kept_waiting_for_files(
     assert len(list((tmp_path / "out").rglob("*.png"))) >= 14
 
 
+def test_threads_of_the_cpu_need_not_wait_for_a_frame_to_end(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pairs of the next frame are there when the first thread is done with this one."""
+    begun, aligned = threading.Event(), Job._aligned
+
+    def watched(self: Job, batch: Any, outputs: Any) -> Any:
+        if batch[0].t == 2:
+            begun.set()
+        elif (batch[0].t, batch[0].dt) == (1, -1):
+            assert begun.wait(60)
+        return aligned(self, batch, outputs)
+
+    monkeypatch.setattr(Job, "_aligned", watched)
+    align(clip, tmp_path / "out", wt=1, flow="zero", ws=3, ps=3, threads=2, save="none")
+    assert begun.is_set()
+
+
 def test_plans_by_size() -> None:
     options = AlignOptions(flow="zero")
     small = gpu_plan(options, info(854, 480), native=True)
