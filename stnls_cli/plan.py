@@ -155,7 +155,7 @@ def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     frames = 2 * options.wt + 1 + plan.ahead + plan.references - 1
     held = FRAME * (2 if options.sigma > 0 else 1) * frames
     held += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
-    held += FLOW * (2 * (options.wt + plan.ahead) + 2 * options.wt * plan.references)
+    held += FLOW * (_flows_held(plan, options) + 2 * options.wt * plan.references)
     if not plan.shrink_at_once:
         held += KEPT * 2 * options.wt * plan.under_way
     of_pairs = PAIR + MATCH * (options.k - 1) + (SEARCH if plan.together else 0)
@@ -165,12 +165,19 @@ def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     return info.height * info.width * (held + moment) + FIXED
 
 
+def _flows_held(plan: Plan, options: AlignOptions) -> int:
+    """Between neighbouring frames: from the reference as far as frames were read, and from there
+    back to its first neighbour."""
+    reach = options.wt + plan.ahead
+    return reach + (reach + options.wt)
+
+
 def flow_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
     """The same where flows alone are computed."""
     frames = 2 * options.wt + 1 + plan.ahead
     held = FRAME * (2 if options.sigma > 0 else 1) * frames
     held += (12 if info.bit_depth > 8 else 3) * (AHEAD + 2)
-    held += FLOW * 2 * (options.wt + plan.ahead)
+    held += FLOW * _flows_held(plan, options)
     # Flows are computed together, then looked at one by one.
     moment = max(plan.flow_pairs * FLOW_PAIR, RECORD)
     return info.height * info.width * (held + moment) + FIXED

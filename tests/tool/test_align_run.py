@@ -232,8 +232,8 @@ def test_memory_holds_the_window_alone(clip: Path, tmp_path: Path, textured: Any
                 assert window.picture(t + dt).clean.shape == (3, 16, 16)
                 assert len(window.steps(t, dt)) == abs(dt)
             assert window.held <= 2 * wt + 1 + ahead
-            assert len(window._grays) <= 1
-            assert len(window._flows) + len(window._futures) <= 2 * (2 * wt + ahead)
+            assert len(window._seen) <= 1
+            assert len(window._flows) + len(window._futures) <= 3 * wt + 2 * ahead
         assert seen == [t for t in range(40) if t not in (3, 4, 20, 21, 22, 23, 24, 25)]
         assert window.runs == [range(40)]
 

@@ -219,7 +219,7 @@ def test_the_formula_of_the_page(
         u = 0
     n = 2 * wt + a + r
     m = max(110 * f, p * (250 + 100 * (k - 1) + 130 * s + (48 if r > 1 else 0)))
-    held = 12 * n + 12 * n * noise + (60 if bits > 8 else 15) + 8 * (2 * wt + 2 * wt * r + 2 * a)
+    held = 12 * n + 12 * n * noise + (60 if bits > 8 else 15) + 8 * (3 * wt + 2 * wt * r + 2 * a)
     clip = info(*size, bits)
     needed = gpu_bytes(gpu_plan(options, clip, native=native), options, clip)
     assert needed == pixels * (held + 144 * wt * u + m) + 2**28
