@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from stnls_cli.batch import BatchFrames, FramePair
+from stnls_cli.batch import FramePair
+from stnls_cli.batch_aligner import BatchAligner, Measured
 from stnls_cli.errors import UserError
 from stnls_cli.few_frames import fewer_than_asked, single_frame
 from stnls_cli.flow import batched_flow, thread_seconds
-from stnls_cli.matching import Matcher, Matches, flow_to_neighbours, motion_of
-from stnls_cli.outputs import Outputs, Place
+from stnls_cli.matching import flow_to_neighbours
+from stnls_cli.outputs import Outputs
 from stnls_cli.page.gallery import Gallery
-from stnls_cli.page.pictures import SmallPair, shrink_pair
 from stnls_cli.plan import plan_for, writer_threads
 from stnls_cli.report import Row, RowSettings
-from stnls_cli.scoring import NO_SCORE, flow_scores, frame_scores, score, score_names
+from stnls_cli.scoring import score
 from stnls_cli.speed import Speed, Stopwatch
 from stnls_cli.timings import Timings
-from stnls_cli.transfer import Downloads, Leaving
-from stnls_cli.warp import warp_frames
 from stnls_cli.window import TemporalWindow
 
 if TYPE_CHECKING:
@@ -38,19 +35,8 @@ if TYPE_CHECKING:
     from stnls_cli.video import Clip
 
 
-SEARCHES = ("nls", "shifted-nls")
 MOST_EXPECTED = 100_000
 """Pairs of which those to be shown are drawn before they are there."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The scores of pairs (t, dt) on their way, and what their pictures would be made of. Their
-    frames are not held."""
-
-    places: tuple[Place, ...]
-    scores: Leaving
-    small: list[Callable[[], SmallPair]]
 
 
 @dataclass(frozen=True)
@@ -94,14 +80,11 @@ class Job:
         self._listener = listener
         self._on_gpu = device.type == "cuda"
         self._plan = plan_for(options, clip.info, device, threads, source)
-        self._methods = options.method_names()
-        self._of_frame, self._of_flow = score_names(options.metric_names())
         self._settings = _row_settings(options, source)
-        self._matcher = Matcher(options)
         self._device = device
         self._timings = Timings(device)
+        self._aligner = BatchAligner(options, self._plan, self._timings)
         self._stopwatch = Stopwatch()
-        self._downloads = Downloads(device)
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
         self._threads = threads
@@ -307,7 +290,7 @@ class Job:
         rows: dict[int, list[Future[list[Row]]]] = {t: [] for t in gathered}
         for batch in batches:
             if self._on_gpu:
-                task = self._pool.submit(self._rows, self._aligned(batch, outputs))
+                task = self._pool.submit(self._rows, self._aligner.align(batch, outputs))
             else:
                 # Whole tasks side by side, each on one thread, keep every core busy, where threads
                 # inside the operators would wait for each other and for the flow.
@@ -317,66 +300,16 @@ class Job:
         return [UnderWay(t, tasks) for t, tasks in rows.items()]
 
     def _task(self, batch: Sequence[FramePair], outputs: Outputs) -> list[Row]:
-        return self._rows(self._aligned(batch, outputs))
-
-    def _aligned(self, batch: Sequence[FramePair], outputs: Outputs) -> Measured:
-        """All methods for some pairs. On a GPU the work is launched, no more."""
-        places = tuple((pair.t, pair.dt) for pair in batch)
-        frames = BatchFrames.of(batch)
-        aligned: dict[str, Tensor] = {}
-        motions: dict[str, Callable[[int], Tensor]] = {}
-        if frames.flows is not None:
-            motions["flow"] = frames.flows.__getitem__
-        for methods in self._together():
-            found = self._align(methods, frames)
-            for method, (images, matches) in zip(methods, found, strict=True):
-                aligned[method] = images
-                if matches is None:
-                    continue
-                # For pictures alone, which few pairs have; without what else there is of a match.
-                motions[method] = partial(_motion, matches.offset[..., :1, :].contiguous())
-                if method == "shifted-nls":
-                    with self._timings.host("write"):
-                        outputs.aligned(places, images)
-                        outputs.matches(places, matches)
-        with self._timings.stage("metrics"):
-            scores = self._downloads.get(self._scores(frames, aligned))
-        small: list[Callable[[], SmallPair]] = []
-        if self._methods != ("none",):
-            references = [pair.reference.clean for pair in batch]
-            make = partial(_shrunk, references, frames.clean, aligned, motions)
-            small = [partial(make, n) for n in range(len(batch))]
-        if self._plan.shrink_at_once:
-            # The frames would take too much memory until their scores are known.
-            with self._timings.stage("pictures"):
-                small = [partial(_same, shrink()) for shrink in small]
-        return Measured(places, scores, small)
-
-    def _scores(self, frames: BatchFrames, aligned: dict[str, Tensor]) -> Tensor:
-        """(pairs, methods, metrics) as numbers of `scoring.py`."""
-        of_methods = [aligned[method] for method in self._methods]
-        count = of_methods[0].shape[0]
-        # All methods together, but for large frames, whose pairs come one by one.
-        parts = [torch.cat(of_methods)] if count > 1 else of_methods
-        table: Tensor = torch.cat(
-            [frame_scores(self._of_frame, frames.clean_references, part) for part in parts]
-        )
-        table = table.unflatten(0, (len(aligned), count)).transpose(0, 1)
-        if not self._of_flow:
-            return table
-        more = table.new_full((count, len(self._of_flow)), NO_SCORE)
-        if frames.flows is not None:
-            more = flow_scores(self._of_flow, frames.flows)
-        return torch.cat((table, more[:, None].expand(-1, len(aligned), -1)), dim=2)
+        return self._rows(self._aligner.align(batch, outputs))
 
     def _rows(self, measured: Measured) -> list[Row]:
         """The rows of some pairs, once their scores have come back."""
-        names = (*self._of_frame, *self._of_flow)
+        methods, names = self._aligner.methods, self._aligner.metrics
         rows = []
         tables = measured.scores.numpy()
         for n, (t, dt) in enumerate(measured.places):
             of_pair = []
-            for method, values in zip(self._methods, tables[n].tolist(), strict=True):
+            for method, values in zip(methods, tables[n].tolist(), strict=True):
                 scores = {name: score(name, v) for name, v in zip(names, values, strict=True)}
                 of_pair.append(self._settings.row(self._clip.info.stem, t, dt, method, scores))
             if measured.small:
@@ -398,78 +331,11 @@ class Job:
         self, done: dict[int, list[Row]]
     ) -> Iterator[tuple[tuple[int, int], dict[str, float | None]]]:
         """PSNR by method of the pairs that may be shown."""
-        if self._methods == ("none",):
+        if self._aligner.methods == ("none",):
             return
         for t, rows in done.items():
             for dt in {row.dt for row in rows}:
                 yield (t, dt), {row.method: row.psnr for row in rows if row.dt == dt}
-
-    def _together(self) -> list[tuple[str, ...]]:
-        """Methods that are worked on at a time: both searches, where that fills a GPU better."""
-        searches = tuple(method for method in self._methods if method in SEARCHES)
-        if len(searches) < 2 or not self._plan.together:
-            return [(method,) for method in self._methods]
-        return [*((m,) for m in self._methods if m not in SEARCHES), searches]
-
-    def _align(
-        self, methods: tuple[str, ...], frames: BatchFrames
-    ) -> list[tuple[Tensor, Matches | None]]:
-        """The clean neighbours (N, 3, H, W) aligned by each of the methods, and the matches where
-        they search."""
-        clean, noisy, flows = frames.clean, frames.noisy, frames.flows
-        if methods == ("none",):
-            return [(clean, None)]
-        if methods == ("flow",):
-            assert flows is not None
-            with self._timings.stage("warp"):
-                return [(warp_frames(clean, flows), None)]
-        around = []
-        for method in methods:
-            if method == "nls":
-                around.append(clean.new_zeros((clean.shape[0], 2, *clean.shape[2:])))
-            elif flows is not None:
-                around.append(flows)
-        count, times = clean.shape[0], len(around)
-        references = frames.noisy_references
-        same = noisy is clean
-        if times > 1:
-            clean = clean.repeat(times, 1, 1, 1)
-            noisy = clean if same else noisy.repeat(times, 1, 1, 1)
-            if references.shape[0] > 1:
-                references = references.repeat(times, 1, 1, 1)
-        references = references.expand_as(noisy)
-        with self._timings.stage("search"):
-            led = torch.cat(around) if times > 1 else around[0]
-            matches = self._matcher.search_pairs(references, noisy, led)
-        with self._timings.stage("aggregate"):
-            aligned = self._matcher.align_pairs(clean, matches)
-        parts = [slice(n * count, (n + 1) * count) for n in range(times)]
-        return [(aligned[part], matches.pairs(part)) for part in parts]
-
-
-def _shrunk(
-    references: list[Tensor],
-    neighbours: Tensor,
-    aligned: dict[str, Tensor],
-    motions: dict[str, Callable[[int], Tensor]],
-    n: int,
-) -> SmallPair:
-    """Pair n of those aligned together."""
-    of_pair = {name: images[n] for name, images in aligned.items() if name != "none"}
-    return shrink_pair(
-        reference=references[n],
-        neighbour=neighbours[n],
-        aligned=of_pair,
-        motions={name: motions[name](n) for name in of_pair if name in motions},
-    )
-
-
-def _motion(offsets: Tensor, n: int) -> Tensor:
-    return motion_of(offsets[n])
-
-
-def _same(small: SmallPair) -> SmallPair:
-    return small
 
 
 def _row_settings(options: AlignOptions, source: FlowSource | None) -> RowSettings:

@@ -16,6 +16,7 @@ from outcome import refused
 import stnls_cli.job
 import stnls_cli.outputs
 from stnls_cli import UserError, align, compute_flow
+from stnls_cli.batch_aligner import BatchAligner
 from stnls_cli.flow.methods import FlowMethod
 from stnls_cli.job import Job
 from stnls_cli.metrics import counted
@@ -156,16 +157,16 @@ def test_threads_of_the_cpu_need_not_wait_for_a_frame_to_end(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pairs of the next frame are there when the first thread is done with this one."""
-    begun, aligned = threading.Event(), Job._aligned
+    begun, align_batch = threading.Event(), BatchAligner.align
 
-    def watched(self: Job, batch: Any, outputs: Any) -> Any:
+    def watched(self: BatchAligner, batch: Any, outputs: Any) -> Any:
         if batch[0].t == 2:
             begun.set()
         elif (batch[0].t, batch[0].dt) == (1, -1):
             assert begun.wait(60)
-        return aligned(self, batch, outputs)
+        return align_batch(self, batch, outputs)
 
-    monkeypatch.setattr(Job, "_aligned", watched)
+    monkeypatch.setattr(BatchAligner, "align", watched)
     align(clip, tmp_path / "out", wt=1, flow="zero", ws=3, ps=3, threads=2, save="none")
     assert begun.is_set()
 
