@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stnls_cli.flow.batched import BatchedFlow, batched_flow
-from stnls_cli.flow.clip_flow import FlowFiles, FlowSizeError
+from stnls_cli.flow.clip_flow import FlowFiles
 from stnls_cli.flow.files import open_flow_files
 from stnls_cli.flow.flo import read_flo, write_flo
 from stnls_cli.flow.flo_folder import write_flow_folder
@@ -23,7 +23,6 @@ __all__ = [
     "BatchedFlow",
     "FlowFiles",
     "FlowMethod",
-    "FlowSizeError",
     "FlowSource",
     "MethodSource",
     "batched_flow",

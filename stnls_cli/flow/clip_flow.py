@@ -17,10 +17,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 LEADS_TO = {"forward": "t -> t+1", "backward": "t -> t-1"}
 
 
-class FlowSizeError(UserError):
-    """Flows of another size than the frames, or fewer than there are frames."""
-
-
 class FlowFiles(ABC):
     """Flows of a clip of height x width pixels; safe to read from several threads.
 
@@ -75,7 +71,7 @@ class FlowFiles(ABC):
         if self.height is None or self.width is None:
             self.height, self.width = height, width
         if (width, height) != (self.width, self.height):
-            raise FlowSizeError(
+            raise UserError(
                 f"{where}: the flow is {width}x{height}, the frames are {self.width}x{self.height}"
             )
 

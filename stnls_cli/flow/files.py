@@ -31,7 +31,7 @@ def open_flow_files(
 ) -> FlowFiles:
     """Flow files for frames of height x width pixels, numbered start <= t < stop in the source.
 
-    A size of None is that of the flows. FlowSizeError where flows are of another size, or missing.
+    A size of None is that of the flows. UserError where flows are of another size, or missing.
     `stop` is None while the clip's length is not known; a flow that is not there is then found
     missing only when it is asked for.
     """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stnls_cli.errors import UserError
-from stnls_cli.flow.clip_flow import KINDS, FlowFiles, FlowSizeError, Kind, needed, sha256
+from stnls_cli.flow.clip_flow import KINDS, FlowFiles, Kind, needed, sha256
 from stnls_cli.flow.flo import Flow, read_flo, read_flo_size, write_flo
 
 
@@ -32,7 +32,7 @@ class FloFolder(FlowFiles):
     def _file(self, kind: Kind, t: int) -> Path:
         file = self._files[kind].get(t)
         if file is None:
-            raise FlowSizeError(
+            raise UserError(
                 f"{self.path / kind}: no flow for frame {t} ({kind}/{t:05d}.flo); "
                 f"{len(self._files[kind])} files there"
             )

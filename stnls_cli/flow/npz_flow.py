@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stnls_cli.errors import UserError
-from stnls_cli.flow.clip_flow import KINDS, LEADS_TO, FlowFiles, FlowSizeError, Kind, needed, sha256
+from stnls_cli.flow.clip_flow import KINDS, LEADS_TO, FlowFiles, Kind, needed, sha256
 from stnls_cli.flow.flo import Flow
 from stnls_cli.flow.npz import DAMAGE, NpzArray, write_npz
 
@@ -70,7 +70,7 @@ class NpzFlow(FlowFiles):
 
     def _check_index(self, kind: Kind, t: int) -> None:
         if not 0 <= t < len(self._arrays[kind]):
-            raise FlowSizeError(
+            raise UserError(
                 f"{self.path}, {kind}: no flow for frame {t}; it has {len(self._arrays[kind])}"
             )
 
