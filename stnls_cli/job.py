@@ -287,7 +287,7 @@ class Job:
         pairs = [pair for of_frame in gathered.values() for pair in of_frame]
         count = self._plan.pairs
         batches = [pairs[first : first + count] for first in range(0, len(pairs), count)]
-        rows: dict[int, list[Future[list[Row]]]] = {t: [] for t in gathered}
+        tasks: dict[int, list[Future[list[Row]]]] = {t: [] for t in gathered}
         for batch in batches:
             if self._on_gpu:
                 task = self._pool.submit(self._rows, self._aligner.align(batch, outputs))
@@ -296,8 +296,8 @@ class Job:
                 # inside the operators would wait for each other and for the flow.
                 task = self._pool.submit(self._task, batch, outputs)
             for t in {pair.t for pair in batch}:
-                rows[t].append(task)
-        return [UnderWay(t, tasks) for t, tasks in rows.items()]
+                tasks[t].append(task)
+        return [UnderWay(t, of_frame) for t, of_frame in tasks.items()]
 
     def _task(self, batch: Sequence[FramePair], outputs: Outputs) -> list[Row]:
         return self._rows(self._aligner.align(batch, outputs))

@@ -71,10 +71,10 @@ def gpu_shared_by(processes: int) -> Iterator[None]:
 class Plan:
     """`ahead`: frames read beyond the temporal window; `pairs`: neighbours aligned together, of
     `references` frames that are begun together; `flow_pairs`: flows computed together on the
-    device, 0 where threads compute them; `under_way`: reference frames that wait to be recorded;
-    `shrink_at_once`: what the pictures of a pair would be made of is shrunk before it is known
-    whether they are wanted; `together`: both searches of a pair run at once; `writing`: frames more
-    whose scores are there, but not yet their files."""
+    device, 0 where threads compute them; `under_way`: reference frames begun and not yet scored, at
+    most; `shrink_at_once`: what the pictures of a pair would be made of is shrunk before it is
+    known whether they are wanted; `together`: both searches of a pair run at once; `writing`:
+    frames more whose scores are there, but not yet their files."""
 
     ahead: int
     pairs: int
