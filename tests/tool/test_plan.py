@@ -309,13 +309,15 @@ def test_too_large_for_the_gpu_is_said_before_the_work(
 @pytest.mark.parametrize("size", ["854x480", "1920x1080"])
 @pytest.mark.parametrize("given", [{}, {"sigma": 5.0, "wt": 1}, {"k": 3}])
 def test_memory_is_what_was_reckoned(
-    tmp_path: Path, clip: Path, size: str, given: dict[str, Any]
+    tmp_path: Path, textured: Any, encode: Any, size: str, given: dict[str, Any]
 ) -> None:
+    # More frames than are read ahead, under way and aligned together.
+    path = encode(tmp_path / "in.mkv", textured(32, 32, 48), codec="ffv1", pixel_format="bgr0")
     options = {"size": size, "save": "none", "device": "cuda", **given}
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    align(clip, tmp_path / "out", **options)
+    align(path, tmp_path / "out", **options)
     used = torch.cuda.max_memory_allocated() - before
     width, height = map(int, size.split("x"))
     settings = AlignOptions(**options)
