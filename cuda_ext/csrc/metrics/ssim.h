@@ -11,9 +11,9 @@ constexpr int kSsimWindow = 11;
 constexpr int kSsimBand = 16;  // rows of windows whose sum is one number of the output
 
 struct SsimProblem {
-  const void* reference;  // (references, channels, height, width) float32, as the frames
-  const void* frames;     // (count, channels, height, width), all contiguous
-  void* out;              // (count, channels, bands) float64: sums over the windows inside
+  const void* reference;      // (references, channels, height, width) float32, as the frames
+  const void* frames;         // (count, channels, height, width), all contiguous
+  void* out;                  // (count, channels, bands) float64: sums over the windows inside
   int64_t count, references;  // frame n is compared with reference n modulo their number
   int64_t channels, height, width, bands;
   float taps[kSsimWindow + 1];  // of the window along one axis; they sum to 1
