@@ -145,9 +145,9 @@ def written_behind(options: AlignOptions, info: ClipInfo, threads: int) -> int:
 
 
 def writer_threads(device: torch.device, threads: int) -> int:
-    """Threads that encode files: beside a GPU all but an eighth, so that those that launch its work
-    and decode need not wait for a core."""
-    return max(1, threads - max(1, threads // 8)) if device.type == "cuda" else threads
+    """Threads that encode files: all, but on many cores beside a GPU an eighth is left to those
+    that launch its work and decode. On few, encoding is the limit, and these have little to do."""
+    return threads - threads // 8 if device.type == "cuda" else threads
 
 
 def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
