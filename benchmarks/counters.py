@@ -13,6 +13,7 @@ import csv
 import datetime
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -138,6 +139,17 @@ def added_up(kernels: list[dict[str, float | str]]) -> list[dict[str, float | st
     return rows
 
 
+def refusal(ncu: str, target: Path | None) -> str | None:
+    """What is missing here, before anything is counted."""
+    if target is not None and not target.absolute().parent.is_dir():
+        return f"--json: there is no folder {target.parent}"
+    if shutil.which(ncu) is None:
+        return f"{ncu} was not found: install Nsight Compute, or name its ncu with --ncu"
+    if not torch.cuda.is_available():
+        return f"no CUDA device is available to PyTorch {torch.__version__}; see `stnls doctor`"
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
@@ -147,6 +159,9 @@ def main() -> None:
     if options.drive:
         drive()
         return
+    missing = refusal(options.ncu, options.json)
+    if missing is not None:
+        sys.exit(f"counters.py: {missing}")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "ncu.csv"
         command = [options.ncu, "--csv", "--page", "raw", "--print-units", "base"]
