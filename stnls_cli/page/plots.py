@@ -58,7 +58,7 @@ def line_panel(title: str, lines: Sequence[Line], *, x_label: str, y_label: str,
     axis.set_ylabel(y_label, fontsize=10)
     axis.tick_params(labelsize=9)
     axis.grid(alpha=0.3)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return _svg(figure, f"{label}{': ' if title else ''}{title}")
 
 

@@ -34,6 +34,7 @@ from stnls_cli.page.pictures import (
     save_small_pair,
     shrink_pair,
 )
+from stnls_cli.page.plots import Line, line_panel
 from stnls_cli.report import InputRecord, Report, Row
 
 BROWSER = next(
@@ -238,6 +239,14 @@ def test_every_distance_is_drawn_over_time(tmp_path: Path) -> None:
     assert [(s.t, s.dt, s.value) for s in means if s.t == 2] == [
         (2, dt, 28.0) for dt in (-2, -1, 1)
     ]
+
+
+def test_a_single_frame_is_a_whole_number() -> None:
+    """Also where a clip of two frames has one reference frame for each distance."""
+    line = Line("flow", [3], [30.0], "#d95f02", mark=".")
+    panel = line_panel("dt +1", [line], x_label="frame", y_label="dB", label="scores")
+    ticks = re.findall(r'id="[^"]*xtick_\d+".*?<text[^>]*>([^<]*)</text>', panel, re.DOTALL)
+    assert ticks == ["3"]
 
 
 def test_what_a_comparison_says(tmp_path: Path) -> None:
