@@ -14,13 +14,19 @@ FLOW_SECONDS = {
     "dis-medium": 0.15, "deepflow": 4.5, "farneback": 0.9, "zero": 0.0,
 }  # fmt: skip
 """For a megapixel of real footage, one core of a 2.x GHz server."""
-CANDIDATE_SECONDS = 6e-4
-"""For each value of ps^2 * ws^2 and a megapixel, beside 0.5 s that any search takes."""
-SEARCH_SECONDS = 1.0
-PATCH_SECONDS = 0.07
-"""For each pixel of the patch and a megapixel: bicubic sampling."""
-METRIC_SECONDS = {"ssim": 0.6, "ssim_visible": 0.6}
-OTHER_SECONDS = 0.15
+SEARCH_SECONDS = 0.25
+POSITION_SECONDS = 1e-3
+"""For each of the ws^2 positions and a megapixel: patches are box sums, whatever their size."""
+OWN_SIZES = (1, 3, 5, 7, 9)
+"""Patches for which places between positions and the bicubic average have kernels of their own."""
+SUBPIXEL_SECONDS = 0.06
+"""For each pixel of a patch of another size and a megapixel; else in SEARCH_SECONDS."""
+PATCH_SECONDS = {"bicubic": 0.003, "bilinear": 0.006}
+"""For each pixel of the patch, match that is averaged, and a megapixel."""
+OTHER_PATCH_SECONDS = 0.045
+"""The same for bicubic sampling of patches of another size."""
+METRIC_SECONDS = {"ssim": 0.01, "ssim_visible": 0.15}
+OTHER_SECONDS = 0.1
 BYTES = {"frames": 3 * 4 * 2 + 3, "flow": 8 * 2, "search": 330}
 """For each pixel: of a frame in the window, of a flow, of a search under way."""
 
@@ -81,9 +87,16 @@ def cell_seconds(setting: Setting, megapixels: float, metrics: tuple[str, ...]) 
     seconds = OTHER_SECONDS + sum(METRIC_SECONDS.get(name, 0.0) for name in metrics)
     if setting.searches:
         options = setting.options
-        seconds += SEARCH_SECONDS + CANDIDATE_SECONDS * options.ps**2 * options.ws**2 / 10
+        own = options.ps in OWN_SIZES
+        seconds += SEARCH_SECONDS + POSITION_SECONDS * options.ws**2
+        if options.subpixel_used() == "parabola" and not own:
+            seconds += SUBPIXEL_SECONDS * options.ps**2
+        sampling = options.sampling_used()
+        each = PATCH_SECONDS[sampling]
+        if sampling == "bicubic" and not own:
+            each = OTHER_PATCH_SECONDS
         taps = options.ps**2 if options.aggregate == "patch" else 1
-        seconds += PATCH_SECONDS * taps * (1.0 if options.sampling_used() == "bicubic" else 0.2)
+        seconds += each * taps * (options.k if options.weights == "softmax" else 1)
     return seconds * megapixels
 
 

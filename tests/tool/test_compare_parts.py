@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnls_cli.compare.document import CellScores, ComparisonDocument, SettingScores
-from stnls_cli.compare.estimate import pairs_of
+from stnls_cli.compare.estimate import OWN_SIZES, cell_seconds, pairs_of
 from stnls_cli.compare.files import read_comparison
 from stnls_cli.compare.flow_cache import FlowCache
 from stnls_cli.compare.gate import Comparable, below, dropped
@@ -25,7 +25,7 @@ from stnls_cli.compare.masks import Masks
 from stnls_cli.compare.options import CompareOptions, compare_options
 from stnls_cli.compare.protocol import PROTOCOLS, slots
 from stnls_cli.compare.scores import Scorer, Truth, share_at_edge
-from stnls_cli.compare.setting import settings_of
+from stnls_cli.compare.setting import Setting, settings_of
 from stnls_cli.compare.tables import markdown
 from stnls_cli.compare.truth import read_kitti, true_motion
 from stnls_cli.compare.visible import visible
@@ -222,6 +222,23 @@ def test_slots_stay_inside(count: int, wt: int) -> None:
 def test_pairs_of_a_clip(frames: int, wt: int) -> None:
     counted = sum(0 <= t + dt < frames for t in range(frames) for dt in range(-wt, wt + 1) if dt)
     assert pairs_of(frames, wt) == counted
+
+
+def test_seconds_of_a_search_are_estimated_by_its_patch() -> None:
+    """Only places between positions and the bicubic average are slow in other sizes."""
+
+    def seconds(ps: int, **options: Any) -> float:
+        return cell_seconds(
+            Setting("shifted-nls", "zero", 0.0, AlignOptions(ps=ps, **options)), 1.0, ("psnr",)
+        )
+
+    assert 7 in OWN_SIZES
+    assert seconds(8) > 5 * seconds(7)
+    assert seconds(11) > 10 * seconds(9)
+    plain: dict[str, Any] = {"subpixel": "none", "sampling": "bilinear"}
+    assert seconds(7, **plain) < seconds(8, **plain) < 1.5 * seconds(7, **plain)
+    assert seconds(7, ws=31) > 2 * seconds(7)
+    assert seconds(5, k=10, weights="softmax") > 2 * seconds(5)
 
 
 def test_wrapped_luma() -> None:
