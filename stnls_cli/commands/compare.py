@@ -231,7 +231,8 @@ def _table(document: ComparisonDocument) -> Table:
 
     header, rows = narrow_table(document)
     count = len(document.clip_names)
-    pairs = sum(len(cell.pairs) for cell in document.settings[0].cells) if document.settings else 0
+    # Of joined runs each setting may have a clip of its own.
+    pairs = len({(c, p) for s in document.settings for c, of in s.measured.items() for p in of})
     title = f"{count} clip{'' if count == 1 else 's'}, {pairs} pairs, {document.device}"
     table = Table(
         title=escape(title),

@@ -385,6 +385,16 @@ def test_an_earlier_run_is_joined_in(cli: Any, clips: list[Path], tmp_path: Path
         )
 
 
+def test_pairs_of_joined_runs_are_all_counted(cli: Any, clips: list[Path], tmp_path: Path) -> None:
+    """Runs with different noise share no setting: each has a clip of its own."""
+    quick = ("--flow=farneback", "--ws=3", "--ps=3", "--wt=1", "--metrics=psnr", "-q")
+    assert cli("align", clips[0], *quick, "-o", "a").code == 0
+    assert cli("align", clips[1], *quick, "--frames=3", "--sigma=5", "-o", "b").code == 0
+    ended = cli("compare", "a", "b", "--metrics=psnr", "-o", "out")
+    assert ended.code == 0, ended.err
+    assert "2 clips, 10 pairs" in ended.err
+
+
 def test_threads_count_where_they_compute_flows(
     cli: Any, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
