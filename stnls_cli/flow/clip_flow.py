@@ -45,8 +45,8 @@ class FlowFiles(ABC):
         unusable = int(np.count_nonzero(~(np.abs(flow) <= UNKNOWN).all(axis=2)))
         if unusable:
             raise UserError(
-                f"{where}: {unusable} pixels of unknown or non-finite flow; "
-                "the search needs a flow at every pixel"
+                f"{where}: {unusable} pixel{'' if unusable == 1 else 's'} of unknown or non-finite "
+                "flow; the search needs a flow at every pixel"
             )
         return flow
 

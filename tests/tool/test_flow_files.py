@@ -166,7 +166,7 @@ def test_unusable_values_name_the_frame(tmp_path: Path, bad: float, layout: str)
     files = open_flow_files(path, height=H, width=W, stop=T)
     files.forward(2)
     where = "forward, frame 3" if layout == "npz" else "00003.flo"
-    with pytest.raises(UserError, match=f"{where}: 1 pixels of unknown or non-finite flow"):
+    with pytest.raises(UserError, match=f"{where}: 1 pixel of unknown or non-finite flow"):
         files.forward(3)
 
 

@@ -16,8 +16,8 @@ def mean_errors(reference: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     10 log10(peak² / mean squared error). There is no gradient.
 
     Args:
-        reference: (C, H, W); real numbers of 16 bits or more, converted to float32. Or several,
-            (R, C, H, W): frame n is compared with reference n modulo R.
+        reference: (C, H, W); floating-point numbers of 16 bits or more, converted to float32. Or
+            several, (R, C, H, W): frame n is compared with reference n modulo R.
         frames: (N, C, H, W), the same; N a multiple of R.
 
     Returns:

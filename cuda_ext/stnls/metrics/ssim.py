@@ -22,8 +22,9 @@ def ssim(reference: Tensor, frames: Tensor, peak: float = 255.0) -> Tensor:
     taken off before squares are summed; the mean is taken in float64. There is no gradient.
 
     Args:
-        reference: (C, H, W), H and W at least 11; real numbers of 16 bits or more, converted to
-            float32. Or several, (R, C, H, W): frame n is compared with reference n modulo R.
+        reference: (C, H, W), H and W at least 11; floating-point numbers of 16 bits or more,
+            converted to float32. Or several, (R, C, H, W): frame n is compared with reference n
+            modulo R.
         frames: (N, C, H, W), the same; N a multiple of R.
         peak: range of the values, which begins at 0.
 
