@@ -48,18 +48,25 @@ class FlowFile:
                 yield replace(problem, flow=FILE)
 
     def check(self, problems: Sequence[Problem], *, quick: bool) -> None:
-        """UserError where none of the problems fits, or one that does needs more frames; `quick`:
-        their frames were made small."""
+        """UserError where none of the problems fits, one that does needs more frames, or the flow
+        of a pixel that it needs is unknown; `quick`: their frames were made small."""
         fitting = [problem for problem in problems if self._fits(problem)]
         if not fitting:
             raise UserError(self._fits_none(problems, quick=quick))
         longest = max(fitting, key=_frames)
+        count = _frames(longest)
         try:
-            self._open(longest).close()
+            files = self._open(longest)
         except UserError as error:
-            raise UserError(
-                f"--flow-file: {error}: {longest.name} needs {_frames(longest)} frames"
-            ) from None
+            raise UserError(f"--flow-file: {error}: {longest.name} needs {count} frames") from None
+        try:
+            for t in range(count - 1):
+                files.forward(t)
+                files.backward(t + 1)
+        except UserError as error:
+            raise UserError(f"--flow-file: {error}") from None
+        finally:
+            files.close()
 
     def flows(self, problem: Problem) -> Tensor:
         """(frames, slots, 2, height, width), composed along the clip; where wt is 0 one slot, to

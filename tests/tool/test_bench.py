@@ -326,13 +326,12 @@ def test_flow_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
     height, width = presets.QUICK_ALIGNMENT
     flow = [np.full((height, width, 2), np.nan, np.float32)] * 3
     write_flow_npz(tmp_path / "unknown.npz", flow, flow, (3, height, width))
-    only = ("--preset", "alignment-4k", "--backend", "stnls", "--json", "--flow-file")
-    done = cli(*QUICK, *only, "unknown.npz")
-    assert done.code == 1
-    named, row = document(done)["rows"]
-    assert named["status"] == "ok"
-    assert row["status"] == "error"
-    assert "non-finite flow" in row["message"]
+    for plan in ([], ["--dry-run"]):
+        refused(
+            cli(*QUICK, *plan, "--preset", "alignment-4k", "--flow-file", "unknown.npz"),
+            f"--flow-file: unknown.npz, forward, frame 0: {height * width} pixels of unknown or "
+            "non-finite flow",
+        )
 
 
 @pytest.mark.parametrize("plan", [[], ["--dry-run"]])
