@@ -185,7 +185,7 @@ def facts_of(report: Report) -> list[tuple[str, str]]:
     facts = [
         ("input", entry.path),
         ("digest", entry.digest),
-        ("frames", f"{entry.frames}, {entry.width}x{entry.height}"),
+        ("frames read", f"{entry.frames}, {entry.width}x{entry.height}"),
         ("device", report.device),
     ]
     flat = flattened(report.parameters)

@@ -21,7 +21,7 @@ from PIL import Image
 from stnls_cli import align
 from stnls_cli.colour_wheel import wheel_colours
 from stnls_cli.compare.document import CellScores, ComparisonDocument, SettingScores
-from stnls_cli.page.align_page import _verdict
+from stnls_cli.page.align_page import _verdict, align_page
 from stnls_cli.page.compare_page import _mean_clip, compare_page
 from stnls_cli.page.gallery import DRAWN, Gallery, read_pairs
 from stnls_cli.page.pictures import (
@@ -35,6 +35,7 @@ from stnls_cli.page.pictures import (
     shrink_pair,
 )
 from stnls_cli.page.plots import Line, line_panel
+from stnls_cli.page.render import render
 from stnls_cli.report import InputRecord, Report, Row
 
 BROWSER = next(
@@ -154,6 +155,17 @@ def check_page(page: Path, sections: list[str]) -> None:
 def test_page_of_a_run(tmp_path: Path, clip: Path) -> None:
     align(clip, tmp_path / "out", **QUICK)
     check_page(tmp_path / "out/report.html", ["summary", "time", "pairs", "parameters"])
+
+
+def test_notes_are_a_list_of_their_own(tmp_path: Path, clip: Path) -> None:
+    report = align(clip, tmp_path / "out", **QUICK, frames=2)
+    assert report.input.notes
+    page = (tmp_path / "out/report.html").read_text()
+    (found,) = re.findall(r'<p class="notes">Notes</p>\s*<ul class="notes">(.*?)</ul>', page)
+    told = [html.unescape(note) for note in re.findall(r"<li>(.*?)</li>", found)]
+    assert told == list(report.input.notes)
+    bare = dataclasses.replace(report, input=dataclasses.replace(report.input, notes=()))
+    assert 'class="notes"' not in render(align_page(bare, tmp_path / "out"))
 
 
 def test_page_of_a_comparison(tmp_path: Path, clip: Path, cli: Any) -> None:
