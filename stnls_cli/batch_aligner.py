@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stnls_cli.batch import BatchFrames, FramePair
+from stnls_cli.frame_pairs import BatchFrames, FramePair
 from stnls_cli.matching import Matcher, Matches, motion_of
 from stnls_cli.outputs import Outputs, Place
 from stnls_cli.page.pictures import SmallPair, shrink_pair

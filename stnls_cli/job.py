@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stnls_cli.batch import FramePair
 from stnls_cli.batch_aligner import BatchAligner, Measured
 from stnls_cli.errors import UserError
 from stnls_cli.few_frames import fewer_than_asked, single_frame
 from stnls_cli.flow import batched_flow, thread_seconds
+from stnls_cli.frame_pairs import FramePair
 from stnls_cli.matching import flow_to_neighbours
 from stnls_cli.outputs import Outputs
 from stnls_cli.page.gallery import Gallery
