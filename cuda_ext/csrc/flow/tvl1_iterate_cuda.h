@@ -84,7 +84,12 @@ __global__ void __launch_bounds__(kIterateThreads, kRows == 4   ? 2
   const int top = place.top + (place.block * kIterateWarps + warp) * kRows;
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   if constexpr (kCluster) {
-    if (threadIdx.x < 2) begin_barrier(shared_address(&memory.barriers[threadIdx.x]));
+    // Those that this block will wait for: above its first row, and below its last.
+    const int first_row = place.top + place.block * kIterateWarps * kRows;
+    const bool above = place.block > 0 && first_row > 0;
+    const bool below = place.block + 1 < tiling.blocks && first_row + kIterateWarps * kRows > 0;
+    if (threadIdx.x == 0 && above) begin_barrier(shared_address(&memory.barriers[0]));
+    if (threadIdx.x == 1 && below) begin_barrier(shared_address(&memory.barriers[1]));
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   }
 #endif

@@ -43,6 +43,11 @@ __device__ __forceinline__ void begin_barrier(unsigned barrier) {
   expect_phase(barrier);
 }
 
+// After its last phase: what its memory holds is a barrier no more.
+__device__ __forceinline__ void end_barrier(unsigned barrier) {
+  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
 __device__ __forceinline__ void wait_for_phase(unsigned barrier, unsigned parity) {
   asm volatile(
       "{\n"

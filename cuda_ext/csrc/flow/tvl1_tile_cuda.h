@@ -114,7 +114,7 @@ class Tvl1Tile {
     for (int row = kRows - 1; row > 0; --row)
       change += update_flow<kMeasure>(row, p12[row - 1], p22[row - 1], counts);
     {
-      wait_for_above(phase);
+      wait_for_above(phase, last);
       float above12[4], above22[4];
       unpack(memory.above[0][thread], above12);
       unpack(memory.above[1][thread], above22);
@@ -126,7 +126,7 @@ class Tvl1Tile {
       update_dual(row, u1[row + 1], u2[row + 1]);
     }
     {
-      wait_for_below(phase);
+      wait_for_below(phase, last);
       float below1[4], below2[4];
       unpack(memory.below[0][thread], below1);
       unpack(memory.below[1][thread], below2);
@@ -168,28 +168,33 @@ class Tvl1Tile {
 #endif
   }
 
-  __device__ __forceinline__ void wait_for_above(unsigned phase) {
+  __device__ __forceinline__ void wait_for_above(unsigned phase, bool last) {
     if (is_top) return;
     if (warp > 0)
       wait_for(warp);
     else
-      wait_for_block(0, phase);
+      wait_for_block(0, phase, last);
   }
 
-  __device__ __forceinline__ void wait_for_below(unsigned phase) {
+  __device__ __forceinline__ void wait_for_below(unsigned phase, bool last) {
     if (is_bottom) return;
     if (warp < kIterateWarps - 1)
       wait_for(kIterateWarps + warp);
     else
-      wait_for_block(1, phase);
+      wait_for_block(1, phase, last);
   }
 
-  __device__ __forceinline__ void wait_for_block(int n, unsigned phase) {
+  __device__ __forceinline__ void wait_for_block(int n, unsigned phase, bool last) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
     if constexpr (kCluster) {
       const unsigned barrier = shared_address(&memory.barriers[n]);
       wait_for_phase(barrier, phase & 1u);
-      if (thread % 32 == 0) expect_phase(barrier);
+      if (last) __syncwarp();  // no lane asks any more
+      if (thread % 32 != 0) return;
+      if (last)
+        end_barrier(barrier);
+      else
+        expect_phase(barrier);
     }
 #endif
   }
