@@ -27,17 +27,17 @@ __global__ void __launch_bounds__(32)
                        head * p.key_stride[1] + t * p.key_stride[2];
     float along[kPs] = {}, down[kPs] = {}, both[kPs] = {};  // sums along the last rows
     for (int row = 0; row < kSlopeRows + kPs - 1 && top + row < height + kPs - 1; ++row) {
-      const int64_t upper = reflect(int64_t(top + row + offset), height) * p.key_stride[4];
-      const int64_t lower = reflect(int64_t(top + row + offset + 1), height) * p.key_stride[4];
+      const int64_t upper = reflect(int64_t(top + row + offset - 1), height) * p.key_stride[4];
+      const int64_t lower = reflect(int64_t(top + row + offset), height) * p.key_stride[4];
       float squares[3] = {};
 #pragma unroll 4
       for (int c = 0; c < p.channels; ++c) {
         const float* k = key + c * p.key_stride[3];
         const float k0 = k[upper + column], k1 = k[lower + column];
-        const float to_right = k[upper + after] - k0, to_bottom = k1 - k0;
-        const float mixed = k[lower + after] - k1 - to_right;
+        const float to_right = k[lower + after] - k1, from_top = k1 - k0;
+        const float mixed = to_right - (k[upper + after] - k0);
         squares[0] = fmaf(to_right, to_right, squares[0]);
-        squares[1] = fmaf(to_bottom, to_bottom, squares[1]);
+        squares[1] = fmaf(from_top, from_top, squares[1]);
         squares[2] = fmaf(mixed, mixed, squares[2]);
       }
 #pragma unroll

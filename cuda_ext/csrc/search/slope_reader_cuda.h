@@ -19,17 +19,23 @@ class SlopeReader {
         last(height - 1),
         y(y) {}
 
-  // Of the next pixel: X, Y, the difference of Y to the next column, M. For products, zeros.
+  // Of the next pixel: X, Y, Y of the next column, M. For products, zeros. They are on their way:
+  // BetweenColumns wants what `arrived` makes of them.
   __device__ __forceinline__ float4 next() {
     float4 sums{};
     if constexpr (!kProduct) {
       const unsigned at = static_cast<unsigned>(min(max(y, 0), last) * width + x);
       const float2 across = read(slopes.across + at);
       const float down = read(slopes.down + at), right = read(slopes.down + at + after);
-      sums = make_float4(across.x, down, right - down, across.y);
+      sums = make_float4(across.x, down, right, across.y);
       ++y;
     }
     return sums;
+  }
+
+  // X, Y, the difference of Y to the next column, M.
+  __device__ __forceinline__ static float4 arrived(const float4& sums) {
+    return make_float4(sums.x, sums.y, sums.z - sums.y, sums.w);
   }
 
  private:

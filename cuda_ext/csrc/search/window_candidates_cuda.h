@@ -68,6 +68,7 @@ class WindowCandidates {
 
  private:
   using Between = BetweenColumns<kProduct>;
+  using Slopes = SlopeReader<kProduct>;
 
   const SearchProblem& p;
   const Search search;
@@ -76,8 +77,8 @@ class WindowCandidates {
   const float* const sums;
   WindowPlace* const places;
 
-  __device__ SlopeReader<kProduct> slopes_at(const Row& r, int column) const {
-    return SlopeReader<kProduct>(r.slopes, r.y, r.x + column, tile.height, tile.width);
+  __device__ Slopes slopes_at(const Row& r, int column) const {
+    return Slopes(r.slopes, r.y, r.x + column, tile.height, tile.width);
   }
 
   __device__ void compare_whole(const Row& r, int column, bool active, const float* from,
@@ -137,26 +138,27 @@ class WindowCandidates {
     int i = -skip_h - r.w.from_h, id = r.id + j - skip_h * ws;
     const unsigned count = r.w.count_h;
     const int lines = reach - 1;
-    SlopeReader<kProduct> at = slopes_at(r, column);
-    float4 low = at.next();
-    float left_low = *left_sums, right_low = *right_sums;
+    Slopes at = slopes_at(r, column);
+    const float4 low = Slopes::arrived(at.next());
     float e[kPer];
 #pragma unroll
-    for (int m = 0; m < kPer; ++m) e[m] = columns[m].along(left_low, right_low, low);
+    for (int m = 0; m < kPer; ++m) e[m] = columns[m].along(*left_sums, *right_sums, low);
     float4 high = at.next();
     float left_high = *(left_sums += kLine), right_high = *(right_sums += kLine);
     for (int line = 0; line < lines; ++line) {
-      // Read early; what comes after the last line is not used.
-      const float4 after = at.next();
-      const float left_after = *(left_sums += kLine), right_after = *(right_sums += kLine);
-      list.make_room(kPer * kPer);
+      const float4 slope = Slopes::arrived(high);
       float next[kPer], rise[kPer], across[kPer];
 #pragma unroll
       for (int m = 0; m < kPer; ++m) {
-        next[m] = columns[m].along(left_high, right_high, high);
+        next[m] = columns[m].along(left_high, right_high, slope);
         rise[m] = next[m] - e[m];
-        across[m] = columns[m].across(low);
+        across[m] = columns[m].across(slope);
       }
+      // Read early; what comes after the last line is not used.
+      high = at.next();
+      left_high = *(left_sums += kLine);
+      right_high = *(right_sums += kLine);
+      list.make_room(kPer * kPer);
 #pragma unroll
       for (int n = 0; n < kPer; ++n) {
         const bool has = static_cast<unsigned>(i + n) < count;
@@ -174,10 +176,6 @@ class WindowCandidates {
       for (int m = 0; m < kPer; ++m) e[m] = next[m];
       i += kPer;
       y += 1.0f;
-      low = high;
-      high = after;
-      left_high = left_after;
-      right_high = right_after;
     }
   }
 
@@ -199,14 +197,13 @@ class WindowCandidates {
       const int steps_w = j - r.w.offset_w;
       int id = r.id + j, i = has ? 0 : ws;
       float y = static_cast<float>(r.y);
-      SlopeReader<kProduct> slopes = slopes_at(r, column);
-      float4 low = slopes.next();
-      float e = columns.along(left_sums[0], right_sums[0], low);
+      Slopes slopes = slopes_at(r, column);
+      float e = columns.along(left_sums[0], right_sums[0], Slopes::arrived(slopes.next()));
       for (int line = 0; line <= last; ++line, y += 1.0f) {
-        const float4 above = slopes.next();
+        const float4 above = Slopes::arrived(slopes.next());
         const int to = (line + 1) * kLine;
         const float next = columns.along(left_sums[to], right_sums[to], above);
-        const float across = columns.across(low);
+        const float across = columns.across(above);
         bool more = false;
         for (int n = 0; n < each || more; ++n) {
           const float h = r.w.anchor_h + step * static_cast<float>(i - r.w.offset_h);
@@ -221,7 +218,6 @@ class WindowCandidates {
           // Rounded, a line can hold one more.
           more = n + 1 >= each && line == last && __any_sync(0xffffffffu, i < ws);
         }
-        low = above;
         e = next;
       }
       j += has ? 1 : 0;

@@ -22,7 +22,9 @@ class WindowDistances {
   // Displacements that share what is read: along a column, and columns.
   static constexpr int kSteps = kChannels > 0 ? 2 : 4;
   static constexpr int kAbreast = window_abreast(kPs, kChannels > 0);
-  static constexpr int kLine = kRows * 32;  // from one line of distances to the next
+  static constexpr int kPairs = kAbreast / 2;        // of columns beside each other
+  static constexpr int kLines = kHigh - 1 + kSteps;  // of pixels of the key
+  static constexpr int kLine = kRows * 32;           // from one line of distances to the next
 
   // reach: window_reach; sums: room for `kept` columns of distances of every query.
   __device__ WindowDistances(const SearchProblem& problem, const QueryTile& tile, int lane,
@@ -103,18 +105,49 @@ class WindowDistances {
       for (int r = 0; r < kHigh; ++r) own_row[r] = at(own_y0 + r, own_x, p.query_stride[4]);
       for (int dy = begin; dy < end; dy += kSteps) {
         float terms[kAbreast][kSteps][kHigh] = {};
-        add_channels(own, own_row, key, y0 + dy, column + dx, terms);
+        const unsigned turned = add_channels(own, own_row, key, y0 + dy, column + dx, terms);
+        float down[kAbreast][kSteps][kRows];
+#pragma unroll
+        for (int n = 0; n < kAbreast; ++n)
+#pragma unroll
+          for (int s = 0; s < kSteps; ++s) sum_columns<kPs, kRows>(terms[n][s], down[n][s]);
+        if (__any_sync(0xffffffffu, turned != 0)) turn(turned, down);
 #pragma unroll
         for (int n = 0; n < kAbreast; ++n) {
           aim(dx + n, low_w, first_h, first_w, first, to);
 #pragma unroll
-          for (int s = 0; s < kSteps; ++s) keep(terms[n][s], dy + s, first, to);
+          for (int s = 0; s < kSteps; ++s) keep_rows(down[n][s], dy + s, first, to);
         }
       }
     }
   }
 
  private:
+  // Where a channel is read: the tile's pixels, and the key's, the left one of each two columns.
+  struct Places {
+    const float *own[kHigh], *key[kPairs][kLines];
+
+    __device__ __forceinline__ Places(const float* query, const unsigned (&from)[kHigh],
+                                      const float* plane, const unsigned (&row)[kLines],
+                                      const unsigned (&across)[kPairs]) {
+#pragma unroll
+      for (int r = 0; r < kHigh; ++r) own[r] = place_of(query, from[r]);
+#pragma unroll
+      for (int m = 0; m < kPairs; ++m)
+#pragma unroll
+        for (int r = 0; r < kLines; ++r) key[m][r] = place_of(plane, row[r] + across[m]);
+    }
+    // To the channel after; by so many bytes.
+    __device__ __forceinline__ void advance(unsigned own_step, unsigned key_step) {
+#pragma unroll
+      for (int r = 0; r < kHigh; ++r) own[r] = place_of(own[r], own_step);
+#pragma unroll
+      for (int m = 0; m < kPairs; ++m)
+#pragma unroll
+        for (int r = 0; r < kLines; ++r) key[m][r] = place_of(key[m][r], key_step);
+    }
+  };
+
   const SearchProblem& p;
   const QueryTile tile;
   const int lane;
@@ -156,52 +189,85 @@ class WindowDistances {
   }
 
   // Adds the terms of all channels: of the tile's pixels in one column, at displacements that begin
-  // at pixel (y, x) of the key.
-  __device__ __forceinline__ void add_channels(const float* query, const unsigned (&own)[kHigh],
-                                               const float* key, int y, int x,
-                                               float (&terms)[kAbreast][kSteps][kHigh]) const {
-    unsigned row[kHigh - 1 + kSteps], across[kAbreast];
+  // at pixel (y, x) of the key. Two columns beside each other are so when they are mirrored, too,
+  // maybe the other way round: bit m of the result says that columns 2m and 2m + 1 have changed
+  // places.
+  __device__ __forceinline__ unsigned add_channels(const float* query, const unsigned (&own)[kHigh],
+                                                   const float* key, int y, int x,
+                                                   float (&terms)[kAbreast][kSteps][kHigh]) const {
+    unsigned row[kLines], across[kPairs], turned = 0;
 #pragma unroll
-    for (int r = 0; r < kHigh - 1 + kSteps; ++r) row[r] = at(y + r, 0, p.key_stride[4]);
+    for (int r = 0; r < kLines; ++r) row[r] = at(y + r, 0, p.key_stride[4]);
 #pragma unroll
-    for (int n = 0; n < kAbreast; ++n)
-      across[n] = 4u * static_cast<unsigned>(mirror(x + n, tile.width));
-    // A channel is read while the one before it is summed.
-    Channel one, other;
-    const int channels = static_cast<int>(p.channels);
-    one.read(query, own, key, row, across);
-    for (int c = 1;; c += 2) {
-      if (c < channels) {
-        query += p.query_stride[3];
-        key += p.key_stride[3];
-        other.read(query, own, key, row, across);
-      }
-      one.add_to(terms);
-      if (c >= channels) return;
-      if (c + 1 < channels) {
-        query += p.query_stride[3];
-        key += p.key_stride[3];
-        one.read(query, own, key, row, across);
-      }
-      other.add_to(terms);
-      if (c + 1 >= channels) return;
+    for (int m = 0; m < kPairs; ++m) {
+      const int one = mirror(x + 2 * m, tile.width), other = mirror(x + 2 * m + 1, tile.width);
+      across[m] = 4u * static_cast<unsigned>(min(one, other));
+      turned |= other < one ? 1u << m : 0u;
     }
+    Places places(query, own, key, row, across);
+    // A channel is read while the one before it is summed; the last one may be read twice, as
+    // compilers would put off what a branch may not need.
+    const unsigned own_step = 4u * static_cast<unsigned>(p.query_stride[3]);
+    const unsigned key_step = 4u * static_cast<unsigned>(p.key_stride[3]);
+    const unsigned same_step = __shfl_sync(0xffffffffu, key_step, 0);
+    Channel one, other;
+    one.read(places);
+    for (int left = static_cast<int>(p.channels);; left -= 2) {
+      places.advance(left > 1 ? own_step : 0, left > 1 ? key_step : 0);
+      other.read(places);
+      one.add_to(terms);
+      if (left <= 1) return turned;
+      places.advance(left > 2 ? own_step : 0,
+                     left > 2 ? after(other.k[0][0], key_step, same_step) : 0);
+      one.read(places);
+      other.add_to(terms);
+      if (left <= 2) return turned;
+    }
+  }
+
+  // A step, once a value has arrived; `same` is the step, too, which compilers cannot know. These
+  // reads have one counter, so that who waits for some of them waits for all that are under way.
+  __device__ __forceinline__ static unsigned after(float value, unsigned step, unsigned same) {
+    unsigned chosen;
+    asm volatile(
+        "{\n"
+        ".reg .pred is_nan;\n"
+        "setp.nan.f32 is_nan, %1, %1;\n"
+        "selp.u32 %0, %3, %2, is_nan;\n"
+        "}\n"
+        : "=r"(chosen)
+        : "f"(value), "r"(step), "r"(same));
+    return chosen;
   }
 
   // What one channel adds to the terms.
   struct Channel {
-    float a[kHigh], k[kAbreast][kHigh - 1 + kSteps];
+    float a[kHigh], k[kAbreast][kLines];
 
-    __device__ __forceinline__ void read(const float* query, const unsigned (&own)[kHigh],
-                                         const float* key,
-                                         const unsigned (&row)[kHigh - 1 + kSteps],
-                                         const unsigned (&across)[kAbreast]) {
+    __device__ __forceinline__ void read(const Places& places) {
 #pragma unroll
-      for (int r = 0; r < kHigh; ++r) a[r] = *place_of(query, own[r]);
+      for (int r = 0; r < kHigh; ++r) a[r] = value_at<0>(places.own[r]);
 #pragma unroll
-      for (int n = 0; n < kAbreast; ++n)
+      for (int m = 0; m < kPairs; ++m)
 #pragma unroll
-        for (int r = 0; r < kHigh - 1 + kSteps; ++r) k[n][r] = *place_of(key, row[r] + across[n]);
+        for (int r = 0; r < kLines; ++r) {
+          k[2 * m][r] = value_at<0>(places.key[m][r]);
+          k[2 * m + 1][r] = value_at<1>(places.key[m][r]);
+        }
+    }
+    // The pixel so many places behind one, whose address compilers would keep, too. Nobody writes
+    // here; but what is read in this manner is not put off until it is needed.
+    template <int kBehind>
+    __device__ __forceinline__ static float value_at(const float* place) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700
+      float value;
+      asm volatile("ld.relaxed.cta.global.f32 %0, [%1+%2];"
+                   : "=f"(value)
+                   : "l"(place), "n"(4 * kBehind));
+      return value;
+#else
+      return place[kBehind];
+#endif
     }
     __device__ __forceinline__ void add_to(float (&terms)[kAbreast][kSteps][kHigh]) const {
 #pragma unroll
@@ -212,6 +278,20 @@ class WindowDistances {
           for (int r = 0; r < kHigh; ++r) terms[n][s][r] = add(a[r], k[n][r + s], terms[n][s][r]);
     }
   };
+
+  // Puts right what was summed for columns that have changed places.
+  __device__ static void turn(unsigned turned, float (&down)[kAbreast][kSteps][kRows]) {
+#pragma unroll
+    for (int m = 0; m < kPairs; ++m)
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s)
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+          float &one = down[2 * m][s][r], &other = down[2 * m + 1][s][r];
+          const float left = one;
+          if (turned >> m & 1) one = other, other = left;
+        }
+  }
 
   template <class Rows>
   __device__ void read_row(const float* key, int y, int x, Rows& k, int r) const {
@@ -228,6 +308,10 @@ class WindowDistances {
                        const int (&to)[kRows]) const {
     float down[kRows];
     sum_columns<kPs, kRows>(terms, down);
+    keep_rows(down, dy, first, to);
+  }
+  __device__ void keep_rows(const float (&down)[kRows], int dy, const int (&first)[kRows],
+                            const int (&to)[kRows]) const {
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
       const float sum = sum_rows<kPs>(down[row]);
