@@ -179,7 +179,7 @@ def draw_large(pick: Pick) -> SearchCase:
         frames = 3
     height, width = pick((17, 33, 64)), pick((20, 70, 131))
     seed = pick(range(10**6))
-    shape = (1, frames, options.nheads * pick((1, 3, 3, 4, 16)), height, width)
+    shape = (1, frames, options.nheads * pick((1, 2, 3, 3, 4, 5, 16)), height, width)
     query, key = noise(*shape, seed=seed), noise(*shape, seed=seed + 1)
     slots = 2 * options.wt + 1
     flows = noise(1, frames, slots, 2, height, width, seed=seed + 2) * pick((0.3, 2.0))
@@ -200,6 +200,17 @@ def assert_nearly(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor])
     torch.testing.assert_close(*dists, rtol=2e-5, atol=atol)
     others = (found[1] != expected[1]).any(-1)[finite]
     assert others.float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("channels", [2, 5, 16])
+def test_pixels_that_are_not_numbers_spoil_their_own_patches_alone(channels: int) -> None:
+    query, key = (bytes_like(1, 3, channels, 45, 70, seed=seed) for seed in (1, 2))
+    key[..., 1, ::9, ::11] = float("nan")
+    flows = 3 * noise(1, 3, 2, 2, 45, 70)
+    case = SearchCase(SearchOptions(7, 1, 3, 4, itype="int"), query, key, flows, True)
+    found = case.run("cuda")
+    assert torch.isfinite(found[0]).all()
+    assert_same_bits(found, case.run("cpu"))
 
 
 def test_the_callers_stream_is_used() -> None:
