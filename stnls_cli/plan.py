@@ -145,9 +145,10 @@ def written_behind(options: AlignOptions, info: ClipInfo, threads: int) -> int:
 
 
 def writer_threads(device: torch.device, threads: int) -> int:
-    """Threads that encode files: all, but on many cores beside a GPU an eighth is left to those
-    that launch its work and decode. On few, encoding is the limit, and these have little to do."""
-    return threads - threads // 8 if device.type == "cuda" else threads
+    """Threads that encode files: all, but on many cores beside a GPU two of sixteen are left to
+    those that launch its work and decode. On few, encoding is the limit, and these have little
+    to do."""
+    return threads - 2 * (threads // 16) if device.type == "cuda" else threads
 
 
 def gpu_bytes(plan: Plan, options: AlignOptions, info: ClipInfo) -> int:
