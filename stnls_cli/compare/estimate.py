@@ -17,14 +17,14 @@ FLOW_SECONDS = {
 SEARCH_SECONDS = 0.25
 POSITION_SECONDS = 1e-3
 """For each of the ws^2 positions and a megapixel: patches are box sums, whatever their size."""
-OWN_SIZES = (1, 3, 5, 7, 9)
+OWN_SIZES = range(1, 12)
 """Patches for which places between positions and the bicubic average have kernels of their own."""
 SUBPIXEL_SECONDS = 0.06
-"""For each pixel of a patch of another size and a megapixel; else in SEARCH_SECONDS."""
+"""For each pixel of a larger patch and a megapixel; else in SEARCH_SECONDS."""
 PATCH_SECONDS = {"bicubic": 0.003, "bilinear": 0.006}
 """For each pixel of the patch, match that is averaged, and a megapixel."""
 OTHER_PATCH_SECONDS = 0.045
-"""The same for bicubic sampling of patches of another size."""
+"""The same for bicubic sampling of larger patches."""
 METRIC_SECONDS = {"ssim": 0.01, "ssim_visible": 0.15}
 OTHER_SECONDS = 0.1
 BYTES = {"frames": 3 * 4 * 2 + 3, "flow": 8 * 2, "search": 330}

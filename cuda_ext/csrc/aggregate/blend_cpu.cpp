@@ -6,6 +6,7 @@
 
 #include "../common/columns_cpu.h"
 #include "../common/parallel.h"
+#include "../common/patch_size.h"
 #include "../common/simd.h"
 #include "../common/status.h"
 #include "blend.h"
@@ -133,22 +134,8 @@ void blend(const BlendProblem& p, int64_t threads) {
                [&](int64_t item, int64_t) { work.run(item / bands, item % bands); });
 }
 
-template <class Real>
-void blend(const BlendProblem& p, int64_t threads) {
-  switch (p.ps) {
-    case 1:
-      return blend<Real, 1>(p, threads);
-    case 3:
-      return blend<Real, 3>(p, threads);
-    case 5:
-      return blend<Real, 5>(p, threads);
-    case 7:
-      return blend<Real, 7>(p, threads);
-    case 9:
-      return blend<Real, 9>(p, threads);
-    default:
-      return blend<Real, 0>(p, threads);
-  }
+void blend_float(const BlendProblem& p, int64_t threads) {
+  with_patch_size(p.ps, [&](auto size) { blend<float, decltype(size)::value>(p, threads); });
 }
 
 }  // namespace
@@ -157,5 +144,5 @@ void blend(const BlendProblem& p, int64_t threads) {
 STNLS_API int stnls_cpu_patch_blend(const stnls::BlendProblem* p, int64_t threads) {
   using namespace stnls;
   return guarded(
-      [&] { p->dtype == kFloat64 ? blend<double>(*p, threads) : blend<float>(*p, threads); });
+      [&] { p->dtype == kFloat64 ? blend<double, 0>(*p, threads) : blend_float(*p, threads); });
 }

@@ -2,6 +2,7 @@
 
 #include "../common/columns_cpu.h"
 #include "../common/parallel.h"
+#include "../common/patch_size.h"
 #include "../common/status.h"
 #include "subpixel.h"
 
@@ -118,18 +119,11 @@ void move_all(const SubpixelProblem& p, const Distances& distances, int64_t thre
 }
 
 void move_float(const SubpixelProblem& p, int64_t threads) {
-  switch (p.ps) {
-    case 3:
-      return move_all<float>(p, VectorDistances<3>(p), threads);
-    case 5:
-      return move_all<float>(p, VectorDistances<5>(p), threads);
-    case 7:
-      return move_all<float>(p, VectorDistances<7>(p), threads);
-    case 9:
-      return move_all<float>(p, VectorDistances<9>(p), threads);
-    default:
-      return move_all<float>(p, PatchDistances<float, 0>{p}, threads);
-  }
+  with_patch_size(p.ps, [&](auto size) {
+    constexpr int kPs = decltype(size)::value;
+    using Distances = std::conditional_t<(kPs > 0), VectorDistances<kPs>, PatchDistances<float, 0>>;
+    move_all<float>(p, Distances{p}, threads);
+  });
 }
 
 }  // namespace
