@@ -10,7 +10,8 @@
 //
 // where D is the distance at a whole displacement and X, Y, M are the patch sums of the squared
 // differences of k along rows, along columns, and along both. Products are linear in k: there
-// X, Y and M are nil.
+// X, Y and M are nil. The window form keeps Y and M, which lie between two lines, with the lower
+// one (key_slopes.h).
 #pragma once
 
 namespace stnls {

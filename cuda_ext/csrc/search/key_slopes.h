@@ -14,8 +14,8 @@ STNLS_HD int64_t slope_count(const SearchProblem& p) {
   return p.batch * p.heads * p.frames * p.height * p.width;
 }
 
-// The sums: X and M of a pixel side by side, and Y. Those of differences along columns, Y and M,
-// are of the line before and this one, as they are needed together with this one's X.
+// The sums: X and M of a pixel side by side, and Y. Y and M, differences between two lines, are
+// stored with the lower one: a cell between lines needs them together with that line's X.
 struct KeySlopes {
   float2* across;
   float* down;

@@ -200,10 +200,10 @@ class WindowCandidates {
       Slopes slopes = slopes_at(r, column);
       float e = columns.along(left_sums[0], right_sums[0], Slopes::arrived(slopes.next()));
       for (int line = 0; line <= last; ++line, y += 1.0f) {
-        const float4 above = Slopes::arrived(slopes.next());
+        const float4 lower = Slopes::arrived(slopes.next());
         const int to = (line + 1) * kLine;
-        const float next = columns.along(left_sums[to], right_sums[to], above);
-        const float across = columns.across(above);
+        const float next = columns.along(left_sums[to], right_sums[to], lower);
+        const float across = columns.across(lower);
         bool more = false;
         for (int n = 0; n < each || more; ++n) {
           const float h = r.w.anchor_h + step * static_cast<float>(i - r.w.offset_h);

@@ -205,8 +205,8 @@ class WindowDistances {
       turned |= other < one ? 1u << m : 0u;
     }
     Places places(query, own, key, row, across);
-    // A channel is read while the one before it is summed; the last one may be read twice, as
-    // compilers would put off what a branch may not need.
+    // A channel is read while the one before it is summed. There is no branch around the read, or
+    // the compiler would move it down to its use; so the last channel may be read twice.
     const unsigned own_step = 4u * static_cast<unsigned>(p.query_stride[3]);
     const unsigned key_step = 4u * static_cast<unsigned>(p.key_stride[3]);
     const unsigned same_step = __shfl_sync(0xffffffffu, key_step, 0);
@@ -225,8 +225,9 @@ class WindowDistances {
     }
   }
 
-  // A step, once a value has arrived; `same` is the step, too, which compilers cannot know. These
-  // reads have one counter, so that who waits for some of them waits for all that are under way.
+  // A step that depends on `value`: the next channel is not read before this one has arrived.
+  // Without that the compiler counts both reads by one scoreboard, and a wait for one is a wait for
+  // both. `same` equals `step`, which the compiler cannot know.
   __device__ __forceinline__ static unsigned after(float value, unsigned step, unsigned same) {
     unsigned chosen;
     asm volatile(
@@ -255,8 +256,8 @@ class WindowDistances {
           k[2 * m + 1][r] = value_at<1>(places.key[m][r]);
         }
     }
-    // The pixel so many places behind one, whose address compilers would keep, too. Nobody writes
-    // here; but what is read in this manner is not put off until it is needed.
+    // kBehind places after `place`, as an offset of the instruction: no second address in
+    // registers. A relaxed read is not moved down to its use; nobody writes here.
     template <int kBehind>
     __device__ __forceinline__ static float value_at(const float* place) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700

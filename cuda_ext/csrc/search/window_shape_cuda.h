@@ -96,7 +96,9 @@ inline bool windows_apply_cuda(const SearchProblem& p) {
   constexpr int64_t most = int64_t(1) << 31, pixels = most / 8;  // of a plane, 16 bytes each
   return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
          p.stride0 == 1 && p.stride_query == 1 && lists && p.k >= 1 && size && p.channels > 0 &&
-         p.key_stride[3] < 4 * pixels && p.query_stride[3] < 4 * pixels &&  // of bytes, 32 bits
+         // A step to the next channel in bytes fits 32 bits.
+         (window_few_channels(p) ||
+          (p.key_stride[3] < 4 * pixels && p.query_stride[3] < 4 * pixels)) &&
          p.query_height == p.height && p.query_width == p.width && p.stride1 <= 2 && p.ws < 128 &&
          (2 * p.wt + 1) * p.ws * p.ws < most && (p.height + 1) * p.key_stride[4] < pixels &&
          (p.height + 1) * p.query_stride[4] < pixels && p.height * p.width < pixels &&
