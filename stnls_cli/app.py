@@ -28,6 +28,7 @@ from stnls_cli.console import (
     print_data,
     print_error,
 )
+from stnls_cli.entry import interrupted_words
 from stnls_cli.errors import UserError
 
 
@@ -120,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _interrupted() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    print_error("interrupted; the same command goes on where it stopped")
+    print_error(interrupted_words())
     # Threads that compute flow are not waited for.
     _leave(EXIT_INTERRUPTED, at_once=True)
 

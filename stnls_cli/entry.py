@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from types import FrameType
 
-WORDS = b"stnls: interrupted; the same command goes on where it stopped\n"
+RESUMED = ("align", "compare", "flow")
+"""Commands that keep what is finished."""
 SHOW_CURSOR = b"\x1b[?25h"
 EXIT_INTERRUPTED = 130
 
@@ -22,6 +24,13 @@ def main() -> None:
     run()
 
 
+def interrupted_words() -> str:
+    """What is said after Ctrl-C."""
+    if sys.argv[1:2] and sys.argv[1] in RESUMED:
+        return "interrupted; the same command goes on where it stopped"
+    return "interrupted"
+
+
 def _interrupted(number: int, frame: FrameType | None) -> None:
     """Raises KeyboardInterrupt, but not in the middle of an import: extension modules turn it into
     other errors there. What is written then is as whole as after any kill."""
@@ -34,5 +43,6 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 def _leave() -> None:
     with contextlib.suppress(OSError):
-        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + WORDS)
+        words = f"stnls: {interrupted_words()}\n".encode()
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + words)
     os._exit(EXIT_INTERRUPTED)

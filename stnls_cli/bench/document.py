@@ -36,6 +36,8 @@ class Document:
     sweeps: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
     seconds: float = 0.0
+    load: float | None = None
+    """Processes that ran or waited to run in the minute before, on average; None if unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """`backends`: null for those that were asked, else why they were not."""
@@ -46,6 +48,7 @@ class Document:
             "date": self.date,
             "machine": self.machine,
             "device": self.device,
+            "load": self.load,
             "versions": self.versions,
             "settings": self.settings,
             "seconds": round(self.seconds, 1),

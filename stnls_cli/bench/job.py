@@ -22,7 +22,7 @@ from stnls_cli.bench.document import Document
 from stnls_cli.bench.earlier import figures, original_of
 from stnls_cli.bench.flow_file import FILE, FlowFile, open_flow_file
 from stnls_cli.bench.inputs import InputMaker
-from stnls_cli.bench.machine import free_memory, machine_of, now, versions
+from stnls_cli.bench.machine import free_memory, load_of_machine, machine_of, now, versions
 from stnls_cli.bench.options import DTYPES, BenchOptions
 from stnls_cli.bench.presets import problems
 from stnls_cli.bench.problem import Problem
@@ -100,6 +100,7 @@ class Job:
             device.type,
             {} if options.dry_run else versions(device),
             _settings(options, flow_file, repeat),
+            load=None if options.dry_run else load_of_machine(),
         )
 
     def run(self) -> None:
@@ -119,7 +120,7 @@ class Job:
 
     def write(self) -> None:
         """Standard output and files."""
-        if self.options.csv is not None:
+        if self.options.csv is not None and (self.document.rows or not self.document.interrupted):
             write_text(Path(self.options.csv), self.document.to_csv())
         if self.options.plot is not None and self.document.sweeps:
             self._draw(Path(self.options.plot))
@@ -162,6 +163,8 @@ class Job:
         document, options = self.document, self.options
         about = ", ".join(f"{name} {value}" for name, value in document.versions.items())
         words.say(f"{document.machine}; {about}")
+        if document.load is not None and document.load > 0.5:
+            words.say(words.load_line(document.load))
         document.ceilings = measure_ceilings(self.device, options.quick)
         words.say(words.ceiling_line(document.ceilings))
         words.say(words.legend(self.device.type == "cuda"))

@@ -22,6 +22,14 @@ def machine_of(device: torch.device) -> str:
     return f"{_processor()}, {words}, {_native.cpu_isa()}"
 
 
+def load_of_machine() -> float | None:
+    """Processes that ran or waited to run in the last minute, on average; None if unknown."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
 def now() -> str:
     """Date and time, UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -110,6 +110,11 @@ class BenchOptions:
             _check_peer(Path(self.peer_path))
         if self.csv is not None and (self.csv == "" or Path(self.csv).is_dir()):
             raise UserError(f"--csv must name a file, not {self.csv!r}")
+        if self.csv is not None and not self.presets:
+            raise UserError(
+                "--csv has the rows of presets; --plot alone times no preset: name one with "
+                "--preset (sweep.json has the sweeps)"
+            )
         if self.plot is not None and (self.plot == "" or Path(self.plot).is_file()):
             raise UserError(f"--plot must name a folder, not {self.plot!r}")
 
@@ -142,3 +147,7 @@ def _check_peer(folder: Path) -> None:
         raise UserError(f"--peer-path: there is no folder {folder}")
     if not ((folder / "stnls").is_dir() or (folder / "stnls.py").is_file()):
         raise UserError(f"--peer-path: {folder} holds no package called stnls")
+    if (folder / "stnls" / "_native.py").is_file():
+        raise UserError(
+            f"--peer-path: the package in {folder} is this library; name the folder of the original"
+        )

@@ -29,6 +29,14 @@ def legend(cuda: bool) -> str:
     return LEGEND.format(clock=" CUDA events, the GPU idle before." if cuda else "")
 
 
+def load_line(load: float) -> str:
+    """Where other work may disturb the figures."""
+    return (
+        f"load of {load:.1f} in the minute before: work beside this makes times longer, those of "
+        "the reference most (it is timed on a part of the frame)"
+    )
+
+
 def ceiling_line(ceilings: Ceilings) -> str:
     """The two ceilings."""
     return (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stnls
 import torch
 from bench_runs import QUICK, Cli, clip_flow, document
 from outcome import refused
@@ -21,6 +22,7 @@ from stnls_cli.bench import job, options, plot, presets
 from stnls_cli.bench.row import Row
 from stnls_cli.bench.words import row_line
 
+LIBRARY = Path(stnls.__file__).parents[1]
 NUMBERS = (
     *("median_ms", "spread_ms", "min_ms", "max_ms", "gb_s", "tflop_s"),
     *("share_of_copy", "share_of_fma"),
@@ -44,6 +46,8 @@ def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Pa
     assert found["date"].startswith("20")
     assert ", 1 thread, " in found["machine"]
     assert found["device"] == "cpu"
+    assert found["load"] is None or found["load"] >= 0
+    assert ("work beside this makes times longer" in done.err) == ((found["load"] or 0) > 0.5)
     assert found["versions"]["torch"] == torch.__version__
     assert found["settings"]["flow"] == "zero"
     assert not found["interrupted"]
@@ -223,6 +227,8 @@ def test_lists_of_names_as_the_other_commands_take_them(cli: Cli) -> None:
         (["--csv", "."], "--csv must name a file"),
         (["--dry-run", "--sweep"], "--dry-run lists the rows of presets"),
         (["--plot", "p", "--flow-file", "x.npz"], "--plot alone times no preset: name one with"),
+        (["--plot", "p", "--csv", "x.csv"], "--csv has the rows of presets; --plot alone times no"),
+        (["--peer-path", str(LIBRARY)], "is this library; name the folder of the original"),
         (["--sweep", "--repeat", "x"], "Invalid value for '--repeat'"),
     ],
 )
@@ -369,8 +375,6 @@ def fake_original(folder: Path) -> Path:
 
 
 def test_the_original_runs_in_a_process_of_its_own(cli: Cli, tmp_path: Path) -> None:
-    import stnls
-
     ours = stnls.__file__
     only = ("--preset", "alignment-480p", "--backend", "original")
     done = cli(*QUICK, *only, "--peer-path", fake_original(tmp_path), "--repeat", "2", "--json")
