@@ -5,6 +5,7 @@
 #include "../common/parallel.h"
 #include "../common/status.h"
 #include "gradient.h"
+#include "packed_gradient_cpu.h"
 
 namespace stnls {
 namespace {
@@ -93,6 +94,66 @@ void dot(const PatchProblem& p, int64_t threads) {
   });
 }
 
+// Head by head, so that one of them is packed at a time: calls work(own pixels, batch, head).
+template <class Work>
+void for_packed_heads(const PatchProblem& p, int64_t threads, const Work& work) {
+  PackedVideo own(p);
+  for (int64_t plane = 0; plane < p.batch * p.heads; ++plane) {
+    const int64_t b = plane / p.heads, head = plane % p.heads;
+    own.pack(static_cast<const float*>(p.own) + b * p.own_stride[0] + head * p.own_stride[1],
+             p.own_stride, threads);
+    work(own, b, head);
+  }
+}
+
+template <bool kFloatGrid>
+void packed_scatter(const PatchProblem& p, int64_t threads) {
+  PackedVideo video(p);
+  const int64_t bands = threads == 1 ? 1 : std::max<int64_t>(1, std::min(p.height, 2 * threads));
+  for_packed_heads(p, threads, [&](const PackedVideo& own, int64_t b, int64_t head) {
+    video.clear();
+    with_pixel_vectors(video.vectors, [&](const auto& pixels) {
+      const PackedScatter<kFloatGrid, std::decay_t<decltype(pixels)>> scatter(p, own, &video,
+                                                                              pixels);
+      parallel_for(bands, threads, [&](int64_t band, int64_t) {
+        scatter.run(b, head, p.height * band / bands, p.height * (band + 1) / bands);
+      });
+    });
+    video.add_to(static_cast<float*>(p.video) + b * p.video_stride[0] + head * p.video_stride[1],
+                 p.video_stride, threads);
+  });
+}
+
+template <bool kFloatGrid>
+void packed_dot(const PatchProblem& p, int64_t threads) {
+  PackedVideo video(p);
+  for_packed_heads(p, threads, [&](const PackedVideo& own, int64_t b, int64_t head) {
+    video.pack(
+        static_cast<const float*>(p.video) + b * p.video_stride[0] + head * p.video_stride[1],
+        p.video_stride, threads);
+    with_pixel_vectors(video.vectors, [&](const auto& pixels) {
+      const PackedDot<kFloatGrid, std::decay_t<decltype(pixels)>> dots(p, own, video, pixels);
+      parallel_for(p.frames * p.grid_height, threads, [&](int64_t row, int64_t) {
+        dots.run(b, head, row / p.grid_height, row % p.grid_height);
+      });
+    });
+  });
+}
+
+void scatter_float(const PatchProblem& p, int64_t threads) {
+  if (packing_pays(p) && !p.stacked)
+    p.float_grid ? packed_scatter<true>(p, threads) : packed_scatter<false>(p, threads);
+  else
+    p.float_grid ? scatter<float, true>(p, threads) : scatter<float, false>(p, threads);
+}
+
+void dot_float(const PatchProblem& p, int64_t threads) {
+  if (packing_pays(p) && !p.stacked && p.grad_weights != nullptr && p.grad_inds == nullptr)
+    p.float_grid ? packed_dot<true>(p, threads) : packed_dot<false>(p, threads);
+  else
+    p.float_grid ? dot<float, true>(p, threads) : dot<float, false>(p, threads);
+}
+
 }  // namespace
 }  // namespace stnls
 
@@ -102,7 +163,7 @@ STNLS_API int stnls_cpu_patch_scatter(const stnls::PatchProblem* p, int64_t thre
     if (p->dtype == kFloat64)
       p->float_grid ? scatter<double, true>(*p, threads) : scatter<double, false>(*p, threads);
     else
-      p->float_grid ? scatter<float, true>(*p, threads) : scatter<float, false>(*p, threads);
+      scatter_float(*p, threads);
   });
 }
 
@@ -112,6 +173,6 @@ STNLS_API int stnls_cpu_patch_dot(const stnls::PatchProblem* p, int64_t threads)
     if (p->dtype == kFloat64)
       p->float_grid ? dot<double, true>(*p, threads) : dot<double, false>(*p, threads);
     else
-      p->float_grid ? dot<float, true>(*p, threads) : dot<float, false>(*p, threads);
+      dot_float(*p, threads);
   });
 }

@@ -7,11 +7,25 @@
 #include "../common/parallel.h"
 #include "../common/status.h"
 #include "neighbour.h"
+#include "packed_sum_cpu.h"
 
 namespace stnls {
 namespace {
 
 constexpr int64_t kBand = 32;
+
+// How many patches cover each row or column.
+template <class Real>
+std::vector<Real> coverage(const PatchProblem& p, int64_t length, int64_t grid) {
+  std::vector<Real> count(static_cast<size_t>(length), Real(0));
+  for (int64_t i = 0; i < grid; ++i) {
+    for (int64_t tap = 0; tap < p.ps; ++tap) {
+      const int64_t at = i * p.stride0 + p.dilation * (tap + p.patch_offset);
+      if (inside(at, length)) count[static_cast<size_t>(at)] += Real(1);
+    }
+  }
+  return count;
+}
 
 template <class Real, bool kFloatGrid>
 class PatchSum {
@@ -19,8 +33,8 @@ class PatchSum {
   explicit PatchSum(const PatchProblem& problem) : p(problem) {
     tap_low = p.dilation * p.patch_offset;
     tap_high = p.dilation * (p.ps - 1 + p.patch_offset);
-    count_h = coverage(p.height, p.grid_height);
-    count_w = coverage(p.width, p.grid_width);
+    count_h = coverage<Real>(p, p.height, p.grid_height);
+    count_w = coverage<Real>(p, p.width, p.grid_width);
   }
 
   // Gathers the entries first .. last - 1 of all queries of one frame into a band of `own`.
@@ -63,17 +77,6 @@ class PatchSum {
   const PatchProblem& p;
   int64_t tap_low, tap_high;
   std::vector<Real> count_h, count_w;  // patches that cover a row, a column
-
-  std::vector<Real> coverage(int64_t length, int64_t grid) const {
-    std::vector<Real> count(static_cast<size_t>(length), Real(0));
-    for (int64_t i = 0; i < grid; ++i) {
-      for (int64_t tap = 0; tap < p.ps; ++tap) {
-        const int64_t at = i * p.stride0 + p.dilation * (tap + p.patch_offset);
-        if (inside(at, length)) count[static_cast<size_t>(at)] += Real(1);
-      }
-    }
-    return count;
-  }
 
   template <class Near>
   void add(const Near& n, Real weight, const Real* frame, int64_t y, int64_t x, int64_t top,
@@ -155,6 +158,41 @@ void patch_sum(const PatchProblem& p, int64_t threads) {
   });
 }
 
+// Head by head, so that one of them is packed at a time.
+template <bool kFloatGrid>
+void packed_sum(const PatchProblem& p, int64_t threads) {
+  const std::vector<float> rows = coverage<float>(p, p.height, p.grid_height),
+                           columns = coverage<float>(p, p.width, p.grid_width);
+  const int64_t bands = (p.height + kBand - 1) / kBand;
+  const int64_t layers = p.stacked ? p.k : 1;
+  PackedVideo video(p);
+  with_pixel_vectors(video.vectors, [&](const auto& pixels) {
+    using Pixels = std::decay_t<decltype(pixels)>;
+    const PackedPatchSum<kFloatGrid, Pixels> sum(p, video, pixels);
+    for (int64_t plane = 0; plane < p.batch * p.heads; ++plane) {
+      const int64_t b = plane / p.heads, head = plane % p.heads;
+      video.pack(
+          static_cast<const float*>(p.video) + b * p.video_stride[0] + head * p.video_stride[1],
+          p.video_stride, threads);
+      float* own = static_cast<float*>(p.own) + b * p.own_stride[0] + head * p.own_stride[1];
+      parallel_for(p.frames * layers * bands, threads, [&](int64_t item, int64_t) {
+        const int64_t band = item % bands, layer = item / bands % layers;
+        const int64_t t = item / bands / layers, first = p.stacked ? layer : 0;
+        sum.run(b, head, t, band * kBand, std::min((band + 1) * kBand, p.height), first,
+                p.stacked ? layer + 1 : p.k, rows.data(), columns.data(),
+                own + t * p.own_stride[2] + first * (p.stacked ? p.own_entry_stride : 0));
+      });
+    }
+  });
+}
+
+void patch_sum_float(const PatchProblem& p, int64_t threads) {
+  if (packing_pays(p))
+    p.float_grid ? packed_sum<true>(p, threads) : packed_sum<false>(p, threads);
+  else
+    p.float_grid ? patch_sum<float, true>(p, threads) : patch_sum<float, false>(p, threads);
+}
+
 }  // namespace
 }  // namespace stnls
 
@@ -164,6 +202,6 @@ STNLS_API int stnls_cpu_patch_sum(const stnls::PatchProblem* p, int64_t threads)
     if (p->dtype == kFloat64)
       p->float_grid ? patch_sum<double, true>(*p, threads) : patch_sum<double, false>(*p, threads);
     else
-      p->float_grid ? patch_sum<float, true>(*p, threads) : patch_sum<float, false>(*p, threads);
+      patch_sum_float(*p, threads);
   });
 }

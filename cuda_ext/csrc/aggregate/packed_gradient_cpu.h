@@ -1,0 +1,116 @@
+// The transpose of the patch sum, and the gradient of its weights, of packed videos (CPU).
+#pragma once
+
+#include "gradient.h"
+#include "packed_cpu.h"
+#include "query_taps_cpu.h"
+
+namespace stnls {
+
+// own: the queries' pixels; video: those that the entries point to.
+template <bool kFloatGrid, class Vectors>
+class PackedScatter {
+ public:
+  PackedScatter(const PatchProblem& p, const PackedVideo& own, PackedVideo* video,
+                const Vectors& pixels)
+      : p(p), own(own), video(*video), pixels(pixels), taps(p) {}
+
+  // Adds what falls on the rows top .. bottom - 1 of all frames of one batch and head.
+  void run(int64_t b, int64_t head, int64_t top, int64_t bottom) const {
+    const int64_t low = p.dilation * p.patch_offset;
+    const int64_t high = p.dilation * (p.ps - 1 + p.patch_offset) + 1;
+    int64_t entry = (b * p.heads + head) * p.frames * p.grid_height * p.grid_width * p.k;
+    for (int64_t t = 0; t < p.frames; ++t)
+      for (int64_t i = 0; i < p.grid_height; ++i)
+        for (int64_t j = 0; j < p.grid_width; ++j)
+          for (int64_t k = 0; k < p.k; ++k, ++entry) {
+            const auto n = neighbour<float, kFloatGrid>(p, entry, t, i, j);
+            if (!n.used) continue;
+            const int64_t first = static_cast<int64_t>(n.h) + low,
+                          last = static_cast<int64_t>(n.h) + high;
+            const bool mirrored = first < 0 || last >= p.height;
+            if (mirrored || (last >= top && first < bottom))
+              add(t, i, j, n, static_cast<const float*>(p.weights)[entry], top, bottom);
+          }
+  }
+
+ private:
+  const PatchProblem& p;
+  const PackedVideo& own;
+  PackedVideo& video;
+  const Vectors pixels;
+  const QueryTaps taps;
+
+  template <class Near>
+  void add(int64_t t, int64_t i, int64_t j, const Near& n, float weight, int64_t top,
+           int64_t bottom) const {
+    float* frame = video.frame(n.frame);
+    const float* pixels_of = own.frame(t);
+    taps.for_each(
+        i, j, n, 0, p.height,
+        [&](int64_t y, int64_t x, auto h, auto w, int64_t count) __attribute__((always_inline)) {
+          const Spread<float> s(p, h, w);
+          const float* first = pixels_of + (y * p.width + x) * own.pixel;
+          for (int corner = 0; corner < (kFloatGrid ? 4 : 1); ++corner) {
+            const int64_t row = s.row[corner / 2], column = s.column[corner % 2];
+            if (row < top || row >= bottom) continue;
+            const Columns share =
+                Columns{} + weight * s.row_weight[corner / 2] * s.column_weight[corner % 2];
+            const float* from = first;
+            float* to = frame + (row * p.width + column) * video.pixel;
+            for (int64_t tap = 0; tap < count; ++tap, from += own.pixel, to += video.pixel)
+              pixels.for_each([&](int64_t at) {
+                store_columns(to + at,
+                              fused(share, load_columns(from + at), load_columns(to + at)));
+              });
+          }
+        });
+  }
+};
+
+template <bool kFloatGrid, class Vectors>
+class PackedDot {
+ public:
+  PackedDot(const PatchProblem& p, const PackedVideo& own, const PackedVideo& video,
+            const Vectors& pixels)
+      : p(p), own(own), video(video), pixels(pixels), taps(p) {}
+
+  // The gradients of the weights of a row of queries.
+  void run(int64_t b, int64_t head, int64_t t, int64_t i) const {
+    int64_t entry =
+        (((b * p.heads + head) * p.frames + t) * p.grid_height + i) * p.grid_width * p.k;
+    const float* pixels_of = own.frame(t);
+    for (int64_t j = 0; j < p.grid_width; ++j)
+      for (int64_t k = 0; k < p.k; ++k, ++entry) {
+        const auto n = neighbour<float, kFloatGrid>(p, entry, t, i, j);
+        Columns total{};
+        if (n.used) {
+          const float* frame = video.frame(n.frame);
+          taps.for_each(i, j, n, 0, p.height,
+                        [&](int64_t y, int64_t x, auto h, auto w, int64_t count)
+                            __attribute__((always_inline)) {
+                              PackedSample<kFloatGrid> sample(p, frame, video.pixel, h, w);
+                              const float* from = pixels_of + (y * p.width + x) * own.pixel;
+                              for (int64_t tap = 0; tap < count; ++tap, from += own.pixel) {
+                                pixels.for_each([&](int64_t at) {
+                                  total = fused(load_columns(from + at), sample.read(at), total);
+                                });
+                                sample.move(video.pixel);
+                              }
+                            });
+        }
+        float lanes[kColumns], sum = 0.0f;
+        store_columns(lanes, total);
+        for (float lane : lanes) sum += lane;
+        static_cast<float*>(p.grad_weights)[entry] = sum;
+      }
+  }
+
+ private:
+  const PatchProblem& p;
+  const PackedVideo &own, &video;
+  const Vectors pixels;
+  const QueryTaps taps;
+};
+
+}  // namespace stnls

@@ -1,0 +1,84 @@
+"""Patch sums of many channels on the CPU, whose pixels are packed, against double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import stnls
+import torch
+from compare import assert_same_bits, noise
+from stnls import _native
+from torch import Tensor
+
+OPTIONS: list[dict[str, Any]] = [
+    {"ps": 1},
+    {"ps": 3},
+    {"ps": 4, "stride0": 2},
+    {"ps": 5, "dilation": 2},
+    {"ps": 3, "reflect_bounds": False},
+    {"ps": 3, "use_adj": True},
+]
+
+
+def problem(channels: int, stride0: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Two heads of so many channels; some entries are empty, some leave the frame."""
+    grid = (-(-14 // stride0), -(-19 // stride0))
+    video, weights = noise(2, 3, 2 * channels, 14, 19), noise(2, 2, 3, *grid, 4, seed=1)
+    inds = 6 * noise(2, 2, 3, *grid, 4, 3, seed=2)
+    inds[..., 0] = inds[..., 0].round().clamp(-1, 1)
+    inds[..., 0, 1, 1:] = -1e8
+    return video, weights, inds
+
+
+def with_gradients(
+    values: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype, itype: str, options: dict[str, Any]
+) -> list[Tensor]:
+    """The sum, and the gradients of the video and the weights."""
+    video, weights, inds = (x.detach().to(dtype, copy=True) for x in values)
+    leaves = video.requires_grad_(), weights.requires_grad_()
+    out = stnls.agg.WeightedPatchSum(**{"stride0": 1, **options}, itype=itype)(*leaves, inds)
+    (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).reshape(out.shape)).sum().backward()
+    return [out.detach(), *(x.grad for x in leaves if x.grad is not None)]
+
+
+@pytest.mark.parametrize("isa", _native.CPU_ISAS)
+@pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize("channels", [4, 8, 13, 20, 30, 41])
+def test_sums_and_gradients(
+    use_isa: Callable[[str], None], isa: str, itype: str, channels: int
+) -> None:
+    use_isa(isa)
+    for options in OPTIONS:
+        values = problem(channels, options.get("stride0", 1))
+        found = with_gradients(values, torch.float32, itype, options)
+        expected = with_gradients(values, torch.float64, itype, options)
+        assert len(found) == len(expected) == 3
+        for one, other in zip(found, expected, strict=True):
+            size = other.abs().max().item()
+            torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=2e-6 * size)
+
+
+@pytest.mark.parametrize("name", ["NonLocalGather", "NonLocalGatherAdd"])
+def test_stacks(name: str) -> None:
+    video, weights, inds = problem(9)
+    inds = inds.nan_to_num().clamp(-20, 20)
+    operator = getattr(stnls.agg, name)
+    operator = operator(3, 1, 1) if name == "NonLocalGatherAdd" else operator(3, 1)
+    single, double = (
+        operator(video.to(dtype), weights.to(dtype), inds.to(dtype))
+        for dtype in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_threads_do_not_change_a_bit(itype: str) -> None:
+    values = problem(10)
+    found = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        found.append(tuple(with_gradients(values, torch.float32, itype, {"ps": 3})))
+    assert_same_bits(*found)
