@@ -1,6 +1,7 @@
 // Scatter: every band of rows of the video belongs to one thread, which takes the entries in raster
 // order, so that the sums do not depend on the number of threads. Dot: rows of queries in parallel.
 #include <algorithm>
+#include <type_traits>
 
 #include "../common/parallel.h"
 #include "../common/status.h"
@@ -94,50 +95,45 @@ void dot(const PatchProblem& p, int64_t threads) {
   });
 }
 
-// Head by head, so that one of them is packed at a time: calls work(own pixels, batch, head).
-template <class Work>
-void for_packed_heads(const PatchProblem& p, int64_t threads, const Work& work) {
-  PackedVideo own(p);
-  for (int64_t plane = 0; plane < p.batch * p.heads; ++plane) {
-    const int64_t b = plane / p.heads, head = plane % p.heads;
-    own.pack(static_cast<const float*>(p.own) + b * p.own_stride[0] + head * p.own_stride[1],
-             p.own_stride, threads);
-    work(own, b, head);
+template <bool kFloatGrid>
+void packed_scatter(const PatchProblem& p, int64_t threads) {
+  PackedVideo own(p), video(p);
+  const int64_t planes = p.batch * p.heads;
+  for (int64_t from = 0; from < planes; from += own.planes) {
+    const int64_t to = std::min(from + own.planes, planes), count = to - from;
+    const int64_t bands =
+        threads == 1 ? 1 : std::max<int64_t>(1, std::min(p.height, 2 * threads / count));
+    own.pack(p.own, p.own_stride, from, to, threads);
+    video.clear(from, to, threads);
+    with_pixel_vectors(own.vectors, [&](const auto& pixels) {
+      using Pixels = std::decay_t<decltype(pixels)>;
+      const PackedScatter<kFloatGrid, Pixels> scatter(p, own, video, pixels);
+      parallel_for(count * bands, threads, [&](int64_t item, int64_t) {
+        const int64_t band = item % bands;
+        scatter.run(from + item / bands, p.height * band / bands, p.height * (band + 1) / bands);
+      });
+    });
+    video.add_to(p.video, p.video_stride, threads);
   }
 }
 
 template <bool kFloatGrid>
-void packed_scatter(const PatchProblem& p, int64_t threads) {
-  PackedVideo video(p);
-  const int64_t bands = threads == 1 ? 1 : std::max<int64_t>(1, std::min(p.height, 2 * threads));
-  for_packed_heads(p, threads, [&](const PackedVideo& own, int64_t b, int64_t head) {
-    video.clear();
-    with_pixel_vectors(video.vectors, [&](const auto& pixels) {
-      const PackedScatter<kFloatGrid, std::decay_t<decltype(pixels)>> scatter(p, own, &video,
-                                                                              pixels);
-      parallel_for(bands, threads, [&](int64_t band, int64_t) {
-        scatter.run(b, head, p.height * band / bands, p.height * (band + 1) / bands);
-      });
-    });
-    video.add_to(static_cast<float*>(p.video) + b * p.video_stride[0] + head * p.video_stride[1],
-                 p.video_stride, threads);
-  });
-}
-
-template <bool kFloatGrid>
 void packed_dot(const PatchProblem& p, int64_t threads) {
-  PackedVideo video(p);
-  for_packed_heads(p, threads, [&](const PackedVideo& own, int64_t b, int64_t head) {
-    video.pack(
-        static_cast<const float*>(p.video) + b * p.video_stride[0] + head * p.video_stride[1],
-        p.video_stride, threads);
-    with_pixel_vectors(video.vectors, [&](const auto& pixels) {
-      const PackedDot<kFloatGrid, std::decay_t<decltype(pixels)>> dots(p, own, video, pixels);
-      parallel_for(p.frames * p.grid_height, threads, [&](int64_t row, int64_t) {
-        dots.run(b, head, row / p.grid_height, row % p.grid_height);
+  PackedVideo own(p), video(p);
+  const int64_t planes = p.batch * p.heads, rows = p.frames * p.grid_height;
+  for (int64_t from = 0; from < planes; from += own.planes) {
+    const int64_t to = std::min(from + own.planes, planes);
+    own.pack(p.own, p.own_stride, from, to, threads);
+    video.pack(p.video, p.video_stride, from, to, threads);
+    with_pixel_vectors(own.vectors, [&](const auto& pixels) {
+      using Pixels = std::decay_t<decltype(pixels)>;
+      const PackedDot<kFloatGrid, Pixels> dots(p, own, video, pixels);
+      parallel_for((to - from) * rows, threads, [&](int64_t item, int64_t) {
+        const int64_t row = item % rows;
+        dots.run(from + item / rows, row / p.grid_height, row % p.grid_height);
       });
     });
-  });
+  }
 }
 
 void scatter_float(const PatchProblem& p, int64_t threads) {

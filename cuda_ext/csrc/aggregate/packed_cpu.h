@@ -2,8 +2,9 @@
 // where it would else be a pixel of each channel's plane.
 #pragma once
 
-#include <cstring>
-#include <vector>
+#include <algorithm>
+#include <cstdint>
+#include <memory>
 
 #include "../common/columns_cpu.h"
 #include "../common/parallel.h"
@@ -12,47 +13,112 @@
 
 namespace stnls {
 
-// The frames of one batch and head. Channels are filled up to whole vectors, with zeros.
+// Floats at the start of a cache line, so that no vector lies across two; not initialised.
+class AlignedFloats {
+ public:
+  explicit AlignedFloats(int64_t count)
+      : memory(new float[static_cast<size_t>(count) + kLine]), first(memory.get()) {
+    const auto past = reinterpret_cast<uintptr_t>(first) / sizeof(float) % kLine;
+    first += (kLine - past) % kLine;
+  }
+  float* data() const { return first; }
+
+ private:
+  static constexpr size_t kLine = 64 / sizeof(float);
+  std::unique_ptr<float[]> memory;
+  float* first;
+};
+
+// Pixels whose channels are copied together: a cache line of each channel's row.
+constexpr int64_t kPixels = 16;
+
+// Calls copy(channel, first column, column after the last): some pixels of a row, all channels,
+// then the next.
+template <class Copy>
+void for_blocks_of_row(int64_t channels, int64_t width, const Copy& copy) {
+  for (int64_t x = 0; x < width; x += kPixels)
+    for (int64_t c = 0; c < channels; ++c) copy(c, x, std::min(x + kPixels, width));
+}
+
+// A plane is a batch item and head, that is all its frames. As many are packed at a time as take
+// this many bytes, or one: memory does not grow with their number, and where they are small, there
+// is work for every thread.
+constexpr int64_t kPackedBytes = int64_t{1} << 25;
+
+// The frames of some planes. Channels are filled up to whole vectors, with zeros.
 class PackedVideo {
  public:
+  const PatchProblem& p;
+  const int64_t vectors;  // of a pixel
+  const int64_t pixel;    // floats from one pixel to the next
+  const int64_t planes;   // that are packed at a time; the last may be fewer
+
   explicit PackedVideo(const PatchProblem& p)
       : p(p),
         vectors((p.channels + kColumns - 1) / kColumns),
         pixel(vectors * kColumns),
-        values(static_cast<size_t>(p.frames * p.height * p.width * pixel)) {}
+        planes(std::clamp<int64_t>(kPackedBytes / (plane_floats() * int64_t{sizeof(float)}), 1,
+                                   p.batch * p.heads)),
+        values(planes * plane_floats()) {}
 
-  // `stride`: as PatchProblem has it; `video`: the first pixel of the batch and head.
-  void pack(const float* video, const int64_t (&stride)[5], int64_t threads) {
-    parallel_for(p.frames * p.height, threads, [&](int64_t row, int64_t) {
-      const float* from = video + row / p.height * stride[2] + row % p.height * stride[4];
-      float* to = values.data() + row * p.width * pixel;
-      for (int64_t c = 0; c < p.channels; ++c)
-        for (int64_t x = 0; x < p.width; ++x) to[x * pixel + c] = from[c * stride[3] + x];
+  // Takes the planes first .. last - 1; `stride`: as PatchProblem has it.
+  void pack(const void* video, const int64_t (&stride)[5], int64_t first, int64_t last,
+            int64_t threads) {
+    take(first, last);
+    for_rows(threads, [&](int64_t row, float* to) {
+      const float* from = static_cast<const float*>(video) + place(row, stride);
+      for_blocks_of_row(pixel, p.width, [&](int64_t c, int64_t x, int64_t end) {
+        for (; x < end; ++x) to[x * pixel + c] = c < p.channels ? from[c * stride[3] + x] : 0.0f;
+      });
     });
+  }
+  // Zeros for the planes first .. last - 1.
+  void clear(int64_t first, int64_t last, int64_t threads) {
+    take(first, last);
+    for_rows(threads, [&](int64_t, float* to) { std::fill_n(to, p.width * pixel, 0.0f); });
   }
   // Adds these pixels to those of a video.
-  void add_to(float* video, const int64_t (&stride)[5], int64_t threads) const {
-    parallel_for(p.frames * p.height, threads, [&](int64_t row, int64_t) {
-      float* to = video + row / p.height * stride[2] + row % p.height * stride[4];
-      const float* from = values.data() + row * p.width * pixel;
-      for (int64_t c = 0; c < p.channels; ++c)
-        for (int64_t x = 0; x < p.width; ++x) to[c * stride[3] + x] += from[x * pixel + c];
+  void add_to(void* video, const int64_t (&stride)[5], int64_t threads) const {
+    for_rows(threads, [&](int64_t row, const float* from) {
+      float* to = static_cast<float*>(video) + place(row, stride);
+      for_blocks_of_row(p.channels, p.width, [&](int64_t c, int64_t x, int64_t end) {
+        for (; x < end; ++x) to[c * stride[3] + x] += from[x * pixel + c];
+      });
     });
   }
-  void clear() { std::memset(values.data(), 0, values.size() * sizeof(float)); }
 
-  const float* frame(int64_t t) const { return values.data() + t * p.height * p.width * pixel; }
-  float* frame(int64_t t) { return values.data() + t * p.height * p.width * pixel; }
-
- private:
-  const PatchProblem& p;
-
- public:
-  const int64_t vectors;  // of a pixel
-  const int64_t pixel;    // floats from one pixel to the next
+  float* frame(int64_t plane, int64_t t) const {
+    return values.data() + ((plane - first) * p.frames + t) * p.height * p.width * pixel;
+  }
 
  private:
-  std::vector<float> values;
+  const AlignedFloats values;
+  int64_t first = 0, count = 0;  // planes
+
+  int64_t plane_floats() const { return p.frames * p.height * p.width * pixel; }
+
+  void take(int64_t from, int64_t to) { first = from, count = to - from; }
+
+  // Where a row of these planes starts in a video.
+  int64_t place(int64_t row, const int64_t (&stride)[5]) const {
+    const int64_t y = row % p.height, t = row / p.height % p.frames;
+    const int64_t plane = first + row / p.height / p.frames;
+    return plane / p.heads * stride[0] + plane % p.heads * stride[1] + t * stride[2] +
+           y * stride[4];
+  }
+
+  // Calls visit(row, its pixels) for the rows of all frames, many of them at a time where they are
+  // short: to start a thread takes as long as to copy some ten thousand pixels.
+  template <class Visit>
+  void for_rows(int64_t threads, const Visit& visit) const {
+    const int64_t rows = count * p.frames * p.height, length = p.width * pixel;
+    const int64_t at_a_time = std::max<int64_t>(1, (int64_t{1} << 15) / length);
+    parallel_for((rows + at_a_time - 1) / at_a_time, threads, [&](int64_t item, int64_t) {
+      const int64_t end = std::min((item + 1) * at_a_time, rows);
+      for (int64_t row = item * at_a_time; row < end; ++row)
+        visit(row, values.data() + row * length);
+    });
+  }
 };
 
 // Whether packing is little beside the work: several channels, and as many taps as pixels.

@@ -11,15 +11,15 @@ namespace stnls {
 template <bool kFloatGrid, class Vectors>
 class PackedScatter {
  public:
-  PackedScatter(const PatchProblem& p, const PackedVideo& own, PackedVideo* video,
+  PackedScatter(const PatchProblem& p, const PackedVideo& own, const PackedVideo& video,
                 const Vectors& pixels)
-      : p(p), own(own), video(*video), pixels(pixels), taps(p) {}
+      : p(p), own(own), video(video), pixels(pixels), taps(p) {}
 
-  // Adds what falls on the rows top .. bottom - 1 of all frames of one batch and head.
-  void run(int64_t b, int64_t head, int64_t top, int64_t bottom) const {
+  // Adds what falls on the rows top .. bottom - 1 of all frames of a plane.
+  void run(int64_t plane, int64_t top, int64_t bottom) const {
     const int64_t low = p.dilation * p.patch_offset;
     const int64_t high = p.dilation * (p.ps - 1 + p.patch_offset) + 1;
-    int64_t entry = (b * p.heads + head) * p.frames * p.grid_height * p.grid_width * p.k;
+    int64_t entry = plane * p.frames * p.grid_height * p.grid_width * p.k;
     for (int64_t t = 0; t < p.frames; ++t)
       for (int64_t i = 0; i < p.grid_height; ++i)
         for (int64_t j = 0; j < p.grid_width; ++j)
@@ -30,22 +30,20 @@ class PackedScatter {
                           last = static_cast<int64_t>(n.h) + high;
             const bool mirrored = first < 0 || last >= p.height;
             if (mirrored || (last >= top && first < bottom))
-              add(t, i, j, n, static_cast<const float*>(p.weights)[entry], top, bottom);
+              add(video.frame(plane, n.frame), own.frame(plane, t), i, j, n,
+                  static_cast<const float*>(p.weights)[entry], top, bottom);
           }
   }
 
  private:
   const PatchProblem& p;
-  const PackedVideo& own;
-  PackedVideo& video;
+  const PackedVideo &own, &video;
   const Vectors pixels;
   const QueryTaps taps;
 
   template <class Near>
-  void add(int64_t t, int64_t i, int64_t j, const Near& n, float weight, int64_t top,
-           int64_t bottom) const {
-    float* frame = video.frame(n.frame);
-    const float* pixels_of = own.frame(t);
+  void add(float* frame, const float* pixels_of, int64_t i, int64_t j, const Near& n, float weight,
+           int64_t top, int64_t bottom) const {
     taps.for_each(
         i, j, n, 0, p.height,
         [&](int64_t y, int64_t x, auto h, auto w, int64_t count) __attribute__((always_inline)) {
@@ -76,16 +74,15 @@ class PackedDot {
       : p(p), own(own), video(video), pixels(pixels), taps(p) {}
 
   // The gradients of the weights of a row of queries.
-  void run(int64_t b, int64_t head, int64_t t, int64_t i) const {
-    int64_t entry =
-        (((b * p.heads + head) * p.frames + t) * p.grid_height + i) * p.grid_width * p.k;
-    const float* pixels_of = own.frame(t);
+  void run(int64_t plane, int64_t t, int64_t i) const {
+    int64_t entry = ((plane * p.frames + t) * p.grid_height + i) * p.grid_width * p.k;
+    const float* pixels_of = own.frame(plane, t);
     for (int64_t j = 0; j < p.grid_width; ++j)
       for (int64_t k = 0; k < p.k; ++k, ++entry) {
         const auto n = neighbour<float, kFloatGrid>(p, entry, t, i, j);
         Columns total{};
         if (n.used) {
-          const float* frame = video.frame(n.frame);
+          const float* frame = video.frame(plane, n.frame);
           taps.for_each(i, j, n, 0, p.height,
                         [&](int64_t y, int64_t x, auto h, auto w, int64_t count)
                             __attribute__((always_inline)) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include "neighbour.h"
 #include "packed_cpu.h"
@@ -18,20 +17,20 @@ class PackedPatchSum {
 
   // Sums the entries first .. last - 1 of all queries of one frame into the rows top .. bottom - 1
   // of `out`; scale_h, scale_w: what a sum is divided by, of every row and column.
-  void run(int64_t b, int64_t head, int64_t t, int64_t top, int64_t bottom, int64_t first,
-           int64_t last, const float* scale_h, const float* scale_w, float* out) const {
-    std::vector<float> sums(static_cast<size_t>((bottom - top) * p.width * video.pixel), 0.0f);
+  void run(int64_t plane, int64_t t, int64_t top, int64_t bottom, int64_t first, int64_t last,
+           const float* scale_h, const float* scale_w, float* out) const {
+    const AlignedFloats sums((bottom - top) * p.width * video.pixel);
+    std::fill_n(sums.data(), (bottom - top) * p.width * video.pixel, 0.0f);
     for (int64_t i = 0; i < p.grid_height; ++i) {
       if (!taps.reaches(i, top, bottom)) continue;
-      const int64_t row =
-          (((b * p.heads + head) * p.frames + t) * p.grid_height + i) * p.grid_width;
+      const int64_t row = ((plane * p.frames + t) * p.grid_height + i) * p.grid_width;
       for (int64_t j = 0; j < p.grid_width; ++j) {
         for (int64_t k = first; k < last; ++k) {
           const int64_t entry = (row + j) * p.k + k;
           const auto n = neighbour<float, kFloatGrid>(p, entry, t, i, j);
           if (!n.used) continue;
           const Columns weight = Columns{} + static_cast<const float*>(p.weights)[entry];
-          const float* frame = video.frame(n.frame);
+          const float* frame = video.frame(plane, n.frame);
           taps.for_each(i, j, n, top, bottom,
                         [&](int64_t y, int64_t x, auto h, auto w, int64_t count)
                             __attribute__((always_inline)) {
@@ -51,13 +50,13 @@ class PackedPatchSum {
     }
     for (int64_t y = top; y < bottom; ++y) {
       const float* line = sums.data() + (y - top) * p.width * video.pixel;
-      for (int64_t c = 0; c < p.channels; ++c) {
+      for_blocks_of_row(p.channels, p.width, [&](int64_t c, int64_t x, int64_t end) {
         float* to = out + c * p.own_stride[3] + y * p.own_stride[4];
-        for (int64_t x = 0; x < p.width; ++x) {
+        for (; x < end; ++x) {
           const float sum = line[x * video.pixel + c];
           to[x] = p.normalize ? sum / (scale_h[y] * scale_w[x]) : sum;
         }
-      }
+      });
     }
   }
 

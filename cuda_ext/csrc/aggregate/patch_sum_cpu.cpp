@@ -2,6 +2,7 @@
 // patches added, so that the result does not depend on the number of threads.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../common/parallel.h"
@@ -158,29 +159,28 @@ void patch_sum(const PatchProblem& p, int64_t threads) {
   });
 }
 
-// Head by head, so that one of them is packed at a time.
 template <bool kFloatGrid>
 void packed_sum(const PatchProblem& p, int64_t threads) {
   const std::vector<float> rows = coverage<float>(p, p.height, p.grid_height),
                            columns = coverage<float>(p, p.width, p.grid_width);
   const int64_t bands = (p.height + kBand - 1) / kBand;
-  const int64_t layers = p.stacked ? p.k : 1;
+  const int64_t layers = p.stacked ? p.k : 1, planes = p.batch * p.heads;
   PackedVideo video(p);
   with_pixel_vectors(video.vectors, [&](const auto& pixels) {
     using Pixels = std::decay_t<decltype(pixels)>;
     const PackedPatchSum<kFloatGrid, Pixels> sum(p, video, pixels);
-    for (int64_t plane = 0; plane < p.batch * p.heads; ++plane) {
-      const int64_t b = plane / p.heads, head = plane % p.heads;
-      video.pack(
-          static_cast<const float*>(p.video) + b * p.video_stride[0] + head * p.video_stride[1],
-          p.video_stride, threads);
-      float* own = static_cast<float*>(p.own) + b * p.own_stride[0] + head * p.own_stride[1];
-      parallel_for(p.frames * layers * bands, threads, [&](int64_t item, int64_t) {
+    for (int64_t from = 0; from < planes; from += video.planes) {
+      const int64_t to = std::min(from + video.planes, planes);
+      video.pack(p.video, p.video_stride, from, to, threads);
+      parallel_for((to - from) * p.frames * layers * bands, threads, [&](int64_t item, int64_t) {
         const int64_t band = item % bands, layer = item / bands % layers;
-        const int64_t t = item / bands / layers, first = p.stacked ? layer : 0;
-        sum.run(b, head, t, band * kBand, std::min((band + 1) * kBand, p.height), first,
-                p.stacked ? layer + 1 : p.k, rows.data(), columns.data(),
-                own + t * p.own_stride[2] + first * (p.stacked ? p.own_entry_stride : 0));
+        const int64_t t = item / bands / layers % p.frames;
+        const int64_t plane = from + item / bands / layers / p.frames;
+        float* own = static_cast<float*>(p.own) + plane / p.heads * p.own_stride[0] +
+                     plane % p.heads * p.own_stride[1] + t * p.own_stride[2];
+        if (p.stacked) own += layer * p.own_entry_stride;
+        sum.run(plane, t, band * kBand, std::min((band + 1) * kBand, p.height), layer,
+                p.stacked ? layer + 1 : p.k, rows.data(), columns.data(), own);
       });
     }
   });
