@@ -82,3 +82,49 @@ def test_threads_do_not_change_a_bit(itype: str) -> None:
         torch.set_num_threads(count)
         found.append(tuple(with_gradients(values, torch.float32, itype, {"ps": 3})))
     assert_same_bits(*found)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_some_heads_at_a_time(itype: str) -> None:
+    """A thread has room for four of these six heads at once, five threads for all."""
+    video, weights = noise(2, 1, 3 * 16, 64, 61), noise(2, 3, 1, 32, 31, 1, seed=1)
+    inds = (72 * noise(2, 3, 1, 32, 31, 1, 3, seed=2)).round() / 8  # exact in both
+    values = video, weights, inds
+    options = {"ps": 3, "stride0": 2}
+    found = []
+    for count in (1, 5):
+        torch.set_num_threads(count)
+        found.append(tuple(with_gradients(values, torch.float32, itype, options)))
+    assert_same_bits(*found)
+    expected = with_gradients(values, torch.float64, itype, options)
+    for one, other in zip(found[0], expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize("size", [(1, 19), (14, 1), (1, 1)])
+def test_frames_of_one_row_or_column(size: tuple[int, int], itype: str) -> None:
+    video, weights = noise(1, 2, 9, *size), noise(1, 1, 2, *size, 4, seed=1)
+    values = video, weights, 6 * noise(1, 1, 2, *size, 4, 3, seed=2)
+    for reflect_bounds in (True, False):
+        options = {"ps": 3, "reflect_bounds": reflect_bounds}
+        found = with_gradients(values, torch.float32, itype, options)
+        expected = with_gradients(values, torch.float64, itype, options)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_what_is_no_number_stays_where_it_is(itype: str) -> None:
+    """Also not in the channels that fill up vectors, which are left out of every sum."""
+    video, weights, inds = problem(5)
+    video[:, :, ::2, 3, 4] = torch.nan
+    video[:, :, 7, 9, 11] = torch.inf
+    weights[..., 5, 5, 2] = torch.nan
+    inds = inds.round()
+    found = with_gradients((video, weights, inds), torch.float32, itype, {"ps": 3})
+    expected = with_gradients((video, weights, inds), torch.float64, itype, {"ps": 3})
+    for one, other in zip(found, expected, strict=True):
+        assert 0 < other.isfinite().sum() < other.numel()
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=2e-5, equal_nan=True)

@@ -97,7 +97,7 @@ void dot(const PatchProblem& p, int64_t threads) {
 
 template <bool kFloatGrid>
 void packed_scatter(const PatchProblem& p, int64_t threads) {
-  PackedVideo own(p), video(p);
+  PackedVideo own(p, threads), video(p, threads);
   const int64_t planes = p.batch * p.heads;
   for (int64_t from = 0; from < planes; from += own.planes) {
     const int64_t to = std::min(from + own.planes, planes), count = to - from;
@@ -119,7 +119,7 @@ void packed_scatter(const PatchProblem& p, int64_t threads) {
 
 template <bool kFloatGrid>
 void packed_dot(const PatchProblem& p, int64_t threads) {
-  PackedVideo own(p), video(p);
+  PackedVideo own(p, threads), video(p, threads);
   const int64_t planes = p.batch * p.heads, rows = p.frames * p.grid_height;
   for (int64_t from = 0; from < planes; from += own.planes) {
     const int64_t to = std::min(from + own.planes, planes);

@@ -29,21 +29,19 @@ class AlignedFloats {
   float* first;
 };
 
-// Pixels whose channels are copied together: a cache line of each channel's row.
-constexpr int64_t kPixels = 16;
-
-// Calls copy(channel, first column, column after the last): some pixels of a row, all channels,
-// then the next.
+// Calls copy(channel, first column, column after the last): as many pixels of a row as stay in the
+// first-level cache, all channels, then the next.
 template <class Copy>
 void for_blocks_of_row(int64_t channels, int64_t width, const Copy& copy) {
-  for (int64_t x = 0; x < width; x += kPixels)
-    for (int64_t c = 0; c < channels; ++c) copy(c, x, std::min(x + kPixels, width));
+  const int64_t pixels = std::max<int64_t>(16, 4096 / channels);
+  for (int64_t x = 0; x < width; x += pixels)
+    for (int64_t c = 0; c < channels; ++c) copy(c, x, std::min(x + pixels, width));
 }
 
 // A plane is a batch item and head, that is all its frames. As many are packed at a time as take
-// this many bytes, or one: memory does not grow with their number, and where they are small, there
-// is work for every thread.
-constexpr int64_t kPackedBytes = int64_t{1} << 25;
+// this many bytes for each thread (of 32 at most), or one: they stay in the caches, and where
+// planes are small, there is work for every thread.
+constexpr int64_t kBytesOfThread = int64_t{1} << 20;
 
 // The frames of some planes. Channels are filled up to whole vectors, with zeros.
 class PackedVideo {
@@ -53,12 +51,13 @@ class PackedVideo {
   const int64_t pixel;    // floats from one pixel to the next
   const int64_t planes;   // that are packed at a time; the last may be fewer
 
-  explicit PackedVideo(const PatchProblem& p)
+  PackedVideo(const PatchProblem& p, int64_t threads)
       : p(p),
         vectors((p.channels + kColumns - 1) / kColumns),
         pixel(vectors * kColumns),
-        planes(std::clamp<int64_t>(kPackedBytes / (plane_floats() * int64_t{sizeof(float)}), 1,
-                                   p.batch * p.heads)),
+        planes(std::clamp<int64_t>(std::clamp<int64_t>(threads, 1, 32) * kBytesOfThread /
+                                       (plane_floats() * int64_t{sizeof(float)}),
+                                   1, p.batch * p.heads)),
         values(planes * plane_floats()) {}
 
   // Takes the planes first .. last - 1; `stride`: as PatchProblem has it.
@@ -67,9 +66,11 @@ class PackedVideo {
     take(first, last);
     for_rows(threads, [&](int64_t row, float* to) {
       const float* from = static_cast<const float*>(video) + place(row, stride);
-      for_blocks_of_row(pixel, p.width, [&](int64_t c, int64_t x, int64_t end) {
-        for (; x < end; ++x) to[x * pixel + c] = c < p.channels ? from[c * stride[3] + x] : 0.0f;
+      for_blocks_of_row(p.channels, p.width, [&](int64_t c, int64_t x, int64_t end) {
+        for (; x < end; ++x) to[x * pixel + c] = from[c * stride[3] + x];
       });
+      for (int64_t x = 0; x < p.width; ++x)
+        for (int64_t c = p.channels; c < pixel; ++c) to[x * pixel + c] = 0.0f;
     });
   }
   // Zeros for the planes first .. last - 1.
@@ -121,10 +122,12 @@ class PackedVideo {
   }
 };
 
-// Whether packing is little beside the work: several channels, and as many taps as pixels.
+// Whether packing is little beside the work, which is less for each channel where there are few.
 inline bool packing_pays(const PatchProblem& p) {
-  return p.dtype == kFloat32 && p.channels >= 4 &&
-         p.grid_height * p.grid_width * p.k * p.ps * p.ps >= p.height * p.width;
+  const int64_t taps = p.grid_height * p.grid_width * p.k * p.ps * p.ps;
+  const int64_t pixels = p.height * p.width;
+  return p.dtype == kFloat32 && p.channels >= 4 && taps >= pixels &&
+         taps * p.channels >= 16 * pixels;
 }
 
 // A pixel of kVectors vectors, or, where that is 0, of as many as `vectors` says.

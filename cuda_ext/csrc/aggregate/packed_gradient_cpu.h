@@ -47,6 +47,7 @@ class PackedScatter {
     taps.for_each(
         i, j, n, 0, p.height,
         [&](int64_t y, int64_t x, auto h, auto w, int64_t count) __attribute__((always_inline)) {
+          if (static_cast<int64_t>(h) + 1 < top || static_cast<int64_t>(h) >= bottom) return;
           const Spread<float> s(p, h, w);
           const float* first = pixels_of + (y * p.width + x) * own.pixel;
           for (int corner = 0; corner < (kFloatGrid ? 4 : 1); ++corner) {

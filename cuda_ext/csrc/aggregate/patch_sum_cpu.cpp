@@ -165,7 +165,7 @@ void packed_sum(const PatchProblem& p, int64_t threads) {
                            columns = coverage<float>(p, p.width, p.grid_width);
   const int64_t bands = (p.height + kBand - 1) / kBand;
   const int64_t layers = p.stacked ? p.k : 1, planes = p.batch * p.heads;
-  PackedVideo video(p);
+  PackedVideo video(p, threads);
   with_pixel_vectors(video.vectors, [&](const auto& pixels) {
     using Pixels = std::decay_t<decltype(pixels)>;
     const PackedPatchSum<kFloatGrid, Pixels> sum(p, video, pixels);
