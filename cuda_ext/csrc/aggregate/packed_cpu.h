@@ -127,7 +127,7 @@ inline bool packing_pays(const PatchProblem& p) {
   const int64_t taps = p.grid_height * p.grid_width * p.k * p.ps * p.ps;
   const int64_t pixels = p.height * p.width;
   return p.dtype == kFloat32 && p.channels >= 4 && taps >= pixels &&
-         taps * p.channels >= 16 * pixels;
+         taps * p.channels >= 24 * pixels;
 }
 
 // A pixel of kVectors vectors, or, where that is 0, of as many as `vectors` says.
