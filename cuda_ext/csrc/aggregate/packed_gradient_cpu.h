@@ -50,17 +50,22 @@ class PackedScatter {
           if (static_cast<int64_t>(h) + 1 < top || static_cast<int64_t>(h) >= bottom) return;
           const Spread<float> s(p, h, w);
           const float* first = pixels_of + (y * p.width + x) * own.pixel;
-          for (int corner = 0; corner < (kFloatGrid ? 4 : 1); ++corner) {
-            const int64_t row = s.row[corner / 2], column = s.column[corner % 2];
-            if (row < top || row >= bottom) continue;
-            const Columns share =
-                Columns{} + weight * s.row_weight[corner / 2] * s.column_weight[corner % 2];
+          const int64_t across = (s.column[1] - s.column[0]) * video.pixel;
+          for (int corner = 0; corner < (kFloatGrid ? 2 : 1); ++corner) {
+            if (s.row[corner] < top || s.row[corner] >= bottom) continue;
+            const float part = weight * s.row_weight[corner];
+            const Columns left = Columns{} + part * s.column_weight[0];
+            const Columns right = Columns{} + part * s.column_weight[1];
             const float* from = first;
-            float* to = frame + (row * p.width + column) * video.pixel;
+            float* to = frame + (s.row[corner] * p.width + s.column[0]) * video.pixel;
             for (int64_t tap = 0; tap < count; ++tap, from += own.pixel, to += video.pixel)
               pixels.for_each([&](int64_t at) {
-                store_columns(to + at,
-                              fused(share, load_columns(from + at), load_columns(to + at)));
+                const Columns value = load_columns(from + at);
+                store_columns(to + at, fused(left, value, load_columns(to + at)));
+                if constexpr (kFloatGrid) {
+                  float* next = to + across + at;
+                  store_columns(next, fused(right, value, load_columns(next)));
+                }
               });
           }
         });
