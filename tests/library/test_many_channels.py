@@ -1,4 +1,5 @@
-"""Patch sums of many channels on the CPU, whose pixels are packed, against double precision."""
+"""Patch sums and searches of many channels on the CPU, whose pixels are packed, against double
+precision."""
 
 from __future__ import annotations
 
@@ -128,3 +129,72 @@ def test_what_is_no_number_stays_where_it_is(itype: str) -> None:
     for one, other in zip(found, expected, strict=True):
         assert 0 < other.isfinite().sum() < other.numel()
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=2e-5, equal_nan=True)
+
+
+SEARCHES: list[dict[str, Any]] = [
+    {"ps": 1},
+    {"ps": 3},
+    {"ps": 4, "stride0": 2},
+    {"ps": 3, "dilation": 2, "dist_type": "prod"},
+    {"ps": 3, "reflect_bounds": False},
+    {"ps": 3, "off_Hq": 2, "topk_mode": "each", "k": 2},
+]
+
+
+def search_gradients(
+    dtype: torch.dtype,
+    channels: int,
+    itype: str,
+    options: dict[str, Any],
+    counts: Tensor | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Offsets; distances, and the gradients of both videos by those distances that count."""
+    given = {"k": 5, "stride0": 1, **options}
+    size, stride0 = (15, 22), given["stride0"]
+    grid = tuple(-(-length // stride0) for length in size)
+    videos = [
+        noise(2, 3, 2 * channels, *size, seed=seed).to(dtype).requires_grad_() for seed in (1, 2)
+    ]
+    flows = 2 * noise(2, 3, 2, 2, *grid, seed=3).to(dtype)
+    ps, k = given.pop("ps"), given.pop("k")
+    search = stnls.search.NonLocalSearch(5, 1, ps, k, nheads=2, itype=itype, **given)
+    dists, inds = search(*videos, flows)
+    keep = torch.isfinite(dists) if counts is None else torch.isfinite(dists) & counts
+    found = torch.where(keep, dists, torch.zeros_like(dists))
+    (
+        found * torch.linspace(-1, 1, found.numel(), dtype=dtype).reshape(found.shape)
+    ).sum().backward()
+    return inds.double(), [found.detach(), *(x.grad for x in videos if x.grad is not None)]
+
+
+@pytest.mark.parametrize("isa", _native.CPU_ISAS)
+@pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize("channels", [4, 13, 20, 41])
+def test_gradients_of_searches(
+    use_isa: Callable[[str], None], isa: str, itype: str, channels: int
+) -> None:
+    use_isa(isa)
+    for options in SEARCHES:
+        singles, doubles = (
+            search_gradients(dtype, channels, itype, options)[0]
+            for dtype in (torch.float32, torch.float64)
+        )
+        # Two matches that are as good as equal may change places.
+        same = ((singles - doubles).abs() < 1e-4).all(-1)
+        assert same.float().mean() > 0.999
+        _, found = search_gradients(torch.float32, channels, itype, options, same)
+        _, expected = search_gradients(torch.float64, channels, itype, options, same)
+        assert len(found) == len(expected) == 3
+        for one, other in zip(found, expected, strict=True):
+            size = other.abs().max().item()
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5 * size)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_threads_do_not_change_a_bit_of_the_gradients_of_a_search(itype: str) -> None:
+    found = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        found.append(tuple(search_gradients(torch.float32, 10, itype, {"ps": 3})[1]))
+    assert_same_bits(*found)

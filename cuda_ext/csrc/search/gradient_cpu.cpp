@@ -5,15 +5,12 @@
 #include "../common/parallel.h"
 #include "../common/status.h"
 #include "gradient.h"
+#include "packed_gradient_cpu.h"
 
 namespace stnls {
 namespace {
 
-// A video's gradient, of which one thread owns the rows top .. bottom - 1 of all frames.
-struct Band {
-  int64_t b, head, top, bottom;
-  bool holds(int64_t row) const { return row >= top && row < bottom; }
-};
+using Band = GradientBand;
 
 template <class Work>
 void for_bands(const SearchProblem& p, int64_t height, int64_t threads, Work&& work) {
@@ -44,7 +41,7 @@ class VideoGradients {
   void of_query(const Band& band) const {
     for_entries(band, [&](const Query& q, const Entry& e) {
       const int64_t centre = gradient.query_row(q);
-      if (misses(band, centre + tap_low, centre + tap_high, p.query_height)) return;
+      if (band.misses(centre + tap_low, centre + tap_high, p.query_height)) return;
       const Real* query = gradient.query_plane(q);
       const Real* key = gradient.key_plane(q, e.frame);
       Real* grad = plane_of(g.grad_query, g.grad_query_stride, q, q.t);
@@ -64,7 +61,7 @@ class VideoGradients {
   void of_key(const Band& band) const {
     for_entries(band, [&](const Query& q, const Entry& e) {
       const int64_t centre = static_cast<int64_t>(e.h);
-      if (misses(band, centre + tap_low, centre + tap_high + 1, p.height)) return;
+      if (band.misses(centre + tap_low, centre + tap_high + 1, p.height)) return;
       const Real* query = gradient.query_plane(q);
       const Real* key = gradient.key_plane(q, e.frame);
       Real* grad = plane_of(g.grad_key, g.grad_key_stride, q, e.frame);
@@ -95,12 +92,6 @@ class VideoGradients {
   const Gradient gradient;
   int64_t tap_low, tap_high;
 
-  // Whether rows low .. high, all inside the frame, lie outside the band; rows that are reflected
-  // may come anywhere.
-  static bool misses(const Band& band, int64_t low, int64_t high, int64_t height) {
-    return low >= 0 && high < height && (high < band.top || low >= band.bottom);
-  }
-
   static Real* plane_of(void* grad, const int64_t* stride, const Query& q, int64_t frame) {
     return static_cast<Real*>(grad) + q.b * stride[0] + q.head * stride[1] + frame * stride[2];
   }
@@ -123,13 +114,64 @@ class VideoGradients {
 };
 
 template <class Real, bool kFloatGrid, bool kProduct>
-void differentiate(const SearchGradProblem& g, int64_t threads) {
+void differentiate_videos(const SearchGradProblem& g, int64_t threads) {
   const SearchProblem& p = g.search;
   const VideoGradients<Real, kFloatGrid, kProduct> videos(g);
   if (g.grad_query != nullptr && g.grad_dists != nullptr)
     for_bands(p, p.query_height, threads, [&](const Band& band) { videos.of_query(band); });
   if (g.grad_key != nullptr && g.grad_dists != nullptr)
     for_bands(p, p.height, threads, [&](const Band& band) { videos.of_key(band); });
+}
+
+// One gradient after the other, so that three videos of a head are packed.
+template <bool kFloatGrid, bool kProduct>
+void differentiate_packed(const SearchGradProblem& g, int64_t threads) {
+  const SearchProblem& p = g.search;
+  if (g.grad_dists == nullptr) return;
+  const PatchProblem of_query = video_sizes(p, p.query_height, p.query_width),
+                     of_key = video_sizes(p, p.height, p.width);
+  PackedVideo query(of_query, threads), key(of_key, threads);
+  const int64_t planes = p.batch * p.heads, most = std::min(query.planes, key.planes);
+  for (int64_t from = 0; from < planes; from += most) {
+    const int64_t to = std::min(from + most, planes), count = to - from;
+    query.pack(p.query, p.query_stride, from, to, threads);
+    key.pack(p.key, p.key_stride, from, to, threads);
+    // Every band takes all entries: no more of them than there are threads.
+    const auto add = [&](const PatchProblem& sizes, void* grad, const int64_t (&stride)[5],
+                         auto part) {
+      if (grad == nullptr) return;
+      PackedVideo sums(sizes, threads);
+      sums.clear(from, to, threads);
+      const int64_t bands =
+          std::clamp<int64_t>((threads + count - 1) / count, 1, std::max<int64_t>(sizes.height, 1));
+      with_pixel_vectors(sums.vectors, [&](const auto& pixels) {
+        using Pixels = std::decay_t<decltype(pixels)>;
+        const PackedVideoGradients<kFloatGrid, kProduct, Pixels> videos(g, query, key, sums,
+                                                                        pixels);
+        parallel_for(count * bands, threads, [&](int64_t item, int64_t) {
+          const int64_t plane = from + item / bands, band = item % bands;
+          part(videos, Band{plane / p.heads, plane % p.heads, sizes.height * band / bands,
+                            sizes.height * (band + 1) / bands});
+        });
+      });
+      sums.add_to(grad, stride, threads);
+    };
+    add(of_query, g.grad_query, g.grad_query_stride,
+        [](const auto& videos, const Band& band) { videos.of_query(band); });
+    add(of_key, g.grad_key, g.grad_key_stride,
+        [](const auto& videos, const Band& band) { videos.of_key(band); });
+  }
+}
+
+template <class Real, bool kFloatGrid, bool kProduct>
+void differentiate(const SearchGradProblem& g, int64_t threads) {
+  const SearchProblem& p = g.search;
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    packing_pays(g) ? differentiate_packed<kFloatGrid, kProduct>(g, threads)
+                    : differentiate_videos<Real, kFloatGrid, kProduct>(g, threads);
+  } else {
+    differentiate_videos<Real, kFloatGrid, kProduct>(g, threads);
+  }
   if constexpr (kFloatGrid) {
     if (g.grad_flow == nullptr && g.grad_prior == nullptr) return;
     const SearchGradient<Real, kFloatGrid, kProduct> places(g);
