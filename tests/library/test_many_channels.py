@@ -198,3 +198,128 @@ def test_threads_do_not_change_a_bit_of_the_gradients_of_a_search(itype: str) ->
         torch.set_num_threads(count)
         found.append(tuple(search_gradients(torch.float32, 10, itype, {"ps": 3})[1]))
     assert_same_bits(*found)
+
+
+def gradients_of_every_candidate(
+    videos: tuple[Tensor, Tensor],
+    dtype: torch.dtype,
+    options: dict[str, Any],
+    *,
+    weights: Tensor | None = None,
+    wanted: tuple[bool, bool] = (True, True),
+) -> list[Tensor | None]:
+    """The gradients of query and key by all distances of a search, of which none is a choice."""
+    leaves = [x.to(dtype, copy=True).requires_grad_(w) for x, w in zip(videos, wanted, strict=True)]
+    search = stnls.search.NonLocalSearch(3, 0, k=-1, **options)
+    grid = search.options.grid(videos[1])
+    # Multiples of an eighth: positions are exact in both precisions.
+    flows = (16 * noise(videos[0].shape[0], videos[0].shape[1], 1, 2, *grid, seed=3)).round() / 8
+    dists, _ = search(*leaves, flows.to(dtype))
+    if weights is None:
+        weights = noise(*dists.shape, seed=4)
+    dists.backward(weights.to(dtype))
+    return [x.grad for x in leaves]
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_query_of_another_size_and_some_heads_at_a_time(itype: str) -> None:
+    """A thread has room for four of these six heads of the query and all of the key, five threads
+    for all of both."""
+    videos = noise(2, 1, 3 * 16, 64, 61, seed=1), noise(2, 1, 3 * 16, 32, 31, seed=2)
+    options = {"ps": 1, "nheads": 3, "strideQ": 2, "itype": itype}
+    found: list[list[Tensor]] = []
+    for count in (1, 5):
+        torch.set_num_threads(count)
+        grads = gradients_of_every_candidate(videos, torch.float32, options)
+        found.append([x for x in grads if x is not None])
+    assert_same_bits(*found)
+    expected = gradients_of_every_candidate(videos, torch.float64, options)
+    for one, other in zip(found[0], expected, strict=True):
+        assert other is not None
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("dist_type", ["l2", "prod"])
+@pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize("size", [(1, 19), (14, 1), (1, 1)])
+def test_searches_of_one_row_or_column(
+    size: tuple[int, int], itype: str, dist_type: str, wanted: tuple[bool, bool]
+) -> None:
+    videos = noise(1, 2, 9, *size, seed=1), noise(1, 2, 9, *size, seed=2)
+    for reflect_bounds in (True, False):
+        options = {
+            "ps": 3,
+            "reflect_bounds": reflect_bounds,
+            "dist_type": dist_type,
+            "itype": itype,
+        }
+        found, expected = (
+            gradients_of_every_candidate(videos, dtype, options, wanted=wanted)
+            for dtype in (torch.float32, torch.float64)
+        )
+        for one, other, want in zip(found, expected, wanted, strict=True):
+            assert (one is not None) == (other is not None) == want
+            if one is not None and other is not None:
+                torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_a_gradient_that_is_no_number_stays_where_it_is(itype: str) -> None:
+    videos = noise(1, 2, 9, 14, 19, seed=1), noise(1, 2, 9, 14, 19, seed=2)
+    weights = noise(1, 1, 2, 14, 19, 9, seed=4)
+    weights[0, 0, 0, 3, 4, 4] = torch.nan
+    weights[0, 0, 1, 12, 9, 2] = torch.inf
+    options = {"ps": 3, "itype": itype}
+    found, expected = (
+        gradients_of_every_candidate(videos, dtype, options, weights=weights)
+        for dtype in (torch.float32, torch.float64)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        assert 0 < other.isfinite().sum() < other.numel()
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-4, equal_nan=True)
+
+
+def infinite_gradient_of_search(channels: int, place: float) -> Tensor:
+    """The gradient of the key: the query in the corner is compared with the place below it."""
+    query, key = noise(1, 1, channels, 12, 6, seed=1), noise(1, 1, channels, 12, 6, seed=2)
+    flows = torch.zeros(1, 1, 1, 2, 12, 6)
+    flows[..., 1, 0, 0] = place
+    search = stnls.search.NonLocalSearch(1, 0, ps=3, k=1)
+    dists, inds = search(query, key.requires_grad_(), flows)
+    assert inds[0, 0, 0, 0, 0, 0, 1] == place
+    weights = torch.ones_like(dists)
+    weights[0, 0, 0, 0, 0, 0] = torch.inf
+    dists.backward(weights)
+    assert key.grad is not None
+    return key.grad
+
+
+def infinite_gradient_of_sum(channels: int, place: float) -> Tensor:
+    """The gradient of the video: the same query's patch comes from the place below it."""
+    video = noise(1, 1, channels, 12, 6).requires_grad_()
+    inds, weights = torch.zeros(1, 1, 1, 12, 6, 4, 3), torch.ones(1, 1, 1, 12, 6, 4)
+    inds[0, 0, 0, 0, 0, 0, 1], weights[0, 0, 0, 0, 0, 0] = place, torch.inf
+    stnls.agg.WeightedPatchSum(ps=3, stride0=1)(video, weights, inds).sum().backward()
+    assert video.grad is not None
+    return video.grad
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("channels", [2, 32])
+@pytest.mark.parametrize("gradient", [infinite_gradient_of_search, infinite_gradient_of_sum])
+def test_threads_agree_on_taps_that_are_rounded_up(
+    gradient: Callable[[int, float], Tensor], channels: int
+) -> None:
+    """The place lies just below row 4, its last tap on row 5: row 6, where two threads divide the
+    work, has the weight 0, and 0 times infinity is NaN."""
+    place = torch.nextafter(torch.tensor(4.0), torch.tensor(0.0)).item()
+    found = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        found.append((gradient(channels, place).isnan(),))
+    assert found[0][0][0, 0, :, 6].any()
+    assert_same_bits(*found)

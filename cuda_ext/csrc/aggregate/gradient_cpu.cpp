@@ -43,7 +43,9 @@ class Scatter {
   void add(const Query& q, const Near& n, int64_t k, Real weight, int64_t top,
            int64_t bottom) const {
     const int64_t low = static_cast<int64_t>(n.h) + p.dilation * p.patch_offset;
-    const int64_t high = static_cast<int64_t>(n.h) + p.dilation * (p.ps - 1 + p.patch_offset) + 1;
+    // A tap can be rounded up to the next row.
+    const Pos last = n.h + static_cast<Pos>(p.dilation * (p.ps - 1 + p.patch_offset));
+    const int64_t high = static_cast<int64_t>(last) + 1;
     if (low >= 0 && high < p.height && (high < top || low >= bottom)) return;
     const Real* own = gradient.own_plane(q, k);
     Real* video = static_cast<Real*>(p.video) + gradient.video_plane(q, n.frame);

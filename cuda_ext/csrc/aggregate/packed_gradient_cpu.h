@@ -18,7 +18,7 @@ class PackedScatter {
   // Adds what falls on the rows top .. bottom - 1 of all frames of a plane.
   void run(int64_t plane, int64_t top, int64_t bottom) const {
     const int64_t low = p.dilation * p.patch_offset;
-    const int64_t high = p.dilation * (p.ps - 1 + p.patch_offset) + 1;
+    const int64_t high = p.dilation * (p.ps - 1 + p.patch_offset);
     int64_t entry = plane * p.frames * p.grid_height * p.grid_width * p.k;
     for (int64_t t = 0; t < p.frames; ++t)
       for (int64_t i = 0; i < p.grid_height; ++i)
@@ -26,8 +26,10 @@ class PackedScatter {
           for (int64_t k = 0; k < p.k; ++k, ++entry) {
             const auto n = neighbour<float, kFloatGrid>(p, entry, t, i, j);
             if (!n.used) continue;
+            // A tap can be rounded up to the next row.
+            const auto last_tap = n.h + static_cast<decltype(n.h)>(high);
             const int64_t first = static_cast<int64_t>(n.h) + low,
-                          last = static_cast<int64_t>(n.h) + high;
+                          last = static_cast<int64_t>(last_tap) + 1;
             const bool mirrored = first < 0 || last >= p.height;
             if (mirrored || (last >= top && first < bottom))
               add(video.frame(plane, n.frame), own.frame(plane, t), i, j, n,

@@ -30,6 +30,7 @@ class VideoGradients {
  public:
   using Gradient = SearchGradient<Real, kFloatGrid, kProduct>;
   using Entry = typename Gradient::Entry;
+  using Pos = typename Gradient::Pos;
   using Taps = typename Gradient::Taps;
 
   explicit VideoGradients(const SearchGradProblem& problem)
@@ -60,8 +61,10 @@ class VideoGradients {
 
   void of_key(const Band& band) const {
     for_entries(band, [&](const Query& q, const Entry& e) {
-      const int64_t centre = static_cast<int64_t>(e.h);
-      if (band.misses(centre + tap_low, centre + tap_high + 1, p.height)) return;
+      const int64_t low = static_cast<int64_t>(e.h) + tap_low;
+      // A tap can be rounded up to the next row.
+      const int64_t high = static_cast<int64_t>(e.h + static_cast<Pos>(tap_high)) + 1;
+      if (band.misses(low, high, p.height)) return;
       const Real* query = gradient.query_plane(q);
       const Real* key = gradient.key_plane(q, e.frame);
       Real* grad = plane_of(g.grad_key, g.grad_key_stride, q, e.frame);
@@ -127,7 +130,7 @@ void differentiate_videos(const SearchGradProblem& g, int64_t threads) {
 template <bool kFloatGrid, bool kProduct>
 void differentiate_packed(const SearchGradProblem& g, int64_t threads) {
   const SearchProblem& p = g.search;
-  if (g.grad_dists == nullptr) return;
+  if (g.grad_dists == nullptr || (g.grad_query == nullptr && g.grad_key == nullptr)) return;
   const PatchProblem of_query = video_sizes(p, p.query_height, p.query_width),
                      of_key = video_sizes(p, p.height, p.width);
   PackedVideo query(of_query, threads), key(of_key, threads);

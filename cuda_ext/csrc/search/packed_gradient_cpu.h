@@ -2,6 +2,8 @@
 // of a pixel are packed side by side (CPU).
 #pragma once
 
+#include <algorithm>
+
 #include "../aggregate/packed_cpu.h"
 #include "gradient.h"
 
@@ -37,7 +39,7 @@ inline bool packing_pays(const SearchGradProblem& g) {
   const int64_t entries = entry_count(p);
   const int64_t used = g.k_agg > 0 && g.k_agg < entries ? g.k_agg : entries;
   const int64_t taps = p.grid_height * p.grid_width * used * p.ps * p.ps;
-  const int64_t pixels = p.height * p.width;
+  const int64_t pixels = std::max(p.query_height * p.query_width, p.height * p.width);
   return p.dtype == kFloat32 && p.channels >= 4 && taps >= pixels &&
          taps * p.channels >= 24 * pixels;
 }
@@ -47,6 +49,7 @@ class PackedVideoGradients {
  public:
   using Gradient = SearchGradient<float, kFloatGrid, kProduct>;
   using Entry = typename Gradient::Entry;
+  using Pos = typename Gradient::Pos;
   using Taps = typename Gradient::Taps;
   static constexpr int kCorners = kFloatGrid ? 4 : 1;  // pixels that a place lies between
 
@@ -85,8 +88,10 @@ class PackedVideoGradients {
 
   void of_key(const GradientBand& band) const {
     for_entries(band, [&](const Query& q, const Entry& e) {
-      const int64_t centre = static_cast<int64_t>(e.h);
-      if (band.misses(centre + tap_low, centre + tap_high + 1, p.height)) return;
+      const int64_t low = static_cast<int64_t>(e.h) + tap_low;
+      // A tap can be rounded up to the next row.
+      const int64_t high = static_cast<int64_t>(e.h + static_cast<Pos>(tap_high)) + 1;
+      if (band.misses(low, high, p.height)) return;
       const float weight = kProduct ? e.weight : -2.0f * e.weight;
       gradient.for_taps(
           q, e,
@@ -139,7 +144,7 @@ class PackedVideoGradients {
     Columns read(int64_t v) const {
       if constexpr (!kFloatGrid) return load_columns(from[0] + v);
       Columns sum = weight[0] * load_columns(from[0] + v);
-      for (int corner = 1; corner < (kCorners); ++corner)
+      for (int corner = 1; corner < kCorners; ++corner)
         sum = fused(weight[corner], load_columns(from[corner] + v), sum);
       return sum;
     }
