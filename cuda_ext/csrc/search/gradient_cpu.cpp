@@ -4,7 +4,7 @@
 
 #include "../common/parallel.h"
 #include "../common/status.h"
-#include "gradient.h"
+#include "gradient_band_cpu.h"
 #include "packed_gradient_cpu.h"
 
 namespace stnls {
@@ -40,7 +40,7 @@ class VideoGradients {
   }
 
   void of_query(const Band& band) const {
-    for_entries(band, [&](const Query& q, const Entry& e) {
+    for_entries(gradient, band, [&](const Query& q, const Entry& e) {
       const int64_t centre = gradient.query_row(q);
       if (band.misses(centre + tap_low, centre + tap_high, p.query_height)) return;
       const Real* query = gradient.query_plane(q);
@@ -60,7 +60,7 @@ class VideoGradients {
   }
 
   void of_key(const Band& band) const {
-    for_entries(band, [&](const Query& q, const Entry& e) {
+    for_entries(gradient, band, [&](const Query& q, const Entry& e) {
       const int64_t low = static_cast<int64_t>(e.h) + tap_low;
       // A tap can be rounded up to the next row.
       const int64_t high = static_cast<int64_t>(e.h + static_cast<Pos>(tap_high)) + 1;
@@ -97,22 +97,6 @@ class VideoGradients {
 
   static Real* plane_of(void* grad, const int64_t* stride, const Query& q, int64_t frame) {
     return static_cast<Real*>(grad) + q.b * stride[0] + q.head * stride[1] + frame * stride[2];
-  }
-
-  template <class Visit>
-  void for_entries(const Band& band, Visit&& visit) const {
-    const int64_t grid = p.grid_height * p.grid_width;
-    for (int64_t t = 0; t < p.frames; ++t) {
-      for (int64_t place = 0; place < grid; ++place) {
-        const Query q{band.b, band.head, t, place / p.grid_width, place % p.grid_width};
-        const int64_t index = ((band.b * p.heads + band.head) * p.frames + t) * grid + place;
-        for (int64_t k = 0; k < gradient.used; ++k) {
-          Entry e;
-          if (gradient.entry(q, index * gradient.entries + k, &e) && e.weight != Real(0))
-            visit(q, e);
-        }
-      }
-    }
   }
 };
 

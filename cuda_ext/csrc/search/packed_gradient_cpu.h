@@ -5,21 +5,9 @@
 #include <algorithm>
 
 #include "../aggregate/packed_cpu.h"
-#include "gradient.h"
+#include "gradient_band_cpu.h"
 
 namespace stnls {
-
-// Rows top .. bottom - 1 of all frames of one batch and head: the part of a gradient that one
-// thread adds to.
-struct GradientBand {
-  int64_t b, head, top, bottom;
-  bool holds(int64_t row) const { return row >= top && row < bottom; }
-  // Whether rows low .. high, all inside the frame, lie outside the band; rows that are reflected
-  // may come anywhere.
-  bool misses(int64_t low, int64_t high, int64_t height) const {
-    return low >= 0 && high < height && (high < top || low >= bottom);
-  }
-};
 
 // The sizes of a video, for PackedVideo.
 inline PatchProblem video_sizes(const SearchProblem& p, int64_t height, int64_t width) {
@@ -66,7 +54,7 @@ class PackedVideoGradients {
         tap_high(p.dilation * (p.ps - 1 + p.patch_offset)) {}
 
   void of_query(const GradientBand& band) const {
-    for_entries(band, [&](const Query& q, const Entry& e) {
+    for_entries(gradient, band, [&](const Query& q, const Entry& e) {
       const int64_t centre = gradient.query_row(q);
       if (band.misses(centre + tap_low, centre + tap_high, p.query_height)) return;
       const Columns weight = Columns{} + (kProduct ? e.weight : 2.0f * e.weight);
@@ -87,7 +75,7 @@ class PackedVideoGradients {
   }
 
   void of_key(const GradientBand& band) const {
-    for_entries(band, [&](const Query& q, const Entry& e) {
+    for_entries(gradient, band, [&](const Query& q, const Entry& e) {
       const int64_t low = static_cast<int64_t>(e.h) + tap_low;
       // A tap can be rounded up to the next row.
       const int64_t high = static_cast<int64_t>(e.h + static_cast<Pos>(tap_high)) + 1;
@@ -151,21 +139,6 @@ class PackedVideoGradients {
   };
 
   int64_t plane_of(const Query& q) const { return q.b * p.heads + q.head; }
-
-  template <class Visit>
-  void for_entries(const GradientBand& band, Visit&& visit) const {
-    const int64_t grid = p.grid_height * p.grid_width;
-    for (int64_t t = 0; t < p.frames; ++t) {
-      for (int64_t place = 0; place < grid; ++place) {
-        const Query q{band.b, band.head, t, place / p.grid_width, place % p.grid_width};
-        const int64_t index = ((band.b * p.heads + band.head) * p.frames + t) * grid + place;
-        for (int64_t k = 0; k < gradient.used; ++k) {
-          Entry e;
-          if (gradient.entry(q, index * gradient.entries + k, &e) && e.weight != 0.0f) visit(q, e);
-        }
-      }
-    }
-  }
 };
 
 }  // namespace stnls
