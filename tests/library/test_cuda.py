@@ -91,6 +91,23 @@ def test_weighted_patch_sum(seeds: range) -> None:
         assert_same_bits((found,), (case.run("cuda"),))
 
 
+@pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize(("frames", "channels"), [(60, 3), (30, 7), (20, 16)])
+@pytest.mark.parametrize("ps", [1, 3])
+def test_patch_sums_whose_blocks_reach_over_frames(
+    frames: int, channels: int, ps: int, itype: str
+) -> None:
+    video = noise(1, frames, channels, 45, 300)
+    weights = noise(1, 1, frames, 45, 300, 6, seed=1)
+    inds = (4 * noise(1, 1, frames, 45, 300, 6, 3, seed=2)).round()
+    if itype == "float":
+        inds[..., 1:] += noise(1, 1, frames, 45, 300, 6, 2, seed=3)
+    operator = stnls.agg.WeightedPatchSum(ps, 1, itype=itype)
+    expected = operator(video, weights, inds)
+    found = operator(*(x.cuda() for x in (video, weights, inds)))
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("seeds", chunks(60), ids=str)
 def test_flow_composition_has_the_bits_of_the_cpu(seeds: range) -> None:
     for seed in seeds:
@@ -112,9 +129,11 @@ def flows_of(fflow: Tensor, bflow: Tensor, wt: int, stride0: int) -> list[Tensor
 
 
 @pytest.mark.parametrize("k", [1, 5])
-@pytest.mark.parametrize("ps", [1, 3, 7, 9])
-def test_integers_give_the_bits_of_the_cpu_on_large_frames(k: int, ps: int) -> None:
-    query, key = (bytes_like(1, 3, 3, 90, 170, seed=seed) for seed in (1, 2))
+@pytest.mark.parametrize(
+    ("ps", "channels"), [(1, 3), (3, 3), (3, 4), (5, 4), (7, 3), (7, 4), (9, 2), (9, 3), (9, 4)]
+)
+def test_integers_give_the_bits_of_the_cpu_on_large_frames(k: int, ps: int, channels: int) -> None:
+    query, key = (bytes_like(1, 3, channels, 90, 170, seed=seed) for seed in (1, 2))
     flows = 6 * noise(1, 3, 2, 2, 90, 170)
     flows[..., 60:] += 11.0
     case = SearchCase(SearchOptions(5, 1, ps, k, itype="int"), query, key, flows, True)
@@ -129,7 +148,7 @@ def test_lists_of_integers_have_the_bits_of_the_direct_form(ps: int) -> None:
     """With ties, infinite values, flow that tears tiles, and tiles cut off by the frame."""
     for seed in range(27):
         pick, k = seeded(seed), 2 + seed % 9
-        heads, channels, wt = pick((1, 2)), pick((1, 3)), pick((0, 1))
+        heads, channels, wt = pick((1, 2)), pick((1, 2, 3, 4)), pick((0, 1))
         height, width, levels = pick((30, 53)), pick((25, 64, 83)), pick((2, 256))
         shape = (1, 3, heads * channels, height, width)
         query, key = (bytes_like(*shape, seed=seed + i) % levels for i in (1, 2))

@@ -24,27 +24,32 @@ constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of 
 constexpr int kTileUnion = 2000;       // displacements from which on single queries are cheaper
 
 // Lines of the key that are read while others are used, lines that are staged, and pixels of such a
-// line at most: few where matches that are put aside take up shared memory. 11 tiles with lists fit
-// a multiprocessor, and 12 without.
+// line at most: few where matches that are put aside, or a fourth channel, take up shared memory.
 STNLS_HD constexpr int tile_ahead(bool lists) { return lists ? 1 : 2; }
 STNLS_HD constexpr int tile_ring(bool lists) { return 32 + tile_ahead(lists); }
-STNLS_HD constexpr int tile_pitch(bool lists, int ps) {
-  return lists ? kTileColumns + ps + 12 : 41;
+STNLS_HD constexpr int tile_pitch(bool lists, int ps, int channels) {
+  return lists ? kTileColumns + ps + 12 : channels > 3 ? kTileColumns + ps + 15 : 41;
+}
+// Tiles that are to fit a multiprocessor. A quarter of it has registers for three of them, or,
+// where these would be too few, for two.
+constexpr int tile_blocks(bool lists, int ps, int channels) {
+  if (channels > 3 && (lists || ps > 7)) return 8;
+  return lists ? 11 : 12;
 }
 
 // Rows of queries in a tile.
 STNLS_HD constexpr int tile_rows(int ps) { return 33 - ps; }
 
 // Bytes of shared memory: the stage, the windows, lists.
-STNLS_HD constexpr int tile_stage(bool lists, int ps) {
-  return (4 * 3 * tile_ring(lists) * tile_pitch(lists, ps) + 15) / 16 * 16;
+STNLS_HD constexpr int tile_stage(bool lists, int ps, int channels) {
+  return (4 * channels * tile_ring(lists) * tile_pitch(lists, ps, channels) + 15) / 16 * 16;
 }
-STNLS_HD constexpr int tile_windows(bool lists, int ps) {
-  return tile_stage(lists, ps) + 4 * tile_rows(ps) * kTileColumns;
+STNLS_HD constexpr int tile_windows(bool lists, int ps, int channels) {
+  return tile_stage(lists, ps, channels) + 4 * tile_rows(ps) * kTileColumns;
 }
-template <int kPs, bool kLists>
+template <int kPs, int kChannels, bool kLists>
 STNLS_HD constexpr int tile_shared() {
-  return tile_windows(kLists, kPs) + (kLists ? TileLists<tile_rows(kPs)>::kShared : 0);
+  return tile_windows(kLists, kPs, kChannels) + (kLists ? TileLists<tile_rows(kPs)>::kShared : 0);
 }
 
 STNLS_HD int64_t tile_count(const SearchProblem& p) {
@@ -60,8 +65,8 @@ inline bool tiles_apply_cuda(const SearchProblem& p) {
          p.keep == kBestOfAll && p.k >= 1 && p.k <= kListMost && p.self_action == kNone &&
          p.query_height == p.height && p.query_width == p.width &&
          static_cast<int64_t>(p.stride1) == 1 && !p.product &&
-         (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) &&
-         (p.channels == 1 || p.channels == 3) && 2 * p.wt + 1 <= 100 &&
+         (p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9) && p.channels >= 1 && p.channels <= 4 &&
+         2 * p.wt + 1 <= 100 &&
          // Bytes to any row of a tile's offsets fit 32 bits.
          p.width * p.k * p.components < (int64_t(1) << 25) && tile_count(p) < (int64_t(1) << 31);
 }
@@ -116,7 +121,8 @@ class Tile {
   static constexpr int kRows = tile_rows(kPs);
   static constexpr int kAhead = tile_ahead(kLists), kRing = tile_ring(kLists);
   // Displacements along a row that the stage has room for.
-  static constexpr int kWidest = (tile_pitch(kLists, kPs) - kWidth) / kTileSteps * kTileSteps;
+  static constexpr int kWidest =
+      (tile_pitch(kLists, kPs, kChannels) - kWidth) / kTileSteps * kTileSteps;
   static constexpr int kNever = 1 << 20;  // a window that no displacement reaches
   static constexpr int kNoRow = 32000;    // the same as a short
   static constexpr int kTogether = 2;     // rows of lists that are written at once
@@ -125,7 +131,7 @@ class Tile {
       : p(problem),
         shared(memory),
         stage(reinterpret_cast<float*>(memory)),
-        windows(reinterpret_cast<ushort2*>(memory + tile_stage(kLists, kPs))),
+        windows(reinterpret_cast<ushort2*>(memory + tile_stage(kLists, kPs, kChannels))),
         lane(threadIdx.x) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
@@ -144,7 +150,8 @@ class Tile {
   __device__ bool run() {
     read_query();
     if constexpr (kLists)
-      matches.open(p, output_index(0, 0), rows(), columns(), shared + tile_windows(true, kPs));
+      matches.open(p, output_index(0, 0), rows(), columns(),
+                   shared + tile_windows(true, kPs, kChannels));
     for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
       if (!place(slot)) return false;
       if (high > 0) walk(slot);
@@ -271,7 +278,7 @@ class Tile {
   }
 
   // Begins to stage a line of the key, `offset` pixels after `from`, the lane's pixels in row 0.
-  static constexpr int kReads = (tile_pitch(kLists, kPs) + 31) / 32;
+  static constexpr int kReads = (tile_pitch(kLists, kPs, kChannels) + 31) / 32;
   __device__ __forceinline__ void read_line(const float* const (&from)[kReads], int64_t offset,
                                             float* to, int width) const {
 #pragma unroll
@@ -511,7 +518,7 @@ class Tile {
 
 // Searches tile by tile; those that it leaves are counted and listed for `left_kernel`.
 template <int kPs, int kChannels, bool kLists>
-__global__ void __launch_bounds__(32, kLists ? 11 : 12)
+__global__ void __launch_bounds__(32, tile_blocks(kLists, kPs, kChannels))
     tiles_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover) {
   extern __shared__ __align__(16) char shared[];
   const int64_t tile = blockIdx.x;
@@ -524,16 +531,28 @@ template <int kPs, int kChannels, bool kLists>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
   const auto kernel = tiles_kernel<kPs, kChannels, kLists>;
   const unsigned tiles = static_cast<unsigned>(tile_count(p));
-  kernel<<<tiles, 32, tile_shared<kPs, kLists>(), stream>>>(p, p.scratch);
+  kernel<<<tiles, 32, tile_shared<kPs, kChannels, kLists>(), stream>>>(p, p.scratch);
   return cudaSuccess;
 }
 
 // One patch size; each is compiled in a source of its own, side by side.
+template <int kPs, int kChannels>
+cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
+  return p.k > 1 ? launch_tiles<kPs, kChannels, true>(p, stream)
+                 : launch_tiles<kPs, kChannels, false>(p, stream);
+}
 template <int kPs>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
-  if (p.channels == 1)
-    return p.k > 1 ? launch_tiles<kPs, 1, true>(p, stream) : launch_tiles<kPs, 1, false>(p, stream);
-  return p.k > 1 ? launch_tiles<kPs, 3, true>(p, stream) : launch_tiles<kPs, 3, false>(p, stream);
+  switch (p.channels) {
+    case 1:
+      return launch_tiles<kPs, 1>(p, stream);
+    case 2:
+      return launch_tiles<kPs, 2>(p, stream);
+    case 3:
+      return launch_tiles<kPs, 3>(p, stream);
+    default:
+      return launch_tiles<kPs, 4>(p, stream);
+  }
 }
 
 extern template cudaError_t launch_tiles<3>(const SearchProblem& p, cudaStream_t stream);

@@ -18,11 +18,11 @@ STNLS_HD int window_list(const SearchProblem& p) {
   return p.k - (pins ? 1 : 0) <= kListMost ? kListMost : 0;
 }
 
-// Whether the tile's pixels stay in registers: large patches of 1 or 3 channels (what is not
-// charged for on the integer grid belongs to tiles_cuda.h).
+// Whether the tile's pixels stay in registers: large patches of few channels (what is not charged
+// for on the integer grid belongs to tiles_cuda.h).
 STNLS_HD bool window_few_channels(const SearchProblem& p) {
-  return p.ps >= 3 && !p.product && (p.float_grid || p.charge != 0) &&
-         (p.channels == 1 || p.channels == 3) && window_list(p) > 0;
+  return p.ps >= 3 && !p.product && (p.float_grid || p.charge != 0) && p.channels >= 1 &&
+         p.channels <= 4 && window_list(p) > 0;
 }
 
 // Whether there are kernels that charge for leaving the flow.

@@ -40,8 +40,10 @@ cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cuda
 // Small windows leave shared memory for more warps, which then get fewer registers each.
 template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kCharge = false>
 cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
-  if constexpr (kList == 1) {
-    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, kCharge, 16>(p, slopes, stream);
+  if constexpr (kList == 1) {  // a fourth channel takes registers, too
+    constexpr int kBlocks = kChannels > 3 ? 12 : 16;
+    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, kCharge, kBlocks>(p, slopes,
+                                                                                     stream);
   } else {
     if constexpr (kPs == 3 && kChannels == 0 && kList > 1) {
       if (8 * WindowShared(p).words <= kWindowSmall)
@@ -67,14 +69,26 @@ cudaError_t launch_any_channels(const SearchProblem& p, const KeySlopes& slopes,
                       : launch_any_list<kPs, false, false>(p, slopes, stream);
 }
 
+template <int kPs, int kChannels>
+cudaError_t launch_few_channels(const SearchProblem& p, const KeySlopes& slopes,
+                                cudaStream_t stream) {
+  return window_single(p)
+             ? launch_windows<kPs, kChannels, false, true, 1>(p, slopes, stream)
+             : launch_windows<kPs, kChannels, false, true, kListMost>(p, slopes, stream);
+}
 template <int kPs>
 cudaError_t launch_few_channels(const SearchProblem& p, const KeySlopes& slopes,
                                 cudaStream_t stream) {
-  if (p.channels == 1)
-    return window_single(p) ? launch_windows<kPs, 1, false, true, 1>(p, slopes, stream)
-                            : launch_windows<kPs, 1, false, true, kListMost>(p, slopes, stream);
-  return window_single(p) ? launch_windows<kPs, 3, false, true, 1>(p, slopes, stream)
-                          : launch_windows<kPs, 3, false, true, kListMost>(p, slopes, stream);
+  switch (p.channels) {
+    case 1:
+      return launch_few_channels<kPs, 1>(p, slopes, stream);
+    case 2:
+      return launch_few_channels<kPs, 2>(p, slopes, stream);
+    case 3:
+      return launch_few_channels<kPs, 3>(p, slopes, stream);
+    default:
+      return launch_few_channels<kPs, 4>(p, slopes, stream);
+  }
 }
 
 // Where leaving the flow is charged for: 3 channels.
