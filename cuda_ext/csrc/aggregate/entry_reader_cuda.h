@@ -17,8 +17,11 @@ struct EntryReader {
 
   __device__ __forceinline__ EntryReader(const PackedPatchProblem& p, const Packing& packing,
                                          const BlockPlane& plane, int thread)
+      : EntryReader(p, plane.entries(p, packing), thread) {}
+
+  // From entry number `first` on.
+  __device__ __forceinline__ EntryReader(const PackedPatchProblem& p, int64_t first, int thread)
       : k(static_cast<int>(p.k)), lane(thread & (kLanes - 1)), next{} {
-    const int64_t first = plane.entries(p, packing);
     weights = whole(static_cast<const float*>(p.weights) + first);
     inds = whole(static_cast<const float*>(p.inds) + p.components * first);
   }
@@ -64,7 +67,8 @@ inline int multiprocessors() {
 inline int rows_of_block(int chunks, int64_t rows, int64_t blocks_a_row, int border, int most,
                          int resident) {
   const int64_t at_once = int64_t{multiprocessors()} * resident;
-  const int fewest = static_cast<int>((rows * chunks + kMostBlocks - 1) / kMostBlocks);
+  const int64_t most_bands = kMostBlocks / chunks;
+  const int fewest = static_cast<int>((rows + most_bands - 1) / most_bands);
   int best = fewest;
   int64_t least = INT64_MAX;
   for (int each = fewest; each <= most && each <= rows; ++each) {

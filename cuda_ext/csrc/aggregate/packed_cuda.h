@@ -116,6 +116,8 @@ struct BlockPlane {
     frame = static_cast<int>(blockIdx.z -
                              static_cast<unsigned>(slab) * static_cast<unsigned>(p.frames));
   }
+  __device__ __forceinline__ BlockPlane(int of_slab, int of_frame)
+      : slab(of_slab), frame(of_frame) {}
 
   // Of all slabs, not of those in the buffer.
   __device__ __forceinline__ int index(const Packing& packing) const {

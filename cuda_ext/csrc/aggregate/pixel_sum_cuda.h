@@ -15,7 +15,8 @@ namespace stnls {
 
 constexpr int kPixelThreads = 512;
 constexpr int kPixelColumns = 16;
-constexpr int kMostPixelSteps = 4;
+constexpr int kMostPixelSteps = 16;
+constexpr int64_t kMostPixelEntries = 1 << 21;  // of a row, so that those of a block fit 32 bits
 
 // Blocks on a multiprocessor, as far as registers go, and threads: the oldest hold 1024.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -30,16 +31,17 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
                      const __grid_constant__ Packing packing, int steps, const float4* packed) {
   constexpr int kRows = kPixelThreads / kLanes / kPixelColumns;
   const int thread = static_cast<int>(threadIdx.x), slot = thread / kLanes;
-  const BlockPlane plane(p);
+  // Rows are counted over all frames of a slab.
+  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int band = static_cast<int>(blockIdx.y) / packing.chunks;
   const int chunk = static_cast<int>(blockIdx.y) - band * packing.chunks;
+  const int first_row = band * steps * kRows;
+  const int rows = min(steps * kRows, static_cast<int>(p.frames) * height - first_row);
+  const BlockPlane plane(static_cast<int>(blockIdx.z), 0);
   const int group = chunk * kLanes + thread % kLanes, groups = packing.groups;
   const bool works = group < groups;
   const float4* video = whole(packed + plane.slab * packing.vectors + (works ? group : 0));
-  const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
   const int x = static_cast<int>(blockIdx.x) * kPixelColumns + slot % kPixelColumns;
-  const int first_y = band * steps * kRows + slot / kPixelColumns;
-  const int last_y = min(first_y + (steps - 1) * kRows, height - 1);
   const bool exists = x < width;
   const int pitch = packing.width * groups;
   // A query on every pixel has it for itself: there is nothing to divide by.
@@ -47,23 +49,27 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
   const int channels = works ? static_cast<int>(p.channels) - 4 * group : 0;
   float* out = whole(static_cast<float*>(p.own) + plane.offset(p, packing, p.own_stride) +
                      4 * group * next + x);
-  EntryReader<kLanes, kFloatGrid> reader(p, packing, plane, thread);
-  reader.read(p, first_y * width + x, 0, exists && first_y <= last_y);
+  const int64_t before = plane.entries(p, packing) + int64_t{first_row} * width * p.k;
+  EntryReader<kLanes, kFloatGrid> reader(p, before, thread);
+  int row = slot / kPixelColumns;
+  int frame = (first_row + row) / height, y = first_row + row - frame * height;
+  reader.read(p, row * width + x, 0, exists && row < rows);
   wait_for_previous();  // the copy of the video may not be there yet
   let_next_start();
   // Warps may be of two rows: all of their threads go as far as the last of them.
-  for (int step = 0, y = first_y; step < steps; ++step, y += kRows) {
-    const bool here = exists && y <= last_y;
+  for (int step = 0; step < steps; ++step, row += kRows, y += kRows) {
+    const bool here = exists && row < rows;
     if (__ballot_sync(0xffffffffu, here) == 0) return;
+    for (; y >= height; y -= height) ++frame;
     float4 sum{};
     for (int first = 0; first < reader.k; first += kLanes) {
       const RawEntry<kFloatGrid> raw = reader.next;
       const bool more = first + kLanes < reader.k;
-      const int next_y = more ? y : y + kRows;
-      reader.read(p, next_y * width + x, more ? first + kLanes : 0,
-                  exists && next_y <= last_y && (more || step + 1 < steps));
+      const int next_row = more ? row : row + kRows;
+      reader.read(p, next_row * width + x, more ? first + kLanes : 0,
+                  exists && next_row < rows && (more || step + 1 < steps));
       for_batch<kLanes>(p, packing, raw, here && first + reader.lane < reader.k, reader.k - first,
-                        plane.frame, y, x, 0, [&](const Entry<kFloatGrid>& e, int) {
+                        frame, y, x, 0, [&](const Entry<kFloatGrid>& e, int) {
                           if (e.at < 0) return;
                           const float4* from = video + static_cast<unsigned>(e.at);
                           if constexpr (kFloatGrid) {
@@ -82,7 +88,7 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
                         });
     }
     if (!here) continue;
-    float* to = out + y * p.own_stride[4];
+    float* to = out + frame * p.own_stride[2] + y * p.own_stride[4];
     if (channels > 0) __stcs(to, sum.x);
     if (channels > 1) __stcs(to + next, sum.y);
     if (channels > 2) __stcs(to + 2 * next, sum.z);
@@ -95,12 +101,12 @@ void launch_pixel_sum(const PackedPatchProblem& p, const Packing& packing, const
                       cudaStream_t stream) {
   constexpr int kRows = kPixelThreads / kLanes / kPixelColumns;
   const int64_t columns = (p.width + kPixelColumns - 1) / kPixelColumns;
-  const int64_t rows = (p.height + kRows - 1) / kRows;
-  const int64_t in_all = columns * rows * p.frames * packing.slabs * packing.chunks;
-  int steps = kMostPixelSteps;
-  while (steps > 1 && in_all < int64_t{steps} * multiprocessors() * pixel_blocks(kFloatGrid))
-    steps /= 2;
-  const dim3 grid = plane_grid(p, packing, columns, (rows + steps - 1) / steps * packing.chunks);
+  const int64_t rows = (p.frames * p.height + kRows - 1) / kRows;
+  const int steps = rows_of_block(packing.chunks, rows, columns * packing.slabs * packing.chunks, 1,
+                                  kMostPixelSteps, pixel_blocks(kFloatGrid));
+  const int64_t bands = (rows + steps - 1) / steps;
+  const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(bands * packing.chunks),
+                  static_cast<unsigned>(packing.slabs));
   launch_overlapping(pixel_sum_kernel<kLanes, kFloatGrid>, grid, kPixelThreads, 0, stream, p,
                      packing, steps, packed);
 }

@@ -168,6 +168,7 @@ inline SumStrip strip_of(const PackedPatchProblem& p, const Packing& packing, in
 // no more. Between the last pixel and the zeros beyond nothing may be interpolated.
 inline bool takes_strips(const PackedPatchProblem& p) {
   if (p.stride0 != 1 || p.stacked != 0) return false;
+  if (p.ps == 1 && p.width * p.k >= kMostPixelEntries) return false;
   if (p.float_grid == 0) return p.ps == 1;
   return p.reflect_bounds != 0 && (p.ps == 1 || (p.ps == kStripPs && p.dilation == 1));
 }

@@ -6,6 +6,7 @@
 // entries point to stays in its L1 cache.
 #pragma once
 
+#include "../common/cuda_launch.h"
 #include "entries_cuda.h"
 #include "own_pixels_cuda.h"
 #include "packed_cuda.h"
@@ -91,6 +92,28 @@ __device__ __forceinline__ void add_entry(const Entry<kFloatGrid>& e, const floa
     multiply_add(w11, read_bytes(at + down + right, e.at), sum);
   } else {
     multiply_add(e.weight, read_bytes(at, e.at), sum);
+  }
+}
+
+// The same of several entries on the integer grid, whose pixels are read at once.
+constexpr int kTogether = 5;
+__device__ __forceinline__ void add_entries(const Entry<false>* entry, int count, const float4* at,
+                                            float4* sum) {
+  for (int first = 0; first < count; first += kTogether, entry += kTogether) {
+    float weights[kTogether];
+    float4 pixels[kTogether];
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) {
+      weights[n] = 0.0f;
+      pixels[n] = float4{};
+      if (first + n < count) {
+        weights[n] = entry[n].weight;
+        pixels[n] = read_bytes(at, entry[n].at);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n)
+      if (first + n < count) multiply_add(weights[n], pixels[n], sum);
   }
 }
 
@@ -181,6 +204,10 @@ __global__ void __launch_bounds__(kTileThreads, 2)
       staged[query * tile.pitch + entry] = e;
     }
     const bool careful = __syncthreads_or(care) != 0;
+    if (first == 0) {
+      wait_for_previous();  // the copy of the video may not be there yet
+      let_next_start();
+    }
     if (!works) continue;
     for (int tap_h = low; tap_h <= high; tap_h += dilation) {
       const int i = query_from(y - tap_h, stride, grid_height);
@@ -198,10 +225,14 @@ __global__ void __launch_bounds__(kTileThreads, 2)
           continue;
         }
         const float4* tapped = video + (tap_h * pitch + tap_w * groups);
+        if constexpr (kFloatGrid || kForm == kDifference) {
 #pragma unroll(kFloatGrid ? 2 : 4)
-        for (int n = 0; n < entries; ++n) {
-          add_entry(at[n], tapped, pitch, groups, &sum);
-          if (kForm == kDifference) weight += at[n].weight;
+          for (int n = 0; n < entries; ++n) {
+            add_entry(at[n], tapped, pitch, groups, &sum);
+            if (kForm == kDifference) weight += at[n].weight;
+          }
+        } else {
+          add_entries(at, entries, tapped, &sum);
         }
       }
     }
@@ -238,7 +269,7 @@ void launch_sum(const PackedPatchProblem& p, const Packing& packing, const float
   const size_t bytes = static_cast<size_t>(tile.pitch * tile.queries * entry_bytes(p));
   const auto kernel =
       p.float_grid ? packed_sum_kernel<true, kForm> : packed_sum_kernel<false, kForm>;
-  kernel<<<grid, kTileThreads, bytes, stream>>>(p, packing, tile, packed, sums);
+  launch_overlapping(kernel, grid, kTileThreads, bytes, stream, p, packing, tile, packed, sums);
 }
 
 }  // namespace stnls
