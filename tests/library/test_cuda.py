@@ -143,6 +143,24 @@ def test_integers_give_the_bits_of_the_cpu_on_large_frames(k: int, ps: int, chan
         assert_same_bits(found, case.run("cpu"))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("ps", [3, 5, 7, 9])
+def test_integers_where_neighbours_point_apart(ps: int, channels: int) -> None:
+    """All widths of a tile's union; the last channel is empty, as that of a padded picture."""
+    query, key = (bytes_like(1, 3, channels, 50, 70, seed=seed) for seed in (1, 2))
+    if channels > 1:
+        query[:, :, -1], key[:, :, -1] = 0.0, 0.0
+    column = torch.arange(70) % 8
+    for apart in (1, 2, 3, 5):
+        flows = torch.zeros(1, 3, 2, 2, 50, 70)
+        flows[:, :, :, 0] = apart * column
+        for ws, k in ((9, 1), (8, 1), (5, 4)):
+            case = SearchCase(SearchOptions(ws, 1, ps, k, itype="int"), query, key, flows, True)
+            found = case.run("cuda")
+            with direct_form():
+                assert_same_bits(found, case.run("cuda"))
+
+
 @pytest.mark.parametrize("ps", [3, 5, 7, 9])
 def test_lists_of_integers_have_the_bits_of_the_direct_form(ps: int) -> None:
     """With ties, infinite values, flow that tears tiles, and tiles cut off by the frame."""

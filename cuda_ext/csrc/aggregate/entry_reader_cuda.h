@@ -61,9 +61,9 @@ inline int multiprocessors() {
   return count;
 }
 
-// How many rows a block is to take, of `most`: as many blocks are done at a time as the GPU holds,
-// `resident` on each multiprocessor, and each of them does its rows and `border` more. `chunks`
-// blocks take the same rows.
+// How many rows a block is to take, up to `most` (more only where the grid would be too long): as
+// many blocks are done at a time as the GPU holds, `resident` on each multiprocessor, and each of
+// them does its rows and `border` more. `chunks` blocks take the same rows.
 inline int rows_of_block(int chunks, int64_t rows, int64_t blocks_a_row, int border, int most,
                          int resident) {
   const int64_t at_once = int64_t{multiprocessors()} * resident;

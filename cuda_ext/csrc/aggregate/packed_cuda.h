@@ -107,7 +107,8 @@ void launch_sum_with_margins(const PackedPatchProblem& p, const Packing& packing
 cudaError_t launch_scatter(const PackedPatchProblem& p, const Packing& packing, float4* sums,
                            cudaStream_t stream);
 
-// The frame of a block: the third axis of all grids runs over the frames of the slabs.
+// The frame of a block: the third axis of grids runs over the frames of the slabs (of pixel sums,
+// which count rows over all frames, over the slabs).
 struct BlockPlane {
   int slab, frame;
 

@@ -1,8 +1,8 @@
 // Sums of patches of one pixel, of queries on every pixel.
 //
 // The threads that share a query take its entries as in strip_sum_cuda.h. A block takes a tile of
-// pixels and those below it, step by step. It is large, so that the entries of the few blocks that
-// share a multiprocessor point to pixels that lie close together.
+// pixels and those below it, step by step, and goes on in the next frame. It is large, so that the
+// entries of the few blocks that share a multiprocessor point to pixels that lie close together.
 #pragma once
 
 #include "../common/cuda_launch.h"
@@ -49,8 +49,8 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
   const int channels = works ? static_cast<int>(p.channels) - 4 * group : 0;
   float* out = whole(static_cast<float*>(p.own) + plane.offset(p, packing, p.own_stride) +
                      4 * group * next + x);
-  const int64_t before = plane.entries(p, packing) + int64_t{first_row} * width * p.k;
-  EntryReader<kLanes, kFloatGrid> reader(p, before, thread);
+  const int64_t first_entry = plane.entries(p, packing) + int64_t{first_row} * width * p.k;
+  EntryReader<kLanes, kFloatGrid> reader(p, first_entry, thread);
   int row = slot / kPixelColumns;
   int frame = (first_row + row) / height, y = first_row + row - frame * height;
   reader.read(p, row * width + x, 0, exists && row < rows);
@@ -66,8 +66,7 @@ __global__ void __launch_bounds__(kPixelThreads, pixel_blocks(kFloatGrid))
       const RawEntry<kFloatGrid> raw = reader.next;
       const bool more = first + kLanes < reader.k;
       const int next_row = more ? row : row + kRows;
-      reader.read(p, next_row * width + x, more ? first + kLanes : 0,
-                  exists && next_row < rows && (more || step + 1 < steps));
+      reader.read(p, next_row * width + x, more ? first + kLanes : 0, exists && next_row < rows);
       for_batch<kLanes>(p, packing, raw, here && first + reader.lane < reader.k, reader.k - first,
                         frame, y, x, 0, [&](const Entry<kFloatGrid>& e, int) {
                           if (e.at < 0) return;
@@ -101,10 +100,12 @@ void launch_pixel_sum(const PackedPatchProblem& p, const Packing& packing, const
                       cudaStream_t stream) {
   constexpr int kRows = kPixelThreads / kLanes / kPixelColumns;
   const int64_t columns = (p.width + kPixelColumns - 1) / kPixelColumns;
-  const int64_t rows = (p.frames * p.height + kRows - 1) / kRows;
-  const int steps = rows_of_block(packing.chunks, rows, columns * packing.slabs * packing.chunks, 1,
-                                  kMostPixelSteps, pixel_blocks(kFloatGrid));
-  const int64_t bands = (rows + steps - 1) / steps;
+  const int64_t all_steps = (p.frames * p.height + kRows - 1) / kRows;
+  // To begin a block costs about as much as a step.
+  const int steps =
+      rows_of_block(packing.chunks, all_steps, columns * packing.slabs * packing.chunks, 1,
+                    kMostPixelSteps, pixel_blocks(kFloatGrid));
+  const int64_t bands = (all_steps + steps - 1) / steps;
   const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(bands * packing.chunks),
                   static_cast<unsigned>(packing.slabs));
   launch_overlapping(pixel_sum_kernel<kLanes, kFloatGrid>, grid, kPixelThreads, 0, stream, p,

@@ -96,14 +96,14 @@ __device__ __forceinline__ void add_entry(const Entry<kFloatGrid>& e, const floa
 }
 
 // The same of several entries on the integer grid, whose pixels are read at once.
-constexpr int kTogether = 5;
+constexpr int kEntriesTogether = 5;
 __device__ __forceinline__ void add_entries(const Entry<false>* entry, int count, const float4* at,
                                             float4* sum) {
-  for (int first = 0; first < count; first += kTogether, entry += kTogether) {
-    float weights[kTogether];
-    float4 pixels[kTogether];
+  for (int first = 0; first < count; first += kEntriesTogether, entry += kEntriesTogether) {
+    float weights[kEntriesTogether];
+    float4 pixels[kEntriesTogether];
 #pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
+    for (int n = 0; n < kEntriesTogether; ++n) {
       weights[n] = 0.0f;
       pixels[n] = float4{};
       if (first + n < count) {
@@ -112,7 +112,7 @@ __device__ __forceinline__ void add_entries(const Entry<false>* entry, int count
       }
     }
 #pragma unroll
-    for (int n = 0; n < kTogether; ++n)
+    for (int n = 0; n < kEntriesTogether; ++n)
       if (first + n < count) multiply_add(weights[n], pixels[n], sum);
   }
 }
@@ -260,6 +260,8 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   }
 }
 
+// Right after launch_pack, the first of which waits for all that was launched before: so the
+// entries are there when they are read, while the copy is made.
 template <SumForm kForm>
 void launch_sum(const PackedPatchProblem& p, const Packing& packing, const float4* packed,
                 float4* sums, cudaStream_t stream) {

@@ -71,6 +71,17 @@ __device__ __forceinline__ void let_next_start() {
 #endif
 }
 
+// Whether kernels were compiled to wait; all of them for the same devices, so that any of them
+// tells.
+template <class Kernel>
+bool can_overlap(Kernel* kernel) {
+  static const bool waits = [&] {
+    cudaFuncAttributes attributes{};
+    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+  }();
+  return waits;
+}
+
 // Where the device can do no such thing the kernel starts when the one before it is done.
 template <class... Parameters, class... Arguments>
 void launch_overlapping(void (*kernel)(Parameters...), dim3 grid, int threads, size_t bytes,
@@ -87,7 +98,7 @@ void launch_overlapping(void (*kernel)(Parameters...), dim3 grid, int threads, s
   config.dynamicSmemBytes = bytes;
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = major >= 9 ? 1 : 0;
+  config.numAttrs = major >= 9 && can_overlap(kernel) ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 

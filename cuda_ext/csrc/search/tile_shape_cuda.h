@@ -19,7 +19,7 @@ STNLS_HD constexpr int tile_pitch(bool lists, int ps, int channels) {
   return lists ? kTileColumns + ps + 12 : channels > 3 ? kTileColumns + ps + 15 : 41;
 }
 // Tiles that are to fit a multiprocessor. A quarter of it has registers for three of them, or,
-// where these would be too few, for two.
+// where these would be too few, for two; with lists, shared memory holds eleven.
 constexpr int tile_blocks(bool lists, int ps, int channels) {
   if (channels > 3 && (lists || ps > 7)) return 8;
   return lists ? 11 : 12;

@@ -175,10 +175,10 @@ class Tile {
     return first_of_moved(p, place, flow, length, fits);
   }
 
-  // Floats between lines of the stage, for so many displacements: odd, so that lanes meet different
-  // banks.
-  __device__ static int pitch(int displacements) {
-    return (kWidth - 1 + displacements + kTileSteps - 1) | 1;
+  // Floats between lines of the stage, for so many displacements in whole steps: odd, so that lanes
+  // meet different banks.
+  STNLS_HD static constexpr int pitch(int displacements) {
+    return (kWidth - 1 + (displacements + kTileSteps - 1) / kTileSteps * kTileSteps) | 1;
   }
 
   __device__ static int mirror(int x, int length) {
@@ -216,6 +216,8 @@ class Tile {
   // All displacements of one slot. A union that is too wide for the stage is cut into pieces. Of
   // the key's lines those are staged that a row of displacements needs, and a few that follow.
   __device__ void walk(int slot) {
+    static_assert(pitch(kWidest) <= tile_pitch(kLists, kPs, kChannels), "a line fits the stage");
+    static_assert(pitch(kWidest) <= 32 * kReads && kWidest < 32, "and what reads and asks for it");
     const int64_t frame = slot_frame(t, slot, p.wt, p.frames);
     const float* plane = static_cast<const float*>(p.key) + b * p.key_stride[0] +
                          head * p.key_stride[1] + frame * p.key_stride[2];
