@@ -64,6 +64,14 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
+def begin_with(name: str) -> None:
+    """Makes a device ready for its first use, which takes a second. Raises UserError as
+    `resolve_device` does."""
+    import torch
+
+    torch.empty(1, device=resolve_device(name))
+
+
 def _served() -> list[int]:
     """The GPUs that the kernels were built for, the current one first."""
     import torch

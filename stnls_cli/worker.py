@@ -1,6 +1,7 @@
 """A process that aligns clips for another one: see `workers.py`.
 
-`python -m stnls_cli.worker FD` takes its orders from the socket FD and answers there.
+`python -m stnls_cli.worker FD DEVICE` takes its orders from the socket FD and answers there. They
+are probably for DEVICE, which may be empty.
 """
 
 from __future__ import annotations
@@ -45,11 +46,16 @@ class SendingListener(Listener):
             self._connection.send(("step", name, values))
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, likely: str) -> None:
     """Aligns one clip after the other until the other process says None, or is gone."""
     # Takes seconds; what it lacks is told as the outcome of the first order.
     with contextlib.suppress(Exception):
         import stnls_cli.pipeline  # noqa: F401
+
+        if likely:
+            from stnls_cli.devices import begin_with
+
+            begin_with(likely)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             connection.send(("ready",))
@@ -91,7 +97,7 @@ def main() -> None:
     try:
         signal.signal(signal.SIGINT, _interrupted_once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        serve(Connection(int(sys.argv[1])))
+        serve(Connection(int(sys.argv[1])), *sys.argv[2:])
     except KeyboardInterrupt:
         code = 130
     sys.stderr.flush()

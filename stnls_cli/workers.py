@@ -74,10 +74,14 @@ def worker_options(options: AlignOptions, inputs: int) -> list[AlignOptions]:
 @contextlib.contextmanager
 def head_start(options: AlignOptions, inputs: int) -> Iterator[deque[WorkerProcess]]:
     """The processes that `worker_options` will probably ask for, begun before PyTorch is imported
-    here: that takes seconds, in each of them. Those that nobody takes are stopped."""
-    wanted = options.workers or (_gpus() if options.device in ("auto", "cuda") else 1)
-    count = min(wanted, inputs)
-    early = deque(WorkerProcess() for _ in range(count if count > 1 else 0))
+    here: that takes seconds, in each of them, as does a GPU's first use. Those that nobody takes
+    are stopped."""
+    gpus = _gpus() if options.device in ("auto", "cuda") else 0
+    count = min(options.workers or gpus, inputs)
+    early = deque(
+        WorkerProcess(f"cuda:{n % gpus}" if gpus else None)
+        for n in range(count if count > 1 else 0)
+    )
     try:
         yield early
     finally:
@@ -141,15 +145,16 @@ def align_side_by_side(
 
 
 class WorkerProcess:
-    """A process that `stnls_cli.worker` runs in, and our end of the socket to it."""
+    """A process that `stnls_cli.worker` runs in, and our end of the socket to it. It begins with
+    its `likely` device before it is given an order."""
 
-    def __init__(self) -> None:
+    def __init__(self, likely: str | None = None) -> None:
         ours, theirs = socket.socketpair()
         self.connection = Connection(ours.detach())
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
         with theirs, _interrupts_blocked():
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stnls_cli.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "stnls_cli.worker", str(theirs.fileno()), likely or ""],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": paths},
                 stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from stnls_cli.devices import resolve_device, resolve_devices
 from stnls_cli.errors import WorkerError
 from stnls_cli.options import AlignOptions
 from stnls_cli.progress import Listener
-from stnls_cli.workers import align_side_by_side, head_start, worker_options
+from stnls_cli.workers import WorkerProcess, align_side_by_side, head_start, worker_options
 
 SMALL = ["--device=cpu", "--ws=3", "--ps=3", "--wt=1"]
 QUICK = [*SMALL, "--flow=farneback", "--metrics=psnr,ssim", "--sigma=4"]
@@ -235,15 +236,30 @@ def test_processes_begin_before_they_are_wanted(
     assert sorted(outcome.number for outcome in outcomes if outcome.error is None) == [0, 1, 2]
     assert left.returncode == -signal.SIGKILL
 
-    def begun(inputs: int, **given: Any) -> int:
+    def begun(inputs: int, **given: Any) -> list[str | None]:
         with head_start(AlignOptions(**given), inputs) as early:
-            return len(early)
+            return [process.likely for process in early]
 
-    monkeypatch.setattr(workers, "WorkerProcess", lambda: nullprocess)
-    nullprocess = SimpleNamespace(stop=lambda: None)
+    monkeypatch.setattr(
+        workers, "WorkerProcess", lambda likely: SimpleNamespace(likely=likely, stop=int)
+    )
     monkeypatch.setattr(workers, "_gpus", lambda: 2)
-    assert begun(8, device="cuda") == begun(8) == begun(2, workers=5) == 2
-    assert begun(1, device="cuda") == begun(8, device="cpu") == begun(8, device="cuda:1") == 0
+    assert begun(8, device="cuda") == begun(8) == begun(2, workers=5) == ["cuda:0", "cuda:1"]
+    assert begun(9, workers=3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert begun(9, device="cpu", workers=2) == [None, None]
+    assert begun(1, device="cuda") == begun(8, device="cpu") == begun(8, device="cuda:1") == []
+    monkeypatch.setattr(workers, "_gpus", lambda: 0)
+    assert begun(8) == []
+
+
+def test_a_device_that_is_not_there_after_all(clips: list[Path], tmp_path: Path) -> None:
+    """A process that was begun for it works on another one."""
+    nobody = lambda _: contextlib.nullcontext(Listener())  # noqa: E731
+    jobs = [(clips[0], tmp_path / "out")]
+    early = deque([WorkerProcess("cuda:99")])
+    (outcome,) = align_side_by_side(jobs, [AlignOptions(**OPTIONS)], nobody, early=early)
+    assert outcome.error is None
+    assert not early
 
 
 def test_the_next_input_begins_before_an_outcome_is_told(clips: list[Path], tmp_path: Path) -> None:
