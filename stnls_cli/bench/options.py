@@ -97,6 +97,9 @@ class BenchOptions:
                 object.__setattr__(self, name, names)
         _known("flow", (self.flow,), FLOWS)
         _known("dtype", (self.dtype,), DTYPES)
+        for name in ("flow_file", "peer_path"):
+            if getattr(self, name) == "":  # which would be the current folder
+                raise UserError(f"--{name.replace('_', '-')}: the name is empty")
         if self.dry_run and (self.sweep or self.plot is not None):
             raise UserError(
                 "--dry-run lists the rows of presets; it goes with neither --sweep nor --plot"

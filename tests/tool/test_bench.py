@@ -225,6 +225,8 @@ def test_lists_of_names_as_the_other_commands_take_them(cli: Cli) -> None:
         (["--peer-path", "nowhere"], "--peer-path: there is no folder nowhere"),
         (["--peer-path", "."], "holds no package called stnls"),
         (["--csv", "."], "--csv must name a file"),
+        (["--flow-file", ""], "--flow-file: the name is empty"),
+        (["--peer-path", ""], "--peer-path: the name is empty"),
         (["--dry-run", "--sweep"], "--dry-run lists the rows of presets"),
         (["--plot", "p", "--flow-file", "x.npz"], "--plot alone times no preset: name one with"),
         (["--plot", "p", "--csv", "x.csv"], "--csv has the rows of presets; --plot alone times no"),
