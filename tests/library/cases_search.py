@@ -252,10 +252,12 @@ def draw_options(pick: Pick, tiles: bool) -> SearchOptions:
     wt = pick((0, 0, 1, 2))
     self_action = pick([a for a in SELF_ACTIONS if wt > 0 or a is None or "remove_ref" not in a])
     ws = pick((1, 2, 3, 4, 5, 7))
-    k = pick((1, 1, 2, 3, 10, ws * ws, 1000) if tiles else (-1, 0, 1, 2, 3, 10, ws * ws, 1000))
+    few = (1, 1) if tiles else (1,)
+    k = pick((-1, 0, *few, 2, 3, 10, ws * ws, 1000))
     modes = ["all"] if self_action == "remove" else ["all", "each"]
     if k <= 0:
         modes.append("none")
+    stride0 = pick((1, 1, 1, 2, 3, 8) if tiles else (1, 1, 2, 3, 5))
     if tiles:
         stride1 = pick((1, 1, 0.5, 0.25, 1 / 3) if itype == "float" else (1, 1, 1.5, 0.5))
     else:
@@ -266,7 +268,7 @@ def draw_options(pick: Pick, tiles: bool) -> SearchOptions:
         ps=pick((1, 2, 3, 4, 5, 7, 9)),
         k=k,
         nheads=pick((1, 1, 2, 3)),
-        stride0=1 if tiles else pick((1, 1, 2, 3, 5)),
+        stride0=stride0,
         stride1=stride1,
         dist_type=pick(("l2", "prod")),
         dilation=1 if tiles else pick((1, 1, 2, 3)),
@@ -277,7 +279,7 @@ def draw_options(pick: Pick, tiles: bool) -> SearchOptions:
         use_adj=pick((False, False, True)),
         off_Hq=pick((0, 0, 1, -2, 9)),
         off_Wq=pick((0, 0, -1, 3, -9)),
-        strideQ=pick((None, 1) if tiles else (None, None, 1, 2, 3)),
+        strideQ=pick((None, stride0) if tiles else (None, None, 1, 2, 3)),
         itype=itype,
     )
 

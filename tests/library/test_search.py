@@ -132,6 +132,26 @@ def test_tiles_of_large_frames(
     check(case, both_forms=True)
 
 
+@pytest.mark.parametrize("k", [1, 4, -1])
+@pytest.mark.parametrize("stride0", [1, 2, 3, 5, 8, 9])
+@pytest.mark.parametrize(
+    ("itype", "stride1", "dist_type"),
+    [("int", 1, "l2"), ("int", 1, "prod"), ("float", 0.5, "l2"), ("float", 1, "prod")],
+)
+def test_queries_on_some_of_the_pixels_and_all_candidates(
+    k: int, stride0: int, itype: str, stride1: float, dist_type: str
+) -> None:
+    height, width = (size + 3 * (stride0 - 1) for size in (HEIGHT, WIDTH))
+    query, key = (bytes_like(1, 1, 2, height, width, seed=seed) for seed in (1, 2))
+    grid = ((height - 1) // stride0 + 1, (width - 1) // stride0 + 1)
+    for motion in (motion_edges, zoom):
+        flows = motion(1, 1, 1, 2, *grid)
+        o = SearchOptions(
+            *(4, 0, 3, k), stride0=stride0, stride1=stride1, itype=itype, dist_type=dist_type
+        )
+        check(SearchCase(o, query, key, flows, itype == "int"), both_forms=True)
+
+
 @pytest.mark.parametrize(
     ("self_action", "topk_mode"),
     [(a, m) for a in SELF_ACTIONS for m in ("all", "each") if (a, m) != ("remove", "each")],

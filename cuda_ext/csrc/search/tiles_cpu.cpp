@@ -20,10 +20,14 @@ namespace {
 constexpr int64_t kWalkOverhead = 8;
 constexpr double kManyWindows = 6.0;
 
+// Strides between queries up to which tiles of pixels pay.
+constexpr int64_t kMostStride = 8;
+
 template <bool kFloatGrid, bool kProduct>
 class TileSearch {
   using Direct = DirectSearch<float, kFloatGrid, kProduct>;
   using Index = typename Direct::Index;
+  using Pos = typename Direct::Pos;
   static constexpr int64_t kMore = kFloatGrid ? 1 : 0;  // bilinear: one displacement more
 
  public:
@@ -36,11 +40,11 @@ class TileSearch {
         self(kTileQueries),
         to_direct(kTileQueries) {}
 
-  // Queries (tile_y, tile_x) .. of one frame of one head.
+  // Queries at the pixels (tile_y, tile_x) .. of one frame of one head.
   void run(int64_t b, int64_t head, int64_t t, int64_t tile_y, int64_t tile_x) {
     origin = Query{b, head, t, tile_y, tile_x};
-    height = std::min(kTileHeight, p.grid_height - tile_y);
-    width = std::min(kTileWidth, p.grid_width - tile_x);
+    height = std::min(kTileHeight, pixels(p.grid_height) - tile_y);
+    width = std::min(kTileWidth, pixels(p.grid_width) - tile_x);
     find_self();
     query_block.fetch(frame_of(p.query, p.query_stride, t, p.query_height, p.query_width),
                       tile_y + p.offset_height + p.patch_offset,
@@ -48,6 +52,12 @@ class TileSearch {
                       kTileWidth + round_up_to_lanes(p.ps - 1));
     for (int64_t slot = p.first_slot; slot <= 2 * p.wt; ++slot) {
       plan.make(slot, origin, height, width, to_direct.data());
+      if (p.keep == kEvery) {
+        start_every(slot);
+        const Rect whole{0, 0, height, width};
+        scan(slot, whole, plan.union_of(whole));
+        continue;
+      }
       find_excluded(slot);
       if (slot == p.first_slot || p.keep == kBestOfEach) start_lists(slot);
       if (lists.capacity > 0) {
@@ -56,10 +66,13 @@ class TileSearch {
       }
       if (slot == 2 * p.wt || p.keep == kBestOfEach) write_lists(slot);
     }
-    for (int64_t y = 0; y < height; ++y)
-      for (int64_t x = 0; x < width; ++x)
-        if (to_direct[tile_index(y, x)]) direct.run(query_index(y, x));
+    for_each_query([&](int64_t n, const Query&, int64_t index) {
+      if (to_direct[n]) direct.run(index);
+    });
   }
+
+  // Pixels that so many queries along an axis reach over.
+  int64_t pixels(int64_t queries) const { return (queries - 1) * p.stride0 + 1; }
 
  private:
   const SearchProblem& p;
@@ -78,14 +91,15 @@ class TileSearch {
   Block query_block, key_block;
   Demand demand;
   NeighbourSums near;
-  std::vector<float> scratch, sums;
+  std::vector<float> scratch, sums, found;
 
-  Query query(int64_t y, int64_t x) const {
+  Query pixel(int64_t y, int64_t x) const {
     return Query{origin.b, origin.head, origin.t, origin.i + y, origin.j + x};
   }
   int64_t query_index(int64_t y, int64_t x) const {
-    const int64_t plane = (origin.b * p.heads + origin.head) * p.frames + origin.t;
-    return (plane * p.grid_height + origin.i + y) * p.grid_width + origin.j + x;
+    const Query q = query_of_pixel(p, pixel(y, x));
+    const int64_t plane = (q.b * p.heads + q.head) * p.frames + q.t;
+    return (plane * p.grid_height + q.i) * p.grid_width + q.j;
   }
   Block::Frame frame_of(const void* video, const int64_t* stride, int64_t t, int64_t frame_height,
                         int64_t frame_width) const {
@@ -96,8 +110,11 @@ class TileSearch {
 
   template <class Work>
   void for_each_query(const Work& work) const {
-    for (int64_t y = 0; y < height; ++y)
-      for (int64_t x = 0; x < width; ++x) work(tile_index(y, x), query(y, x), query_index(y, x));
+    const int64_t first_y = next_query(p, origin.i) - origin.i;
+    const int64_t first_x = next_query(p, origin.j) - origin.j;
+    for (int64_t y = first_y; y < height; y += p.stride0)
+      for (int64_t x = first_x; x < width; x += p.stride0)
+        work(tile_index(y, x), query_of_pixel(p, pixel(y, x)), query_index(y, x));
   }
 
   bool has_self() const { return p.self_action == kAnchor || p.self_action == kRemove; }
@@ -135,6 +152,45 @@ class TileSearch {
     return p.self_action == kAnchorEach || (p.self_action == kAnchor && slot == p.first_slot);
   }
 
+  // Every candidate of a slot, in raster order: as if none were valid, until they are found.
+  void start_every(int64_t slot) {
+    const int64_t components = p.components;
+    const float none = Direct::key_to_distance(Direct::worst_key());
+    for_each_query([&](int64_t n, const Query& q, int64_t index) {
+      const auto w = direct.window(q, slot);
+      if (p.self_action == kAnchorEach) self[n] = direct.candidate(slot, w.offset_h, w.offset_w);
+      const int64_t first = index * entry_count(p);
+      const Index frame = static_cast<Index>(w.frame - q.t);
+      for (int64_t i = 0; i < p.ws; ++i) {
+        const Index row = static_cast<Index>(direct.position(w.anchor_h, i, w.offset_h) -
+                                             static_cast<Pos>(q.i * p.stride0));
+        for (int64_t j = 0; j < p.ws; ++j) {
+          const int64_t id = direct.candidate(slot, i, j), place = place_of_every(n, slot, id);
+          if (place < 0) continue;
+          dists()[first + place] = none;
+          Index* to = inds() + (first + place) * components;
+          const bool exact = direct.is_exact_self(id, self[n]);
+          if (components == 3) *to++ = exact ? Index(0) : frame;
+          to[0] = exact ? Index(0) : row;
+          to[1] = exact ? Index(0)
+                        : static_cast<Index>(direct.position(w.anchor_w, j, w.offset_w) -
+                                             static_cast<Pos>(q.j * p.stride0));
+        }
+      }
+    });
+  }
+
+  // The entry of a candidate of query n where every one is returned, or -1 for one that is removed.
+  // The anchor has changed places with the first candidate (of its slot).
+  int64_t place_of_every(int64_t n, int64_t slot, int64_t id) const {
+    const int64_t first = direct.candidate(p.first_slot, 0, 0);
+    if (p.self_action == kNone) return id - first;
+    const int64_t head = p.self_action == kAnchorEach ? direct.candidate(slot, 0, 0) : first;
+    const int64_t place = id == self[n] ? head : id == head ? self[n] : id;
+    if (p.self_action != kRemove) return place - first;
+    return place == head ? -1 : place - first - 1;
+  }
+
   // Where a list is written to that begins with this slot.
   int64_t place_of_list(int64_t index, int64_t slot) const {
     const int64_t skip = p.keep == kBestOfEach ? (slot - p.first_slot) * p.k : 0;
@@ -168,22 +224,24 @@ class TileSearch {
     int64_t frame_offset[Candidate::kMaxSlots];
     for (int64_t any = slot; any <= last_slot; ++any)
       frame_offset[any] = slot_frame(origin.t, any, p.wt, p.frames) - origin.t;
-    for (int64_t y = 0; y < height; ++y) {
+    for (int64_t y = next_query(p, origin.i) - origin.i; y < height; y += p.stride0) {
       for (int64_t x = 0; x < width; x += kLanes) {
         const int64_t n = tile_index(y, x), lanes = std::min<int64_t>(kLanes, width - x);
+        const int64_t first = next_query(p, origin.j + x) - (origin.j + x);
+        if (first >= lanes) continue;
         const float* keys = lists.keys(n);
         const int32_t* ids = lists.ids(n);
-        for (int64_t lane = 0; lane < lanes; ++lane)
+        for (int64_t lane = first; lane < lanes; lane += p.stride0)
           if (ids[(capacity - 1) * kLanes + lane] < 0) to_direct[n + lane] = 1;
-        const int64_t place = place_of_list(query_index(y, x), slot) + pinned_entries(slot);
+        const int64_t place = place_of_list(query_index(y, x + first), slot) + pinned_entries(slot);
         for (int64_t k = 0; k < capacity; ++k, keys += kLanes, ids += kLanes) {
           // What the direct form will write again may be any candidate here.
           const IntV id = maximum(load(ids), broadcast(Candidate::pack(slot, 0, 0)));
           Index offset_h[kLanes], offset_w[kLanes];
-          plan.offsets(query(y, x), n, id, slot == last_slot, offset_h, offset_w);
+          plan.offsets(pixel(y, x), n, id, slot == last_slot, offset_h, offset_w);
           float* to_dists = dists() + place + k;
           Index* to_inds = inds() + (place + k) * components;
-          for (int64_t lane = 0; lane < lanes; ++lane) {
+          for (int64_t lane = first; lane < lanes; lane += p.stride0) {
             const float charge = p.charge == 0 ? 0.0f : plan.charge(id[lane], n + lane);
             *to_dists = Direct::cost_to_distance(keys[lane], charge);
             Index* to = to_inds;
@@ -286,7 +344,13 @@ class TileSearch {
       if (across.size() == 0) continue;
       for (int64_t phase_h = 0; phase_h < phases; ++phase_h) {
         for (int64_t phase_w = 0; phase_w < phases; ++phase_w) {
-          const Row row{slot, dy - kMore, phase_h, phase_w, across};
+          const Row row{slot,
+                        dy - kMore,
+                        phase_h,
+                        phase_w,
+                        across,
+                        u.h.low + dy - kMore,
+                        u.w.low + across.low};
           any_excluded ? keep_row<true>(r, u, row, before, of_row)
                        : keep_row<false>(r, u, row, before, of_row);
         }
@@ -327,7 +391,31 @@ class TileSearch {
   struct Row {
     int64_t slot, dy, phase_h, phase_w;
     Range columns;
+    int64_t top, left;  // the first displacement of `columns`
   };
+
+  // Writes the distances of a row of displacements, of a vector of queries.
+  template <class Value>
+  void write_values(const Rect& r, const Row& d, int64_t y, int64_t x, IntV in, Value value) {
+    const AxisPlan &h = plan.h[d.phase_h], &w = plan.w[d.phase_w];
+    const int64_t top = r.y + y, begin = r.begin() + x, n = tile_index(top, begin);
+    const int64_t count = d.columns.size(), left = d.left;
+    found.resize(static_cast<size_t>(count * kLanes));
+    for (int64_t at = 0; at < count; ++at) store(found.data() + at * kLanes, value.next());
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (!in[lane]) continue;
+      const int64_t low = std::max<int64_t>(w.low[n + lane], left);
+      const int64_t last = std::min<int64_t>(w.last[n + lane], left + count - 1);
+      const int64_t row = h.start[n + lane] + phases * d.top, column = w.start[n + lane];
+      const int64_t id = direct.candidate(d.slot, row, column);
+      float* to = dists() + query_index(top, begin + lane) * entry_count(p);
+      for (int64_t at = low; at <= last; ++at) {
+        const float key = found[static_cast<size_t>((at - left) * kLanes + lane)];
+        const int64_t place = place_of_every(n + lane, d.slot, id + at * phases);
+        if (place >= 0) to[place] = Direct::key_to_distance(key == key ? key : Direct::worst_key());
+      }
+    }
+  }
 
   // Takes the candidates of a row into the lists. `low_sums` and `high_sums` are those of this row
   // and of the next one.
@@ -336,7 +424,7 @@ class TileSearch {
                 const float* high_sums) {
     const AxisPlan &h = plan.h[d.phase_h], &w = plan.w[d.phase_w];
     const int64_t columns = r.end() - r.begin(), span_w = u.w.size() + kMore;
-    const int64_t top = u.h.low + d.dy, left = u.w.low + d.columns.low;
+    const int64_t top = d.top, left = d.left;
     const IntV row = broadcast(static_cast<int32_t>(top));
     const UIntV bottom = UIntV{} + 0x80000000u;
     const UIntV id =
@@ -367,6 +455,7 @@ class TileSearch {
             keep_several<kExclude>(c, lists.capacity, lists.keys(n), lists.ids(n), value);
         };
         const auto keep = [&](const auto& value) {
+          if (p.keep == kEvery) return write_values(r, d, y, x, in, value);
           if (p.charge == 0) return keep_values(value);
           const IntV i = load(&h.start[n]) + static_cast<int32_t>(phases * top);
           const IntV j = load(&w.start[n]) + static_cast<int32_t>(phases * left);
@@ -387,8 +476,8 @@ class TileSearch {
 template <bool kFloatGrid, bool kProduct>
 void run_tiles(const SearchProblem& p, int64_t threads) {
   using Search = TileSearch<kFloatGrid, kProduct>;
-  const int64_t tiles_h = (p.grid_height + kTileHeight - 1) / kTileHeight;
-  const int64_t tiles_w = (p.grid_width + kTileWidth - 1) / kTileWidth;
+  const int64_t tiles_h = ((p.grid_height - 1) * p.stride0 + kTileHeight) / kTileHeight;
+  const int64_t tiles_w = ((p.grid_width - 1) * p.stride0 + kTileWidth) / kTileWidth;
   std::vector<std::unique_ptr<Search>> searches(static_cast<size_t>(threads));
   parallel_for(p.batch * p.heads * p.frames * tiles_h * tiles_w, threads,
                [&](int64_t item, int64_t thread) {
@@ -405,9 +494,11 @@ void run_tiles(const SearchProblem& p, int64_t threads) {
 
 bool tiles_apply(const SearchProblem& p) {
   return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
-         p.stride0 == 1 && p.stride_query == 1 && p.keep != kEvery && p.channels > 0 &&
-         phases_of(p) > 0 && p.query_height == p.height && p.query_width == p.width &&
-         p.ws <= Candidate::kMaxWindow && 2 * p.wt + 1 <= Candidate::kMaxSlots;
+         p.stride0 <= kMostStride && p.stride_query == p.stride0 &&
+         (p.grid_height - 1) * p.stride0 < p.height && (p.grid_width - 1) * p.stride0 < p.width &&
+         p.channels > 0 && phases_of(p) > 0 && p.query_height == p.height &&
+         p.query_width == p.width && p.ws <= Candidate::kMaxWindow &&
+         2 * p.wt + 1 <= Candidate::kMaxSlots;
 }
 
 void search_tiles(const SearchProblem& p, int64_t threads) {

@@ -18,6 +18,17 @@ static_assert(kTileWidth % kLanes == 0, "rows of a tile are whole vectors");
 
 inline int64_t tile_index(int64_t y, int64_t x) { return y * kTileWidth + x; }
 
+// A tile has a place for every pixel; queries may be on some of them only. This is the query at
+// pixel (i, j).
+inline Query query_of_pixel(const SearchProblem& p, const Query& pixel) {
+  return Query{pixel.b, pixel.head, pixel.t, pixel.i / p.stride0, pixel.j / p.stride0};
+}
+
+// The first of the pixels from `from` on that has a query.
+inline int64_t next_query(const SearchProblem& p, int64_t from) {
+  return (from + p.stride0 - 1) / p.stride0 * p.stride0;
+}
+
 constexpr int64_t kMaxPhases = 4;
 
 // Fractions of a pixel on which the candidates of one query lie: 1 / stride1, or 0 if it is none.
@@ -141,13 +152,17 @@ class TilePlan {
     }
   }
 
-  // Queries whose place is not finite are marked in `to_direct`. What is planned for those that are
-  // marked does not matter.
+  // Queries at the pixels from `first` on. Those whose place is not finite are marked in
+  // `to_direct`. What is planned for those that are marked does not matter.
   void make(int64_t slot, const Query& first, int64_t height, int64_t width, char* to_direct) {
     float flow_h[kTileWidth] = {}, flow_w[kTileWidth] = {};
     for (int64_t y = 0; y < height; ++y) {
       Query q = first;
       q.i += y;
+      if (q.i % p.stride0 != 0) {
+        for (int64_t x = 0; x < kTileWidth; ++x) clear(tile_index(y, x));
+        continue;
+      }
       fetch_flow(slot, q, width, flow_h, flow_w);
       for (int64_t x = 0; x < kTileWidth; x += kLanes) {
         const int64_t n = tile_index(y, x);
@@ -156,11 +171,11 @@ class TilePlan {
         const IntV usual =
             plan_inside(h, reach_h, anchors[slot].h, n, row, load(flow_h + x), p.height) &
             plan_inside(w, reach_w, anchors[slot].w, n, column, load(flow_w + x), p.width);
-        const bool whole = x + kLanes <= width;
+        const bool whole = x + kLanes <= width && p.stride0 == 1;
         if (whole && !any(usual == 0)) continue;
         for (int64_t lane = 0; lane < kLanes; ++lane) {
           q.j = first.j + x + lane;
-          if (x + lane >= width || to_direct[n + lane])
+          if (x + lane >= width || q.j % p.stride0 != 0 || to_direct[n + lane])
             clear(n + lane);
           else if (!usual[lane])
             plan_any(slot, q, n + lane, &to_direct[n + lane]);
@@ -199,7 +214,7 @@ class TilePlan {
     return u;
   }
 
-  // Offsets of candidates of a vector of queries, of which the first is q, number n of the tile;
+  // Offsets of candidates of a vector of queries, the first at pixel q, number n of the tile;
   // one_slot: they are all of the same slot.
   void offsets(const Query& q, int64_t n, IntV ids, bool one_slot, Place* to_h, Place* to_w) const {
     if (one_slot) {
@@ -255,13 +270,23 @@ class TilePlan {
       return load(&a.anchor[n]) + steps - place;  // step 1
   }
 
-  void fetch_flow(int64_t slot, const Query& q, int64_t width, float* flow_h, float* flow_w) const {
+  void fetch_flow(int64_t slot, const Query& pixel, int64_t width, float* flow_h,
+                  float* flow_w) const {
+    const Query q = query_of_pixel(p, pixel);
     const int64_t flow_slot = p.flow_slots == 2 * p.wt + 1 ? slot : slot - 1;
     if (p.flow == nullptr || flow_slot < 0) return;  // zeros
     const int64_t plane = p.grid_height * p.grid_width;
     const int64_t frame = (q.b * p.flow_heads + q.head % p.flow_heads) * p.frames + q.t;
     const float* flow = static_cast<const float*>(p.flow) +
                         (frame * p.flow_slots + flow_slot) * 2 * plane + q.i * p.grid_width + q.j;
+    if (p.stride0 > 1) {
+      for (int64_t j = next_query(p, pixel.j); j < pixel.j + width; j += p.stride0) {
+        const int64_t at = j / p.stride0 - q.j;
+        flow_w[j - pixel.j] = flow[at];
+        flow_h[j - pixel.j] = flow[at + plane];
+      }
+      return;
+    }
     const size_t bytes = static_cast<size_t>(width) * sizeof(float);
     std::memcpy(flow_w, flow, bytes);
     std::memcpy(flow_h, flow + plane, bytes);
@@ -309,8 +334,8 @@ class TilePlan {
     return in;
   }
 
-  void plan_any(int64_t slot, const Query& q, int64_t n, char* to_direct) {
-    const Window<Pos> window = direct.window(q, slot);
+  void plan_any(int64_t slot, const Query& pixel, int64_t n, char* to_direct) {
+    const Window<Pos> window = direct.window(query_of_pixel(p, pixel), slot);
     if (!window.finite) {
       *to_direct = 1;
       clear(n);
@@ -321,8 +346,10 @@ class TilePlan {
     a.w.anchor[n] = static_cast<Place>(window.anchor_w);
     a.h.offset[n] = static_cast<int32_t>(window.offset_h);
     a.w.offset[n] = static_cast<int32_t>(window.offset_w);
-    const bool some_h = plan_axis(h, reach_h, n, window.anchor_h, window.offset_h, q.i, p.height);
-    const bool some_w = plan_axis(w, reach_w, n, window.anchor_w, window.offset_w, q.j, p.width);
+    const bool some_h =
+        plan_axis(h, reach_h, n, window.anchor_h, window.offset_h, pixel.i, p.height);
+    const bool some_w =
+        plan_axis(w, reach_w, n, window.anchor_w, window.offset_w, pixel.j, p.width);
     if (!some_h || !some_w) clear(n);
   }
 
