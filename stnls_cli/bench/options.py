@@ -67,7 +67,7 @@ class BenchOptions:
         metavar="DIR",
     )
     dry_run: bool = option(
-        False, "List the rows with their operations, bytes and memory; run nothing.", "Output"
+        False, "List the rows with their operations and bytes; run nothing.", "Output"
     )
     as_json: bool = option(False, "Print everything on standard output.", "Output", flag="--json")
     csv: str | None = option(None, "Write the rows to this file.", "Output", metavar="FILE")
@@ -109,6 +109,11 @@ class BenchOptions:
                 "--flow-file gives rows of presets a second flow; --plot alone times no preset: "
                 "name one with --preset"
             )
+        for name, given in (("--backend", self.backend), ("--peer-path", self.peer_path)):
+            if given and not self.presets:
+                raise UserError(
+                    f"{name} is for rows of presets; --plot alone times stnls: name one with --preset"
+                )
         if self.peer_path is not None:
             _check_peer(Path(self.peer_path))
         if self.csv is not None and (self.csv == "" or Path(self.csv).is_dir()):

@@ -46,7 +46,7 @@ class Problem:
     @property
     def is_image(self) -> bool:
         """Whether the channels are those of pictures; otherwise they are features of a network."""
-        return self.channels in (1, 3)
+        return self.channels <= 4
 
     @property
     def slots(self) -> int:

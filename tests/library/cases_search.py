@@ -257,7 +257,7 @@ def draw_options(pick: Pick, tiles: bool) -> SearchOptions:
     modes = ["all"] if self_action == "remove" else ["all", "each"]
     if k <= 0:
         modes.append("none")
-    stride0 = pick((1, 1, 1, 2, 3, 8) if tiles else (1, 1, 2, 3, 5))
+    stride0 = pick((1, 1, 1, 2, 3, 16) if tiles else (1, 1, 2, 3, 5))
     if tiles:
         stride1 = pick((1, 1, 0.5, 0.25, 1 / 3) if itype == "float" else (1, 1, 1.5, 0.5))
     else:

@@ -229,6 +229,8 @@ def test_lists_of_names_as_the_other_commands_take_them(cli: Cli) -> None:
         (["--peer-path", ""], "--peer-path: the name is empty"),
         (["--dry-run", "--sweep"], "--dry-run lists the rows of presets"),
         (["--plot", "p", "--flow-file", "x.npz"], "--plot alone times no preset: name one with"),
+        (["--plot", "p", "--backend", "opencv"], "--backend is for rows of presets; --plot alone"),
+        (["--plot", "p", "--peer-path", "x"], "--peer-path is for rows of presets; --plot alone"),
         (["--plot", "p", "--csv", "x.csv"], "--csv has the rows of presets; --plot alone times no"),
         (["--peer-path", str(LIBRARY)], "is this library; name the folder of the original"),
         (["--sweep", "--repeat", "x"], "Invalid value for '--repeat'"),

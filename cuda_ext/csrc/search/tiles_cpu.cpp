@@ -21,7 +21,7 @@ constexpr int64_t kWalkOverhead = 8;
 constexpr double kManyWindows = 6.0;
 
 // Strides between queries up to which tiles of pixels pay.
-constexpr int64_t kMostStride = 8;
+constexpr int64_t kMostStride = 16;
 
 template <bool kFloatGrid, bool kProduct>
 class TileSearch {
