@@ -112,7 +112,8 @@ class BenchOptions:
         for name, given in (("--backend", self.backend), ("--peer-path", self.peer_path)):
             if given and not self.presets:
                 raise UserError(
-                    f"{name} is for rows of presets; --plot alone times stnls: name one with --preset"
+                    f"{name} is for rows of presets; --plot alone times stnls: name one with "
+                    "--preset"
                 )
         if self.peer_path is not None:
             _check_peer(Path(self.peer_path))
