@@ -157,14 +157,25 @@ def test_queries_on_some_of_the_pixels_and_all_candidates(
     [(a, m) for a in SELF_ACTIONS for m in ("all", "each") if (a, m) != ("remove", "each")],
 )
 @pytest.mark.parametrize("itype", ["int", "float"])
-def test_self_actions_in_tiles(self_action: str | None, topk_mode: str, itype: str) -> None:
-    video = bytes_like(1, 3, 1, 18, 70, seed=3)
-    flows = 2 * noise(1, 3, 3, 2, 18, 70)
-    flows[:, :, 0, :, :, :35] = 0
+@pytest.mark.parametrize(("stride0", "k"), [(1, 3), (3, 3), (1, -1), (3, -1)])
+def test_self_actions_in_tiles(
+    self_action: str | None, topk_mode: str, itype: str, stride0: int, k: int
+) -> None:
+    video = bytes_like(1, 3, 4, 18, 70, seed=3)
+    grid = ((18 - 1) // stride0 + 1, (70 - 1) // stride0 + 1)
+    flows = 2 * noise(1, 2, 3, 3, 2, *grid)
+    flows[:, :, :, 0, :, :, : grid[1] // 2] = 0
     o = SearchOptions(
-        *(3, 1, 1, 3), self_action=self_action, topk_mode=topk_mode, itype=itype, full_ws=False
+        *(3, 1, 3, k),
+        nheads=2,
+        stride0=stride0,
+        self_action=self_action,
+        topk_mode=topk_mode,
+        itype=itype,
+        full_ws=False,
+        off_Hq=1,
     )
-    check(SearchCase(o, video, video, flows, itype == "int"))
+    check(SearchCase(o, video, video, flows, itype == "int"), both_forms=True)
 
 
 @settings(PROPERTY, max_examples=60)
@@ -180,11 +191,14 @@ def test_threads_do_not_change_a_bit(threads: None, data: st.DataObject) -> None
 
 @pytest.mark.parametrize("motion", [motion_edges, broken])
 @pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize(("stride0", "k"), [(1, 3), (3, 3), (1, -1)])
 def test_threads_do_not_change_a_bit_of_large_frames(
-    threads: None, motion: Callable[..., Tensor], itype: str
+    threads: None, motion: Callable[..., Tensor], itype: str, stride0: int, k: int
 ) -> None:
-    video, flows = noise(1, 2, 3, HEIGHT, WIDTH), motion(1, 2, 1, 2, HEIGHT, WIDTH)
-    case = SearchCase(SearchOptions(5, 0, 7, 3, itype=itype), video, video, flows, False)
+    height, width = stride0 * HEIGHT, stride0 * WIDTH
+    video, flows = noise(1, 2, 3, height, width), motion(1, 2, 1, 2, HEIGHT, WIDTH)
+    o = SearchOptions(5, 0, 7, k, stride0=stride0, itype=itype)
+    case = SearchCase(o, video, video, flows, False)
     runs = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
@@ -223,6 +237,16 @@ def test_not_a_number_in_a_pixel_is_no_match(itype: str) -> None:
     key[0, 0, 1, 5, 7] = float("nan")
     o = SearchOptions(3, 0, 3, 9, itype=itype)
     check(SearchCase(o, query, key, None, True), both_forms=True)
+
+
+@pytest.mark.parametrize("stride0", [1, 3])
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_not_a_number_that_no_candidate_reaches(itype: str, stride0: int) -> None:
+    """Beside the last column, where positions between pixels would have a neighbour mirrored to."""
+    query, key = noise(1, 1, 1, 20, 70, seed=1), noise(1, 1, 1, 20, 70, seed=2)
+    key[..., 9, 68] = float("nan")
+    o = SearchOptions(3, 0, 1, -1, stride0=stride0, itype=itype)
+    check(SearchCase(o, query, key, None, False), both_forms=True)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

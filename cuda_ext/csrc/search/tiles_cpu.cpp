@@ -20,8 +20,14 @@ namespace {
 constexpr int64_t kWalkOverhead = 8;
 constexpr double kManyWindows = 6.0;
 
-// Strides between queries up to which tiles of pixels pay.
+// Strides between queries up to which tiles of pixels pay, at most: single patches cost the less
+// the smaller they are, and lists are kept and sorted for all places of a tile.
 constexpr int64_t kMostStride = 16;
+bool stride_pays(const SearchProblem& p) {
+  if (p.stride0 == 1) return true;
+  return p.stride0 <= kMostStride && p.stride0 * p.stride0 <= 24 + 3 * p.ps * p.ps * p.channels &&
+         (p.keep == kEvery || p.k * p.stride0 <= 512);
+}
 
 template <bool kFloatGrid, bool kProduct>
 class TileSearch {
@@ -412,9 +418,18 @@ class TileSearch {
       for (int64_t at = low; at <= last; ++at) {
         const float key = found[static_cast<size_t>((at - left) * kLanes + lane)];
         const int64_t place = place_of_every(n + lane, d.slot, id + at * phases);
-        if (place >= 0) to[place] = Direct::key_to_distance(key == key ? key : Direct::worst_key());
+        if (place < 0) continue;
+        to[place] = Direct::key_to_distance(
+            key == key ? key : key_near_nan(top, begin + lane, id + at * phases));
       }
     }
+  }
+
+  // The key of a candidate whose distance is not a number. On the real grid a weight of zero may
+  // have met a pixel that is not one, and that the candidate does not reach.
+  float key_near_nan(int64_t y, int64_t x, int64_t id) const {
+    if constexpr (kFloatGrid) return direct.key_of_candidate(query_of_pixel(p, pixel(y, x)), id);
+    return Direct::worst_key();
   }
 
   // Takes the candidates of a row into the lists. `low_sums` and `high_sums` are those of this row
@@ -494,7 +509,7 @@ void run_tiles(const SearchProblem& p, int64_t threads) {
 
 bool tiles_apply(const SearchProblem& p) {
   return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
-         p.stride0 <= kMostStride && p.stride_query == p.stride0 &&
+         stride_pays(p) && p.stride_query == p.stride0 &&
          (p.grid_height - 1) * p.stride0 < p.height && (p.grid_width - 1) * p.stride0 < p.width &&
          p.channels > 0 && phases_of(p) > 0 && p.query_height == p.height &&
          p.query_width == p.width && p.ws <= Candidate::kMaxWindow &&
