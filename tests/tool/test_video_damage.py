@@ -348,10 +348,10 @@ def test_ffmpeg_says_nothing_itself(tmp_path: Path, encode: Any, textured: Any) 
         [sys.executable, "-c", program, str(cut(path, 0.7))],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         cwd=Path(__file__).resolve().parents[2],
     )
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
     assert 1 <= int(done.stdout) < 12
 
 
