@@ -77,9 +77,6 @@ class TileSearch {
     });
   }
 
-  // Pixels that so many queries along an axis reach over.
-  int64_t pixels(int64_t queries) const { return (queries - 1) * p.stride0 + 1; }
-
  private:
   const SearchProblem& p;
   const Direct direct;
@@ -99,6 +96,8 @@ class TileSearch {
   NeighbourSums near;
   std::vector<float> scratch, sums, found;
 
+  // Pixels that so many queries along an axis reach over.
+  int64_t pixels(int64_t queries) const { return (queries - 1) * p.stride0 + 1; }
   Query pixel(int64_t y, int64_t x) const {
     return Query{origin.b, origin.head, origin.t, origin.i + y, origin.j + x};
   }
