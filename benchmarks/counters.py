@@ -52,16 +52,21 @@ def chosen() -> Iterator[tuple[str, Problem]]:
     presets = ("alignment-480p", "readme-attention", "attention-256")
     rows = [p for preset in presets for p in problems(preset, cuda=True)]
     searches = [p for p in rows if p.operator == "NonLocalSearch" and p.flow is None]
-    forward = [p for p in searches if p.gradients == "none"]
-    for p in forward:
-        if p.channels == 3 and p.wt == 1:
-            yield f"alignment, {p.grid}, step {p.stride1:g}, K {p.k}", p
+    for p in searches:
+        ways = "" if p.gradients == "none" else ", both ways"
+        if p.channels == 3 and p.wt == 1 and p.stride0 == 1:
+            every = "every candidate" if p.k == 0 else f"K {p.k}"
+            yield f"alignment, {p.grid}, step {p.stride1:g}, {every}", p
             if p.stride1 == 0.5:
                 yield f"alignment, {p.grid}, step {p.stride1:g}, K 10", replace(p, k=10)
-        elif p.channels == 64 and p.grid == "float":
-            yield f"attention, ps {p.ps}", p
-        elif p.channels == 16 and p.grid == "float":
-            yield "README attention", p
+                both = replace(p, gradients="videos")
+                yield f"alignment, {p.grid}, step {p.stride1:g}, K 1, both ways", both
+        elif p.channels == 64 and p.stride0 == 1 and p.k > 0:
+            grid = "" if p.grid == "float" else f", {p.grid}"
+            yield f"attention, ps {p.ps}{grid}{ways}", p
+        elif p.channels == 16 and p.gradients != "all":
+            grid = "" if p.grid == "float" else f", {p.grid}"
+            yield f"README attention{grid}{ways}", p
     for p in rows:
         if p.operator == "WeightedPatchSum" and p.channels == 64:
             ways = "" if p.gradients == "none" else ", both ways"

@@ -180,6 +180,36 @@ def test_lists_of_integers_have_the_bits_of_the_direct_form(ps: int) -> None:
             assert_same_bits(found, case.run("cuda"))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("ps", [3, 5, 7, 9])
+def test_all_candidates_of_integers_have_the_bits_of_the_direct_form(
+    ps: int, channels: int
+) -> None:
+    """With values that are not finite, flow that tears tiles, and tiles cut off by the frame."""
+    for seed in range(12):
+        pick = seeded(seed)
+        heads, wt = pick((1, 2)), pick((0, 1))
+        action = pick((None, "remove_ref_frame")) if wt else None
+        height, width = pick((30, 53)), pick((25, 64, 83))
+        shape = (2, 3, heads * channels, height, width)
+        query, key = (bytes_like(*shape, seed=seed + i) for i in (1, 2))
+        key[..., height // 2, 3] = pick((0.0, float("inf"), float("nan")))
+        flows = noise(2, 3, 2 * wt + 1, 2, height, width, seed=seed) * pick((0.3, 2.0, 9.0))
+        flows[..., width // 2 :] += pick((0.0, 11.0, 60.0))
+        flows[..., :2, :2] = pick((0.0, float("nan")))
+        options = SearchOptions(
+            *(pick((1, 4, 9)), wt, ps, -1),
+            nheads=heads,
+            self_action=action,
+            full_ws=pick((True, False)),
+            itype="int",
+        )
+        case = SearchCase(options, query, key, flows, True)
+        found = case.run("cuda")
+        with direct_form():
+            assert_same_bits(found, case.run("cuda"))
+
+
 @pytest.mark.parametrize("seeds", chunks(300), ids=str)
 def test_fast_forms_agree_with_the_direct_form(seeds: range) -> None:
     """On frames of several tiles, with windows that lie apart and beyond the border."""
@@ -196,11 +226,13 @@ def test_fast_forms_agree_with_the_direct_form(seeds: range) -> None:
 
 def draw_large(pick: Pick) -> SearchCase:
     ws, wt, ps = pick(range(1, 10)), pick((0, 1, 1)), pick((1, 3, 3, 5, 7, 9))
+    stride0 = pick((1, 1, 1, 2, 3, 4, 7))
     topk = pick(("all", "all", "each"))
     actions = (None, None, *SELF_ACTIONS) if topk == "all" else (None, "anchor_each")
     options = SearchOptions(
         *(ws, wt, ps, min(pick((1, 1, 2, 9, 11, 14)), ws**2 - 1) or 1),
         nheads=pick((1, 1, 2)),
+        stride0=stride0,
         stride1=pick((0.5, 0.5, 1.0, 1.0, 0.3, 0.25, 0.8, 1.5, 2.0)),
         dist_type=pick(("l2", "l2", "prod")),
         self_action=pick(actions),
@@ -219,10 +251,13 @@ def draw_large(pick: Pick) -> SearchCase:
     shape = (1, frames, options.nheads * pick((1, 2, 3, 3, 4, 5, 16)), height, width)
     query, key = noise(*shape, seed=seed), noise(*shape, seed=seed + 1)
     slots = 2 * options.wt + 1
-    flows = noise(1, frames, slots, 2, height, width, seed=seed + 2) * pick((0.3, 2.0))
+    grid = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
+    flows = noise(1, frames, slots, 2, *grid, seed=seed + 2) * pick((0.3, 2.0))
     flows = flows + noise(1, frames, slots, 2, 1, 1, seed=seed + 3) * pick((0.0, 3.0, 30.0))
-    flows[..., height // 2 :, width // 3 :] += pick((0.0, 7.3, -40.0))
+    flows[..., grid[0] // 2 :, grid[1] // 3 :] += pick((0.0, 7.3, -40.0))
     flows[..., :1, :1] = pick((0.0, float("nan")))
+    if topk == "all" and pick((*[False] * 5, True)):
+        options = replace(options, k=-1)
     return SearchCase(options, query, key, flows, False)
 
 

@@ -2,6 +2,7 @@
 // while scanning. Serves every option on both backends, and is what the faster forms fall back to.
 #pragma once
 
+#include "every.h"
 #include "patch_distance.h"
 
 namespace stnls {
@@ -74,39 +75,37 @@ struct DirectSearch : PatchDistance<Real, kFloatGrid, kProduct> {
   // Searches for one query and writes all its entries.
   template <class Threads = OneThread>
   STNLS_HD void run(int64_t index, const Threads& threads = {}) const {
-    const Query q = query_at(p, index);
-    const int64_t entries = entry_count(p);
-    Real* keys = static_cast<Real*>(p.dists) + index * entries;
-    Index* inds = static_cast<Index*>(p.inds) + index * entries * p.components;
-    const bool whole = p.self_action == kAnchor || p.self_action == kRemove;
-    const int64_t self = whole ? self_candidate(q) : -1;
-    if (p.keep != kEvery)
-      keep_best(q, self, keys, inds, threads);
-    else if (threads.number() == 0)
-      write_every(q, self, keys, inds);
+    if (p.keep == kEvery)
+      run_every(index, threads);
+    else
+      run_best(index, threads);
   }
 
-  STNLS_HD void write_every(const Query& q, int64_t self, Real* keys, Index* inds) const {
-    const int64_t first = candidate(p.first_slot, 0, 0);
-    const int64_t dropped = p.self_action == kRemove ? 1 : 0;
-    for (int64_t slot = p.first_slot; slot < end_slot(p); ++slot) {
-      const Window<Pos> w = window(q, slot);
-      // The anchor changes places with the first candidate (of its slot).
-      const bool each = p.self_action == kAnchorEach;
-      const int64_t anchor = each ? candidate(slot, w.offset_h, w.offset_w) : self;
-      const int64_t head = each ? candidate(slot, 0, 0) : first;
-      for (int64_t i = 0; i < p.ws; ++i) {
-        for (int64_t j = 0; j < p.ws; ++j) {
-          const int64_t id = candidate(slot, i, j);
-          int64_t place = id;
-          if (p.self_action != kNone) place = id == anchor ? head : id == head ? anchor : id;
-          if (dropped && place == head) continue;
-          place -= first + dropped;
-          keys[place] = key_to_distance(key_at(q, w, i, j));
-          write_offsets(q, id, is_exact_self(id, self), inds + place * p.components);
-          if (p.source != nullptr) source_of(inds)[place] = static_cast<int32_t>(slot);
-        }
+  // Every candidate, dealt out to the threads.
+  template <class Threads>
+  STNLS_HD void run_every(int64_t index, const Threads& threads) const {
+    const Query q = query_at(p, index);
+    const int64_t self = self_of(q);
+    Real* keys = keys_of(index);
+    Index* inds = inds_of(index);
+    const int ws = static_cast<int>(p.ws), area = ws * ws;
+    const int first = static_cast<int>(p.first_slot) * area;
+    const int end = static_cast<int>(end_slot(p)) * area;
+    int slot = -1;
+    int64_t anchor = self;
+    Window<Pos> w{};
+    for (int id = first + threads.number(); id < end; id += Threads::kCount) {
+      if (id / area != slot) {
+        slot = id / area;
+        w = window(q, slot);
+        if (p.self_action == kAnchorEach) anchor = candidate(slot, w.offset_h, w.offset_w);
       }
+      const int64_t entry = entry_of_every(p, slot, id, anchor);
+      if (entry < 0) continue;
+      const int i = (id - slot * area) / ws, j = (id - slot * area) % ws;
+      keys[entry] = key_to_distance(key_at(q, w, i, j));
+      write_offsets(q, w, i, j, is_exact_self(id, self), inds + entry * p.components);
+      if (p.source != nullptr) source_of(inds)[entry] = slot;
     }
   }
 
@@ -118,8 +117,11 @@ struct DirectSearch : PatchDistance<Real, kFloatGrid, kProduct> {
   }
 
   template <class Threads>
-  STNLS_HD void keep_best(const Query& q, int64_t self, Real* keys, Index* inds,
-                          const Threads& threads) const {
+  STNLS_HD void run_best(int64_t index, const Threads& threads) const {
+    const Query q = query_at(p, index);
+    const int64_t self = self_of(q);
+    Real* keys = keys_of(index);
+    Index* inds = inds_of(index);
     const int64_t area = p.ws * p.ws;
     const int64_t first = candidate(p.first_slot, 0, 0);
     const bool swaps = swaps_slots(self);
@@ -170,6 +172,18 @@ struct DirectSearch : PatchDistance<Real, kFloatGrid, kProduct> {
     }
   }
 
+  // The query's own candidate where it is treated apart, else -1.
+  STNLS_HD int64_t self_of(const Query& q) const {
+    return p.self_action == kAnchor || p.self_action == kRemove ? self_candidate(q) : -1;
+  }
+
+  // The entries of one query.
+  STNLS_HD Real* keys_of(int64_t index) const {
+    return static_cast<Real*>(p.dists) + index * entry_count(p);
+  }
+  STNLS_HD Index* inds_of(int64_t index) const {
+    return static_cast<Index*>(p.inds) + index * entry_count(p) * p.components;
+  }
   // The sources of one query, whose offsets begin at inds.
   STNLS_HD int32_t* source_of(const Index* inds) const {
     return static_cast<int32_t*>(p.source) +

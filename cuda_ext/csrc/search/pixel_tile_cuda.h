@@ -44,7 +44,8 @@ class PixelTile {
         row(thread / 32 / 2 * 4 + thread % 32 / 8),
         column(thread / 32 % 2 * 8 + thread % 32 % 8),
         tile(p, number, (static_cast<int>(p.width) + kPixelColumns - 1) / kPixelColumns,
-             (static_cast<int>(p.height) + kPixelRows - 1) / kPixelRows, kPixelRows, kPixelColumns),
+             (static_cast<int>(p.height) + kPixelRows - 1) / kPixelRows, kPixelRows, kPixelColumns,
+             1),
         stage(p, tile, thread) {
     has_query = tile.top + row < p.height && tile.left + column < p.width;
     last_column = reinterpret_cast<float*>(shared + PixelMatches::kEntry * kPixelAside) + thread;
@@ -104,8 +105,9 @@ class PixelTile {
 
   __device__ QueryWindow<Pos> window_of(int slot) const {
     if (!has_query) return {};
-    return query_window(search, tile.b, tile.head, tile.t, tile.top + row, tile.left + column,
-                        slot);
+    const int y = tile.top + row, x = tile.left + column;
+    const int place = y * static_cast<int>(p.grid_width) + x;
+    return query_window(search, tile.b, tile.head, tile.t, y, x, place, slot);
   }
 
   __device__ void place(int slot) {

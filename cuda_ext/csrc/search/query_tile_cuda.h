@@ -1,4 +1,4 @@
-// The tile of queries that a warp or a block searches for: queries on every pixel, side by side.
+// The tile of pixels whose queries a warp or a block searches for.
 #pragma once
 
 #include "../common/query.h"
@@ -9,15 +9,19 @@ namespace stnls {
 // Tiles are numbered in raster order: batch, head, frame, then over the frame.
 struct QueryTile {
   int height, width;  // of the frame
-  int left, top, t, head, b;
+  int left, top;      // of its pixels
+  int i, j;           // row and column of its first query, which is at its first pixel
+  int t, head, b;
 
-  // down, across: tiles of a frame; rows, columns: queries of a tile.
+  // down, across: tiles of a frame; rows, columns: queries of a tile, `stride` pixels apart.
   __device__ QueryTile(const SearchProblem& p, int number, int across, int down, int rows,
-                       int columns)
+                       int columns, int stride)
       : height(static_cast<int>(p.height)), width(static_cast<int>(p.width)) {
-    left = number % across * columns;
+    j = number % across * columns;
+    left = j * stride;
     number /= across;
-    top = number % down * rows;
+    i = number % down * rows;
+    top = i * stride;
     number /= down;
     t = number % static_cast<int>(p.frames);
     number /= static_cast<int>(p.frames);
@@ -25,12 +29,9 @@ struct QueryTile {
     b = number / static_cast<int>(p.heads);
   }
 
-  // Whether a place of a tile of so many columns has a query: tiles go beyond the frame.
+  // Whether a place of a tile of so many columns is a pixel: tiles go beyond the frame.
   __device__ bool holds(int row, int column, int columns) const {
     return column < columns && top + row < height && left + column < width;
-  }
-  __device__ Query query_at(int row, int column) const {
-    return Query{b, head, t, top + row, left + column};
   }
 
   // A frame of the query's or the key's video, for the tile's batch and head.

@@ -23,11 +23,13 @@ __device__ __noinline__ Window<typename Search::Pos> place_anywhere(const Search
   return window;
 }
 
-// Of the query at (y, x), in float32; queries lie on every pixel. Slots have flow, or none.
+// Of the query at pixel (y, x), which is number `place` of the grid, in float32. Slots have flow, or
+// none.
 template <class Search>
 __device__ __forceinline__ QueryWindow<typename Search::Pos> query_window(const Search& search,
                                                                           int b, int head, int t,
-                                                                          int y, int x, int slot) {
+                                                                          int y, int x, int place,
+                                                                          int slot) {
   using Pos = typename Search::Pos;
   const SearchProblem& p = search.p;
   const int flow_slot = slot - (p.flow_slots == 2 * p.wt + 1 ? 0 : 1);
@@ -37,7 +39,7 @@ __device__ __forceinline__ QueryWindow<typename Search::Pos> query_window(const 
     const int line = (b * heads + head % heads) * frames + t;
     const int64_t plane = p.grid_height * p.grid_width;
     const float* flow = static_cast<const float*>(p.flow) +
-                        (line * p.flow_slots + flow_slot) * 2 * plane + y * p.grid_width + x;
+                        (line * p.flow_slots + flow_slot) * 2 * plane + place;
     dx = flow[0];
     dy = flow[plane];
   }

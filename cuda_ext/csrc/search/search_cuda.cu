@@ -1,5 +1,5 @@
 // The entry to the search on the GPU, and its direct form: one thread a query, or a warp for each
-// of those that other forms left.
+// where all candidates are returned, and for those that other forms left.
 #include "../common/cuda_launch.h"
 #include "direct.h"
 #include "direct_launch.h"
@@ -11,7 +11,8 @@
 namespace stnls {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 128, kWarps = kThreads / 32;
+constexpr int64_t kShared = 8;  // candidates of a query from which on a warp shares them
 constexpr unsigned kLeftBlocks = 132 * 16;  // walk a list of which only the GPU knows the length
 
 // Number of the query at a place of a tile that was left; -1 outside the frame.
@@ -33,10 +34,16 @@ __global__ void __launch_bounds__(kThreads) search_kernel(const __grid_constant_
   if (index < query_count(p)) DirectSearch<Real, kFloatGrid, kProduct>(p).run(index);
 }
 
+template <class Real, bool kFloatGrid, bool kProduct>
+__global__ void __launch_bounds__(kThreads)
+    warp_kernel(const __grid_constant__ SearchProblem p) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (index < query_count(p)) DirectSearch<Real, kFloatGrid, kProduct>(p).run(index, Warp());
+}
+
 template <bool kFloatGrid, bool kProduct>
 __global__ void __launch_bounds__(kThreads)
     left_kernel(const __grid_constant__ SearchProblem p, const LeftTiles left) {
-  constexpr int kWarps = kThreads / 32;
   const int64_t items = static_cast<int64_t>(*left.list) * left.rows * left.columns;
   const DirectSearch<float, kFloatGrid, kProduct> search(p);
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; item < items;
@@ -46,16 +53,23 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+template <class Real, bool kFloatGrid, bool kProduct>
+void launch(const SearchProblem& p, cudaStream_t stream) {
+  const int64_t queries = query_count(p);
+  if (slot_count(p) * p.ws * p.ws >= kShared)
+    warp_kernel<Real, kFloatGrid, kProduct>
+        <<<blocks_for(queries, kWarps), kThreads, 0, stream>>>(p);
+  else
+    search_kernel<Real, kFloatGrid, kProduct>
+        <<<blocks_for(queries, kThreads), kThreads, 0, stream>>>(p);
+}
+
 template <class Real>
 void launch(const SearchProblem& p, cudaStream_t stream) {
-  const unsigned blocks = blocks_for(query_count(p), kThreads);
-  if (p.float_grid) {
-    p.product ? search_kernel<Real, true, true><<<blocks, kThreads, 0, stream>>>(p)
-              : search_kernel<Real, true, false><<<blocks, kThreads, 0, stream>>>(p);
-  } else {
-    p.product ? search_kernel<Real, false, true><<<blocks, kThreads, 0, stream>>>(p)
-              : search_kernel<Real, false, false><<<blocks, kThreads, 0, stream>>>(p);
-  }
+  if (p.float_grid)
+    p.product ? launch<Real, true, true>(p, stream) : launch<Real, true, false>(p, stream);
+  else
+    p.product ? launch<Real, false, true>(p, stream) : launch<Real, false, false>(p, stream);
 }
 
 }  // namespace
@@ -65,7 +79,7 @@ void search_direct_cuda(const SearchProblem& p, cudaStream_t stream) {
 }
 
 void search_left_cuda(const SearchProblem& p, const LeftTiles& left, cudaStream_t stream) {
-  const int64_t all = (query_count(p) + kThreads / 32 - 1) / (kThreads / 32);
+  const int64_t all = (query_count(p) + kWarps - 1) / kWarps;
   const unsigned blocks = all < kLeftBlocks ? static_cast<unsigned>(all) : kLeftBlocks;
   if (p.float_grid) {
     p.product ? left_kernel<true, true><<<blocks, kThreads, 0, stream>>>(p, left)

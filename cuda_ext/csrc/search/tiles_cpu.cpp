@@ -159,41 +159,22 @@ class TileSearch {
 
   // Every candidate of a slot, in raster order: as if none were valid, until they are found.
   void start_every(int64_t slot) {
-    const int64_t components = p.components;
     const float none = Direct::key_to_distance(Direct::worst_key());
     for_each_query([&](int64_t n, const Query& q, int64_t index) {
       const auto w = direct.window(q, slot);
       if (p.self_action == kAnchorEach) self[n] = direct.candidate(slot, w.offset_h, w.offset_w);
       const int64_t first = index * entry_count(p);
-      const Index frame = static_cast<Index>(w.frame - q.t);
       for (int64_t i = 0; i < p.ws; ++i) {
-        const Index row = static_cast<Index>(direct.position(w.anchor_h, i, w.offset_h) -
-                                             static_cast<Pos>(q.i * p.stride0));
         for (int64_t j = 0; j < p.ws; ++j) {
-          const int64_t id = direct.candidate(slot, i, j), place = place_of_every(n, slot, id);
+          const int64_t id = direct.candidate(slot, i, j);
+          const int64_t place = entry_of_every(p, slot, id, self[n]);
           if (place < 0) continue;
           dists()[first + place] = none;
-          Index* to = inds() + (first + place) * components;
-          const bool exact = direct.is_exact_self(id, self[n]);
-          if (components == 3) *to++ = exact ? Index(0) : frame;
-          to[0] = exact ? Index(0) : row;
-          to[1] = exact ? Index(0)
-                        : static_cast<Index>(direct.position(w.anchor_w, j, w.offset_w) -
-                                             static_cast<Pos>(q.j * p.stride0));
+          direct.write_offsets(q, w, i, j, direct.is_exact_self(id, self[n]),
+                               inds() + (first + place) * p.components);
         }
       }
     });
-  }
-
-  // The entry of a candidate of query n where every one is returned, or -1 for one that is removed.
-  // The anchor has changed places with the first candidate (of its slot).
-  int64_t place_of_every(int64_t n, int64_t slot, int64_t id) const {
-    const int64_t first = direct.candidate(p.first_slot, 0, 0);
-    if (p.self_action == kNone) return id - first;
-    const int64_t head = p.self_action == kAnchorEach ? direct.candidate(slot, 0, 0) : first;
-    const int64_t place = id == self[n] ? head : id == head ? self[n] : id;
-    if (p.self_action != kRemove) return place - first;
-    return place == head ? -1 : place - first - 1;
   }
 
   // Where a list is written to that begins with this slot.
@@ -416,7 +397,7 @@ class TileSearch {
       float* to = dists() + query_index(top, begin + lane) * entry_count(p);
       for (int64_t at = low; at <= last; ++at) {
         const float key = found[static_cast<size_t>((at - left) * kLanes + lane)];
-        const int64_t place = place_of_every(n + lane, d.slot, id + at * phases);
+        const int64_t place = entry_of_every(p, d.slot, id + at * phases, self[n + lane]);
         if (place < 0) continue;
         to[place] = Direct::key_to_distance(
             key == key ? key : key_near_nan(top, begin + lane, id + at * phases));

@@ -1,5 +1,6 @@
 // Chooses the tile kernel for a problem.
 #include "direct_launch.h"
+#include "every_offsets.h"
 #include "tiles_cuda.h"
 #include "tiles_launch.h"
 
@@ -27,7 +28,9 @@ int64_t tiles_scratch(const SearchProblem& p) {
 
 cudaError_t search_tiles_cuda(const SearchProblem& p, cudaStream_t stream) {
   cudaError_t error = cudaMemsetAsync(p.scratch, 0, sizeof(int32_t), stream);
-  if (error == cudaSuccess) error = launch_any_size(p, stream);
+  if (error != cudaSuccess) return error;
+  if (tile_keep(p) == TileKeep::kEvery) every_offsets_cuda(p, stream);
+  error = launch_any_size(p, stream);
   if (error != cudaSuccess) return error;
   search_left_cuda(p, {p.scratch, tile_rows(static_cast<int>(p.ps)), kTileColumns}, stream);
   return cudaSuccess;

@@ -15,6 +15,7 @@
 #include "box_sums_cuda.h"
 #include "direct.h"
 #include "tile_best_cuda.h"
+#include "tile_every_cuda.h"
 #include "tile_lists_cuda.h"
 #include "tile_shape_cuda.h"
 
@@ -35,16 +36,20 @@ __device__ __noinline__ inline int mirror_far(int x, int length) {
   return static_cast<int>(reflect(static_cast<int64_t>(x), length));
 }
 
-template <int kPs, int kChannels, bool kLists>
+template <int kPs, int kChannels, TileKeep kKeep>
 class Tile {
  public:
-  using Matches = typename std::conditional<kLists, TileLists<tile_rows(kPs)>, TileBest>::type;
+  static constexpr bool kLists = kKeep == TileKeep::kLists, kEach = kKeep == TileKeep::kEvery;
+  using Matches =
+      typename std::conditional<kLists, TileLists<tile_rows(kPs)>,
+                                typename std::conditional<kEach, TileEvery<tile_rows(kPs)>,
+                                                          TileBest>::type>::type;
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
-  static constexpr int kAhead = tile_ahead(kLists), kRing = tile_ring(kLists);
+  static constexpr int kAhead = tile_ahead(kKeep), kRing = tile_ring(kKeep);
   // Displacements along a row that the stage has room for.
   static constexpr int kWidest =
-      (tile_pitch(kLists, kPs, kChannels) - kWidth) / kTileSteps * kTileSteps;
+      (tile_pitch(kKeep, kPs, kChannels) - kWidth) / kTileSteps * kTileSteps;
   static constexpr int kNever = 1 << 20;  // a window that no displacement reaches
   static constexpr int kNoRow = 32000;    // the same as a short
   static constexpr int kTogether = 2;     // rows of lists that are written at once
@@ -53,7 +58,7 @@ class Tile {
       : p(problem),
         shared(memory),
         stage(reinterpret_cast<float*>(memory)),
-        windows(reinterpret_cast<ushort2*>(memory + tile_stage(kLists, kPs, kChannels))),
+        windows(reinterpret_cast<ushort2*>(memory + tile_stage(kKeep, kPs, kChannels))),
         lane(threadIdx.x) {
     const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
     const int64_t rows = (p.height + kRows - 1) / kRows;
@@ -71,15 +76,17 @@ class Tile {
   // candidates are valid.
   __device__ bool run() {
     read_query();
-    if constexpr (kLists)
-      matches.open(p, output_index(0, 0), rows(), columns(),
-                   shared + tile_windows(true, kPs, kChannels));
+    char* const kept = shared + tile_windows(kKeep, kPs, kChannels);
+    if constexpr (kLists) matches.open(p, output_index(0, 0), rows(), columns(), kept);
+    if constexpr (kEach) matches.open(p, output_index(0, 0), kept);
     for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
       if (!place(slot)) return false;
       if (high > 0) walk(slot);
     }
     if constexpr (kLists)
       return write_lists();
+    else if constexpr (kEach)
+      return true;
     else
       return write();
   }
@@ -200,7 +207,7 @@ class Tile {
   }
 
   // Begins to stage a line of the key, `offset` pixels after `from`, the lane's pixels in row 0.
-  static constexpr int kReads = (tile_pitch(kLists, kPs, kChannels) + 31) / 32;
+  static constexpr int kReads = (tile_pitch(kKeep, kPs, kChannels) + 31) / 32;
   __device__ __forceinline__ void read_line(const float* const (&from)[kReads], int64_t offset,
                                             float* to, int width) const {
 #pragma unroll
@@ -216,7 +223,7 @@ class Tile {
   // All displacements of one slot. A union that is too wide for the stage is cut into pieces. Of
   // the key's lines those are staged that a row of displacements needs, and a few that follow.
   __device__ void walk(int slot) {
-    static_assert(pitch(kWidest) <= tile_pitch(kLists, kPs, kChannels), "a line fits the stage");
+    static_assert(pitch(kWidest) <= tile_pitch(kKeep, kPs, kChannels), "a line fits the stage");
     static_assert(pitch(kWidest) <= 32 * kReads && kWidest < 32, "and what reads and asks for it");
     const int64_t frame = slot_frame(t, slot, p.wt, p.frames);
     const float* plane = static_cast<const float*>(p.key) + b * p.key_stride[0] +
@@ -300,8 +307,17 @@ class Tile {
         any |= wanted[x];
       }
     }
+    const bool own_any = any != 0;
     any = warp_or(any);
     if (any == 0) return;
+    if constexpr (kEach) {
+#pragma unroll
+      for (int x = 0; x < kTileColumns; ++x) {
+        const ushort2 window = own[x * kRows];
+        matches.begin_row(p, x, slot, row - static_cast<int>(window.x),
+                          static_cast<int>(window.y));
+      }
+    }
     // Whole steps from the beginning of the piece, so that none is walked twice.
     const int begin = piece + (__ffs(static_cast<int>(any)) - 1) / kTileSteps * kTileSteps;
     const int end = piece + 32 - __clz(static_cast<int>(any));
@@ -311,7 +327,7 @@ class Tile {
     for (int c = 0; c < kChannels; ++c)
 #pragma unroll
       for (int x = 0; x < kWidth - 1; ++x) k[c][x] = key[c * plane + x];
-    const int base = ((slot << 12 | (low_h + row + 2048)) << 12) | (low_w + 2048);
+    const int base = kEach ? 0 : ((slot << 12 | (low_h + row + 2048)) << 12) | (low_w + 2048);
     unsigned bit = 1u << (begin - piece);
     for (int step = begin; step < end; step += kTileSteps, key += kTileSteps, bit <<= kTileSteps) {
 #pragma unroll
@@ -348,6 +364,7 @@ class Tile {
 #pragma unroll
         for (int x = 0; x < kWidth - 1; ++x) k[c][x] = k[c][x + kTileSteps];
     }
+    if constexpr (kEach) matches.end_row(own_any);
   }
 
   __device__ int64_t output_index(int row, int x) const {
@@ -441,29 +458,38 @@ class Tile {
 };
 
 // Searches tile by tile; those that it leaves are counted and listed for `left_kernel`.
-template <int kPs, int kChannels, bool kLists>
-__global__ void __launch_bounds__(32, tile_blocks(kLists, kPs, kChannels))
+template <int kPs, int kChannels, TileKeep kKeep>
+__global__ void __launch_bounds__(32, tile_blocks(kKeep, kPs, kChannels))
     tiles_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover) {
   extern __shared__ __align__(16) char shared[];
   const int64_t tile = blockIdx.x;
-  Tile<kPs, kChannels, kLists> one(p, tile, shared);
+  Tile<kPs, kChannels, kKeep> one(p, tile, shared);
   if (!one.run() && threadIdx.x == 0)
     leftover[1 + atomicAdd(leftover, 1)] = static_cast<int32_t>(tile);
 }
 
-template <int kPs, int kChannels, bool kLists>
+template <int kPs, int kChannels, TileKeep kKeep>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
-  const auto kernel = tiles_kernel<kPs, kChannels, kLists>;
+  const auto kernel = tiles_kernel<kPs, kChannels, kKeep>;
   const unsigned tiles = static_cast<unsigned>(tile_count(p));
-  kernel<<<tiles, 32, tile_shared<kPs, kChannels, kLists>(), stream>>>(p, p.scratch);
+  int bytes = tile_windows(kKeep, kPs, kChannels);
+  if (kKeep == TileKeep::kLists) bytes += TileLists<tile_rows(kPs)>::kShared;
+  if (kKeep == TileKeep::kEvery) bytes += TileEvery<tile_rows(kPs)>::shared(p);
+  kernel<<<tiles, 32, bytes, stream>>>(p, p.scratch);
   return cudaSuccess;
 }
 
 // One patch size; each is compiled in a source of its own, side by side.
 template <int kPs, int kChannels>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {
-  return p.k > 1 ? launch_tiles<kPs, kChannels, true>(p, stream)
-                 : launch_tiles<kPs, kChannels, false>(p, stream);
+  switch (tile_keep(p)) {
+    case TileKeep::kBest:
+      return launch_tiles<kPs, kChannels, TileKeep::kBest>(p, stream);
+    case TileKeep::kLists:
+      return launch_tiles<kPs, kChannels, TileKeep::kLists>(p, stream);
+    default:
+      return launch_tiles<kPs, kChannels, TileKeep::kEvery>(p, stream);
+  }
 }
 template <int kPs>
 cudaError_t launch_tiles(const SearchProblem& p, cudaStream_t stream) {

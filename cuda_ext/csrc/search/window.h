@@ -186,11 +186,15 @@ struct SearchWindows {
   STNLS_HD void write_offsets(const Query& q, int64_t candidate, bool exactly_self,
                               Index* out) const {
     const int64_t area = p.ws * p.ws, at = candidate % area;
-    const Window<Pos> w = window(q, candidate / area);
+    write_offsets(q, window(q, candidate / area), at / p.ws, at % p.ws, exactly_self, out);
+  }
+  // The same for row i and column j of a window of the query.
+  STNLS_HD void write_offsets(const Query& q, const Window<Pos>& w, int64_t i, int64_t j,
+                              bool exactly_self, Index* out) const {
     Index dt = static_cast<Index>(w.frame - q.t);
-    Index dh = static_cast<Index>(position(w.anchor_h, at / p.ws, w.offset_h) -
+    Index dh = static_cast<Index>(position(w.anchor_h, i, w.offset_h) -
                                   static_cast<Pos>(q.i * p.stride0));
-    Index dw = static_cast<Index>(position(w.anchor_w, at % p.ws, w.offset_w) -
+    Index dw = static_cast<Index>(position(w.anchor_w, j, w.offset_w) -
                                   static_cast<Pos>(q.j * p.stride0));
     if (exactly_self) dt = dh = dw = Index(0);
     if (p.prior != nullptr && !w.finite) dt = dh = dw = static_cast<Index>(kEmptyEntry);

@@ -20,7 +20,7 @@ class WindowDistances {
  public:
   static constexpr int kHigh = kRows + kPs - 1;  // of pixels
   // Displacements that share what is read: along a column, and columns.
-  static constexpr int kSteps = kChannels > 0 ? 2 : 4;
+  static constexpr int kSteps = kChannels > 0 || kPs > 7 ? 2 : 4;
   static constexpr int kAbreast = window_abreast(kPs, kChannels > 0);
   static constexpr int kPairs = kAbreast / 2;        // of columns beside each other
   static constexpr int kLines = kHigh - 1 + kSteps;  // of pixels of the key

@@ -4,24 +4,28 @@
 #include "direct.h"
 #include "query_tile_cuda.h"
 #include "query_window_cuda.h"
+#include "window_every_cuda.h"
 #include "window_matches_cuda.h"
 #include "window_memory_cuda.h"
+#include "window_queries_cuda.h"
 
 namespace stnls {
 
-// A warp has kRows rows of kColumns queries, a lane a column. kList: as in Matches.
+// A warp has kRows rows of kColumns queries, a lane a column. kList: as in Matches, or kListEvery.
 template <class Search, int kRows, int kColumns, int kList, bool kCharge>
 class WindowLists {
  public:
   using Pos = typename Search::Pos;
   using Index = typename Search::Index;
-  using List = Matches<kList>;
+  static constexpr bool kEach = kList == kListEvery;  // no lists to begin and to write
+  using List = typename std::conditional<kEach, WindowEvery<Search>, Matches<kList>>::type;
 
-  __device__ WindowLists(const SearchProblem& problem, const QueryTile& tile, int lane,
-                         const WindowMemory& memory)
+  __device__ WindowLists(const SearchProblem& problem, const QueryTile& tile,
+                         const WindowQueries& queries, int lane, const WindowMemory& memory)
       : p(problem),
         search(problem),
         tile(tile),
+        queries(queries),
         lane(lane),
         lists(memory.lists),
         queue(memory.queue),
@@ -46,8 +50,14 @@ class WindowLists {
   // The list of the lane's query in a row of windows.
   template <class Row>
   __device__ List list_of(const Row& r) const {
-    const int self = p.self_action != kNone && r.active ? pinned[r.row * 32] : -1;
-    return List(&entry(0, r.row, lane), kRows * 33, queue, static_cast<int>(p.k), self, pins());
+    if constexpr (kEach) {
+      const int64_t query = first_of(queries.i(r.row)) + queries.j;
+      const int64_t first = query * entry_count(p) - p.first_slot * p.ws * p.ws;
+      return List(static_cast<float*>(p.dists) + first);
+    } else {
+      const int self = p.self_action != kNone && r.active ? pinned[r.row * 32] : -1;
+      return List(&entry(0, r.row, lane), kRows * 33, queue, static_cast<int>(p.k), self, pins());
+    }
   }
 
   // Writes the lists, row by row of the tile, so that what is written lies side by side.
@@ -65,29 +75,27 @@ class WindowLists {
           entry(to, row, lane) = entry(to - 1, row, lane);
         entry(to, row, lane) = key;
       }
-      full = full && (!tile.holds(row, lane, kColumns) || entry(k - 1, row, lane) != kNoMatch);
+      full = full && (!queries.has(row) || entry(k - 1, row, lane) != kNoMatch);
     }
     if (!__all_sync(0xffffffffu, full)) return false;
     __syncwarp();
-    const int columns = min(kColumns, tile.width - tile.left);
+    const int columns = queries.count(), stride = static_cast<int>(p.stride0);
     const int64_t entries = entry_count(p);
     const int64_t start = p.keep == kBestOfEach ? (slot - p.first_slot) * p.k : 0;
-    for (int row = 0; row < kRows && tile.top + row < tile.height; ++row) {
-      const int64_t line =
-          (((static_cast<int64_t>(tile.b) * p.heads + tile.head) * p.frames + tile.t) *
-               p.grid_height +
-           tile.top + row) *
-              p.grid_width +
-          tile.left;
+    for (int row = 0; row < kRows; ++row) {
+      if (!queries.in_row(row)) continue;
+      const int i = queries.i(row);
+      const int64_t line = first_of(i) + tile.j;
       for (int item = lane; item < columns * static_cast<int>(k); item += 32) {
         const int column = static_cast<int>(static_cast<unsigned>(item) / k);
         const int e = item - column * static_cast<int>(k);
-        const uint64_t key = entry(e, row, column);
+        const uint64_t key = entry(e, row, column * stride);
         const int id = static_cast<int>(static_cast<unsigned>(key));
         const int64_t at = (line + column) * entries + start + e;
         const bool exactly =
             p.self_action == kAnchor && e == 0 && id != search.candidate(p.first_slot, 0, 0);
-        write_match(tile.top + row, tile.left + column, key, exactly,
+        const int place = i * static_cast<int>(p.grid_width) + tile.j + column;
+        write_match(tile.top + row, tile.left + column * stride, place, key, exactly,
                     static_cast<float*>(p.dists) + at,
                     static_cast<Index*>(p.inds) + at * p.components);
       }
@@ -100,25 +108,31 @@ class WindowLists {
   const SearchProblem& p;
   const Search search;
   const QueryTile tile;
+  const WindowQueries queries;
   const int lane;
   uint64_t* const lists;
   float2* const queue;
   int* const pinned;
 
+  // Number of the first query of row i of the tile's frame.
+  __device__ int64_t first_of(int i) const {
+    const int64_t frame = (static_cast<int64_t>(tile.b) * p.heads + tile.head) * p.frames + tile.t;
+    return (frame * p.grid_height + i) * p.grid_width;
+  }
   __device__ uint64_t& entry(int e, int row, int column) const {
     return lists[(e * kRows + row) * 33 + column];
   }
   // Whether the first entry of a list is not chosen by its distance.
   __device__ bool pins() const { return p.self_action == kAnchor || p.self_action == kAnchorEach; }
 
-  // Distance and offsets of a match of the query at (y, x).
-  __device__ void write_match(int y, int x, uint64_t key, bool exactly_self, float* distance,
-                              Index* out) const {
+  // Distance and offsets of a match of the query at (y, x), number `place` of the grid.
+  __device__ void write_match(int y, int x, int place, uint64_t key, bool exactly_self,
+                              float* distance, Index* out) const {
     const int id = static_cast<int>(static_cast<unsigned>(key));
     const unsigned ws = static_cast<unsigned>(p.ws), area = ws * ws, candidate = id;
     const int slot = static_cast<int>(candidate / area);
     const unsigned at = candidate % area;
-    const auto w = query_window(search, tile.b, tile.head, tile.t, y, x, slot);
+    const auto w = query_window(search, tile.b, tile.head, tile.t, y, x, place, slot);
     float charge = 0.0f;
     if constexpr (kCharge)
       charge = search.charge_at(static_cast<int>(at / ws) - w.offset_h,

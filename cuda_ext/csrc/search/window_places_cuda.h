@@ -5,6 +5,7 @@
 #include "query_tile_cuda.h"
 #include "query_window_cuda.h"
 #include "window_memory_cuda.h"
+#include "window_queries_cuda.h"
 
 namespace stnls {
 
@@ -18,9 +19,9 @@ class WindowPlaces {
   int low_h, low_w, wide, high;  // the union of the windows
 
   // reach: window_reach; places: of every row and lane, in shared memory.
-  __device__ WindowPlaces(const SearchProblem& p, const QueryTile& tile, int lane, int reach,
-                          WindowPlace* places)
-      : search(p), tile(tile), lane(lane), reach(reach), places(places) {}
+  __device__ WindowPlaces(const SearchProblem& p, const QueryTile& tile,
+                          const WindowQueries& queries, int lane, int reach, WindowPlace* places)
+      : search(p), tile(tile), queries(queries), lane(lane), reach(reach), places(places) {}
 
   __device__ WindowPlace& at(int row) const { return places[row * 32 + lane]; }
 
@@ -35,11 +36,12 @@ class WindowPlaces {
     for (int row = 0; row < kRows; ++row) {
       WindowPlace w{};
       w.first_h = kNoWindow;
-      if (tile.holds(row, lane, kColumns)) {
-        const auto window =
-            query_window(search, tile.b, tile.head, tile.t, tile.top + row, tile.left + lane, slot);
+      if (queries.has(row)) {
+        const int i = queries.i(row), place = i * static_cast<int>(search.p.grid_width) + queries.j;
+        const auto window = query_window(search, tile.b, tile.head, tile.t, tile.top + row,
+                                         tile.left + lane, place, slot);
         if (begins && search.p.self_action != kNone)
-          lists.pin(tile.query_at(row, lane), row, slot, window);
+          lists.pin(Query{tile.b, tile.head, tile.t, i, queries.j}, row, slot, window);
         if (window.finite) {
           w.anchor_h = static_cast<float>(window.anchor_h);
           w.anchor_w = static_cast<float>(window.anchor_w);
@@ -72,6 +74,7 @@ class WindowPlaces {
  private:
   const Search search;
   const QueryTile tile;
+  const WindowQueries queries;
   const int lane, reach;
   WindowPlace* const places;
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "direct.h"
+#include "window_every_cuda.h"
 #include "window_matches_cuda.h"
 
 namespace stnls {
@@ -11,8 +12,9 @@ constexpr int kWindowUnion = 3000;       // displacements from which on single q
 constexpr int kWindowMostShared = 56 * 1024;  // bytes of shared memory
 constexpr int kWindowSmall = 13 * 1024;       // of which 16 fit a multiprocessor of 228 KiB
 
-// How many matches are kept in registers: 0: they are kept in memory.
+// How many matches are kept in registers: 0: they are kept in memory; kListEvery: all are returned.
 STNLS_HD int window_list(const SearchProblem& p) {
+  if (p.keep == kEvery) return kListEvery;
   const bool pins = p.self_action == kAnchor || p.self_action == kAnchorEach;
   if (p.k == 1 && p.self_action == kNone) return 1;
   return p.k - (pins ? 1 : 0) <= kListMost ? kListMost : 0;
@@ -35,22 +37,31 @@ STNLS_HD bool window_single(const SearchProblem& p) {
   return window_few_channels(p) && window_list(p) == 1;
 }
 
-// Rows of queries in a tile: few where lists of matches need room, too.
+// Rows of pixels that a tile's queries can lie on: few where lists of matches need room, too.
 STNLS_HD constexpr int window_rows(bool single) { return single ? 4 : 2; }
 STNLS_HD int window_rows(const SearchProblem& p) { return window_rows(window_single(p)); }
+
 
 // Columns of displacements that are walked at once: they share what is read of the key.
 STNLS_HD constexpr int window_abreast(int64_t ps, bool few_channels) {
   return few_channels ? 1 : ps == 1 ? 4 : 2;
 }
 
-// Columns of queries in a tile.
-STNLS_HD int window_columns(const SearchProblem& p) { return 33 - static_cast<int>(p.ps); }
+// Queries of a tile, which lie on every stride0-th of its pixels, and tiles of a frame.
+struct WindowGrid {
+  int rows, columns, down, across;
 
-STNLS_HD int64_t window_tile_count(const SearchProblem& p) {
-  const int64_t rows = window_rows(p), columns = window_columns(p);
-  return p.batch * p.heads * p.frames * ((p.height + rows - 1) / rows) *
-         ((p.width + columns - 1) / columns);
+  explicit WindowGrid(const SearchProblem& p) {
+    const int stride = static_cast<int>(p.stride0);
+    rows = (window_rows(p) - 1) / stride + 1;
+    columns = (32 - static_cast<int>(p.ps)) / stride + 1;
+    down = (static_cast<int>(p.grid_height) + rows - 1) / rows;
+    across = (static_cast<int>(p.grid_width) + columns - 1) / columns;
+  }
+};
+inline int64_t window_tile_count(const SearchProblem& p) {
+  const WindowGrid grid(p);
+  return p.batch * p.heads * p.frames * grid.down * grid.across;
 }
 
 // Whole displacements along one axis that the candidates of a query lie between.
@@ -75,27 +86,37 @@ struct WindowShared {
   int lists, queue, columns, places, pinned, words;
 
   STNLS_HD explicit WindowShared(const SearchProblem& p) {
-    const bool single = window_single(p);
+    const bool every = p.keep == kEvery;
     const int rows = window_rows(p);
     lists = 0;
-    queue = lists + static_cast<int>(p.k) * rows * 33;
-    columns = queue + (single ? 0 : 32 * kWindowQueue);
+    queue = lists + (every ? 0 : static_cast<int>(p.k) * rows * 33);
+    columns = queue + (every || window_single(p) ? 0 : 32 * kWindowQueue);
     places = columns + window_reach(p) * window_kept(p) * rows * 16;
     pinned = places + rows * 32 * 3;
     words = pinned + (p.self_action != kNone ? rows * 16 : 0);
   }
 };
 
+// Strides between queries up to which tiles of pixels pay. Patches of one pixel on the integer grid
+// share nothing.
+inline bool window_stride_pays(const SearchProblem& p) {
+  if (p.stride0 == 1) return true;
+  return p.stride0 <= 32 && (p.ps > 1 || p.float_grid);
+}
+
 inline bool windows_apply_cuda(const SearchProblem& p) {
   const bool lists =
-      p.keep == kBestOfAll ||
-      (p.keep == kBestOfEach && (p.self_action == kNone || p.self_action == kAnchorEach));
-  const bool size =
-      p.ps == 1 || p.ps == 3 || p.ps == 5 || p.ps == 7 || (p.ps == 9 && window_few_channels(p));
+      p.keep == kEvery
+          ? p.self_action == kNone
+          : p.k >= 1 && (p.keep == kBestOfAll || p.self_action == kNone ||
+                         p.self_action == kAnchorEach);
+  const bool size = p.ps == 1 || p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9;
   if (p.charge != 0 && !window_charges(p)) return false;
   constexpr int64_t most = int64_t(1) << 31, pixels = most / 8;  // of a plane, 16 bytes each
   return p.prior == nullptr && p.dtype == kFloat32 && p.reflect_bounds && p.dilation == 1 &&
-         p.stride0 == 1 && p.stride_query == 1 && lists && p.k >= 1 && size && p.channels > 0 &&
+         window_stride_pays(p) && p.stride_query == p.stride0 &&
+         (p.grid_height - 1) * p.stride0 < p.height && (p.grid_width - 1) * p.stride0 < p.width &&
+         lists && size && p.channels > 0 &&
          // A step to the next channel in bytes fits 32 bits.
          (window_few_channels(p) ||
           (p.key_stride[3] < 4 * pixels && p.query_stride[3] < 4 * pixels)) &&

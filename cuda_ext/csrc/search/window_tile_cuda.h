@@ -9,6 +9,7 @@
 #include "window_lists_cuda.h"
 #include "window_memory_cuda.h"
 #include "window_places_cuda.h"
+#include "window_queries_cuda.h"
 #include "window_shape_cuda.h"
 
 namespace stnls {
@@ -17,11 +18,11 @@ template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kC
 class WindowTile {
  public:
   using Search = DirectSearch<float, kFloat, kProduct>;
-  static constexpr int kRows = window_rows(kList == 1);  // of queries
+  static constexpr int kRows = window_rows(kList == 1);  // of pixels
   static constexpr int kColumns = 33 - kPs;
 
-  __device__ WindowTile(const SearchProblem& problem, int number, uint64_t* shared,
-                        const KeySlopes& slopes)
+  __device__ WindowTile(const SearchProblem& problem, const WindowGrid& grid, int number,
+                        uint64_t* shared, const KeySlopes& slopes)
       : p(problem),
         slopes(slopes),
         lane(threadIdx.x),
@@ -30,10 +31,11 @@ class WindowTile {
         memory(p, shared, lane),
         reach(window_reach(p)),
         kept(window_kept(p)),
-        tile(p, number, (width + kColumns - 1) / kColumns, (height + kRows - 1) / kRows, kRows,
-             kColumns),
-        places(p, tile, lane, reach, memory.places),
-        lists(p, tile, lane, memory),
+        tile(p, number, grid.across, grid.down, grid.rows, grid.columns,
+             static_cast<int>(p.stride0)),
+        queries(WindowQueries::of<kRows, kColumns>(p, tile, lane)),
+        places(p, tile, queries, lane, reach, memory.places),
+        lists(p, tile, queries, lane, memory),
         distances(p, tile, lane, reach, kept, memory.sums),
         candidates(p, tile, lane, reach, memory) {}
 
@@ -43,10 +45,13 @@ class WindowTile {
     if (!distances.near_own()) return false;
     for (int slot = static_cast<int>(p.first_slot); slot < end_slot(p); ++slot) {
       const bool begins = slot == p.first_slot || p.keep == kBestOfEach;
-      if (begins) lists.clear();
+      const bool ends = slot + 1 == end_slot(p) || p.keep == kBestOfEach;
+      if constexpr (!Lists::kEach)
+        if (begins) lists.clear();
       if (!place(slot, begins)) return false;
       if (places.high > 0) walk(slot);
-      if ((p.keep == kBestOfEach || slot + 1 == end_slot(p)) && !lists.write(slot)) return false;
+      if constexpr (!Lists::kEach)
+        if (ends && !lists.write(slot)) return false;
     }
     return true;
   }
@@ -64,6 +69,7 @@ class WindowTile {
   const WindowMemory memory;
   const int reach, kept;  // displacements along one axis; columns of them that are kept
   const QueryTile tile;
+  const WindowQueries queries;
   WindowPlaces<Search, kRows, kColumns> places;
   Lists lists;
   Distances distances;
@@ -102,6 +108,7 @@ class WindowTile {
       distances.walk(key, places.low_w, dx, begin, end, first_h, first_w);
       if (whole) continue;
       for (int row = 0; row < kRows; ++row) {
+        if (!queries.in_row(row)) continue;
         const Row r(p, tile, lane, places.at(row), slot, row, slope);
         List list = lists.list_of(r);
         for (int n = 0; n < kAbreast; ++n) {
@@ -116,6 +123,7 @@ class WindowTile {
     }
     if (!whole) return;
     for (int row = 0; row < kRows; ++row) {
+      if (!queries.in_row(row)) continue;
       const Row r(p, tile, lane, places.at(row), slot, row, slope);
       List list = lists.list_of(r);
       for (int column = 0; column < reach - (kFloat ? 1 : 0); ++column)

@@ -1,5 +1,6 @@
 // Chooses the window kernel for a problem.
 #include "direct_launch.h"
+#include "every_offsets.h"
 #include "windows_cuda.h"
 #include "windows_launch.h"
 
@@ -38,8 +39,10 @@ cudaError_t launch_any_size(const SearchProblem& p, const KeySlopes& slopes, cud
       return launch_any_channels<3>(p, slopes, stream);
     case 5:
       return launch_any_channels<5>(p, slopes, stream);
-    default:
+    case 7:
       return launch_any_channels<7>(p, slopes, stream);
+    default:
+      return launch_any_channels<9>(p, slopes, stream);
   }
 }
 
@@ -58,9 +61,11 @@ cudaError_t search_windows_cuda(const SearchProblem& p, cudaStream_t stream) {
   cudaError_t error = cudaMemsetAsync(p.scratch, 0, sizeof(int32_t), stream);
   if (error != cudaSuccess) return error;
   if (slope_count(p) > 0) key_slopes_cuda(p, slopes, stream);
+  if (p.keep == kEvery) every_offsets_cuda(p, stream);
   error = launch_any_size(p, slopes, stream);
   if (error != cudaSuccess) return error;
-  search_left_cuda(p, {p.scratch, window_rows(p), window_columns(p)}, stream);
+  const WindowGrid grid(p);
+  search_left_cuda(p, {p.scratch, grid.rows, grid.columns}, stream);
   return cudaSuccess;
 }
 

@@ -18,11 +18,11 @@ namespace stnls {
 // kBlocks: how many are to fit a multiprocessor, as far as registers go.
 template <int kPs, int kChannels, bool kProduct, bool kFloat, int kList, bool kCharge, int kBlocks>
 __global__ void __launch_bounds__(32, kBlocks)
-    windows_kernel(const __grid_constant__ SearchProblem p, int32_t* leftover,
-                   const KeySlopes slopes) {
+    windows_kernel(const __grid_constant__ SearchProblem p, const WindowGrid grid,
+                   int32_t* leftover, const KeySlopes slopes) {
   extern __shared__ uint64_t shared[];
   const int tile = static_cast<int>(blockIdx.x);
-  WindowTile<kPs, kChannels, kProduct, kFloat, kList, kCharge> one(p, tile, shared, slopes);
+  WindowTile<kPs, kChannels, kProduct, kFloat, kList, kCharge> one(p, grid, tile, shared, slopes);
   if (!one.run() && threadIdx.x == 0) leftover[1 + atomicAdd(leftover, 1)] = tile;
 }
 
@@ -33,7 +33,8 @@ cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cuda
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(window_tile_count(p)), 32, bytes, stream>>>(p, p.scratch, slopes);
+  kernel<<<static_cast<unsigned>(window_tile_count(p)), 32, bytes, stream>>>(p, WindowGrid(p),
+                                                                             p.scratch, slopes);
   return cudaSuccess;
 }
 
@@ -49,15 +50,24 @@ cudaError_t launch_windows(const SearchProblem& p, const KeySlopes& slopes, cuda
       if (8 * WindowShared(p).words <= kWindowSmall)
         return launch_windows<kPs, 0, kProduct, kFloat, kList, kCharge, 16>(p, slopes, stream);
     }
-    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, kCharge, 12>(p, slopes, stream);
+    // Of many channels the terms of large patches take registers.
+    constexpr int kBlocks = kPs > 7 && kChannels == 0 ? 8 : 12;
+    return launch_windows<kPs, kChannels, kProduct, kFloat, kList, kCharge, kBlocks>(p, slopes,
+                                                                                     stream);
   }
 }
 
 // One patch size; each is compiled in sources of its own, side by side.
 template <int kPs, bool kProduct, bool kFloat>
 cudaError_t launch_any_list(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
-  return window_list(p) > 0 ? launch_windows<kPs, 0, kProduct, kFloat, kListMost>(p, slopes, stream)
-                            : launch_windows<kPs, 0, kProduct, kFloat, 0>(p, slopes, stream);
+  switch (window_list(p)) {
+    case kListEvery:
+      return launch_windows<kPs, 0, kProduct, kFloat, kListEvery>(p, slopes, stream);
+    case 0:
+      return launch_windows<kPs, 0, kProduct, kFloat, 0>(p, slopes, stream);
+    default:
+      return launch_windows<kPs, 0, kProduct, kFloat, kListMost>(p, slopes, stream);
+  }
 }
 template <int kPs>
 cudaError_t launch_any_channels(const SearchProblem& p, const KeySlopes& slopes,
@@ -111,6 +121,8 @@ extern template cudaError_t launch_any_channels<3>(const SearchProblem&, const K
 extern template cudaError_t launch_any_channels<5>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
 extern template cudaError_t launch_any_channels<7>(const SearchProblem&, const KeySlopes&,
+                                                   cudaStream_t);
+extern template cudaError_t launch_any_channels<9>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);
 extern template cudaError_t launch_few_channels<3>(const SearchProblem&, const KeySlopes&,
                                                    cudaStream_t);

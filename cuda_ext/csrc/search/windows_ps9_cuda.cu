@@ -1,0 +1,7 @@
+#include "windows_cuda.h"
+
+namespace stnls {
+
+template cudaError_t launch_any_channels<9>(const SearchProblem&, const KeySlopes&, cudaStream_t);
+
+}  // namespace stnls
