@@ -52,7 +52,7 @@ def chosen() -> Iterator[tuple[str, Problem]]:
     presets = ("alignment-480p", "readme-attention", "attention-256")
     rows = [p for preset in presets for p in problems(preset, cuda=True)]
     searches = [p for p in rows if p.operator == "NonLocalSearch" and p.flow is None]
-    forward = [p for p in searches if p.gradients == "none"]
+    forward = [p for p in searches if p.gradients == "none" and p.stride0 == 1 and p.k > 0]
     for p in forward:
         if p.channels == 3 and p.wt == 1:
             yield f"alignment, {p.grid}, step {p.stride1:g}, K {p.k}", p

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import stnls
 import torch
+from bench_runs import QUICK, Cli, document
 from torch import Tensor
 
+from stnls_cli.bench import presets
 from stnls_cli.bench.calls import bound, operator
 from stnls_cli.bench.check import as_video, mismatch
 from stnls_cli.bench.cost import cost_of
@@ -169,6 +172,13 @@ def test_costs_are_those_of_the_call(kind: Operator, stride0: int, gradients: An
     assert cost.flops - forward == results[0].numel() * 9 * 3 * back
 
 
+def test_cost_of_every_candidate() -> None:
+    found = presets.problems("alignment-480p", cuda=True)
+    (every,) = (p for p in found if p.k == 0)
+    queries = 5 * 480 * 854
+    assert cost_of(every, torch.float32).output_bytes == queries * 243 * 16
+
+
 @pytest.mark.parametrize("stride0", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", SEARCHES)
 def test_parts_have_so_many_queries(kind: Operator, stride0: int) -> None:
@@ -231,9 +241,75 @@ def test_flow_of_a_clip_at_the_queries(tmp_path: Path) -> None:
     assert torch.equal(maker.make(video)[2], composed)
 
 
+def test_rows_with_strides_and_every_candidate() -> None:
+    found = {
+        (name, cuda): [p for p in presets.problems(name, cuda=cuda) if p.stride0 > 1 or p.k == 0]
+        for name in presets.PRESETS
+        for cuda in (False, True)
+        if name != "neighbourhood"
+    }
+    video = "NonLocalSearch T5 C3 480x854 ws9 wt1 ps7"
+    features = "NonLocalSearch T5 C64 256x256 ws9 wt1"
+    assert {key: [p.name for p in rows] for key, rows in found.items() if rows} == {
+        ("alignment-480p", False): [
+            "PairedSearch T1 C3 480x854 ws9 ps7 K10 stride4 int forward",
+        ],
+        ("alignment-480p", True): [
+            f"{video} K10 stride4 int forward",
+            f"{video} K243 int forward",
+            f"{video} K1 stride2 float step0.5 forward",
+        ],
+        ("attention-256", True): [
+            f"{features} ps1 K243 heads4 float step0.5 forward",
+            f"{features} ps3 K9 heads4 stride2 float step0.5 forward",
+            f"{features} ps7 K9 heads4 stride4 float step0.5 forward",
+        ],
+    }
+
+
+def test_the_original_was_not_timed_with_strides_or_every_candidate() -> None:
+    from stnls_cli.bench.earlier import figures, original_of
+
+    machine = figures()["machine"]
+    for name in ("alignment-480p", "attention-256"):
+        for problem in presets.problems(name, cuda=True):
+            if problem.stride0 > 1 or problem.k == 0:
+                assert original_of(name, problem, machine, "float32") is None
+                timed = replace(problem, stride0=1, k=problem.k or {1: 9, 7: 1}[problem.ps])
+                known = original_of(name, timed, machine, "float32")
+                assert (known is None) == (problem.ps == 7 and problem.channels == 64)
+
+
 def test_opencv_takes_every_pixel() -> None:
     from stnls_cli.bench.backends import Case, make_backend
 
     backend, problem = make_backend("opencv"), small("PairedSearch")
     assert backend.covers(Case(problem, (), "zero"))
     assert not backend.covers(Case(replace(problem, stride0=2), (), "zero"))
+
+
+@pytest.mark.parametrize("name", ["alignment-480p", "attention-256"])
+def test_rows_of_a_gpu_are_right_on_small_frames(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    from stnls_cli.bench import job
+
+    def strided(preset: str, *, cuda: bool, quick: bool) -> list[Problem]:
+        found = presets.problems(preset, cuda=True, quick=quick)
+        return [p for p in found if p.stride0 > 1 or p.k == 0]
+
+    monkeypatch.setattr(job, "problems", strided)
+    only = ("--preset", name, "--backend", "stnls,reference", "--repeat", "1")
+    done = cli(*QUICK, *only, "--json", "--csv", "rows.csv")
+    assert done.code == 0, done.err
+    rows = document(done)["rows"]
+    assert [row["backend"] for row in rows] == 3 * ["stnls", "reference"]
+    for row in rows:
+        assert row["status"] == "ok", row
+        assert row["checked"] == (row["backend"] == "stnls")
+        stride0 = row["parameters"]["stride0"]
+        assert (f"stride{stride0} " in row["problem"]) == (stride0 > 1)
+    assert {row["parameters"]["stride0"] for row in rows} == {1, 2, 4}
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        columns = [(line["problem"], line["stride0"]) for line in csv.DictReader(file)]
+    assert columns == [(row["problem"], str(row["parameters"]["stride0"])) for row in rows]
