@@ -41,8 +41,9 @@ def _blocks(problem: Problem, reads: float) -> list[Block]:
     """One at the first corner, where borders matter, and one in the middle."""
     fit = math.isqrt(int(reads / reads_of_query(problem)))
     side = max(SMALLEST, min(fit, 32))
-    height, width = min(side, problem.height), min(side, problem.width)
-    top, left = (problem.height - height) // 2, (problem.width - width) // 2
+    rows, columns = problem.query_grid
+    height, width = min(side, rows), min(side, columns)
+    top, left = (rows - height) // 2, (columns - width) // 2
     middle = Block(range(top, top + height), range(left, left + width))
     return [Block(range(height), range(width)), middle]
 
@@ -79,7 +80,7 @@ def _of_video(p: Problem, video: Tensor, block: Block) -> Tensor:
 
 
 def as_video(p: Problem, inputs: Tensors, results: Tensors) -> Tensors:
-    """Query, key (HD, T, c, H, W) in float64, flow (T, S, 2, H, W); dists and inds without B."""
+    """Query, key (HD, T, c, H, W) in float64, flow (T, S, 2, nH, nW); dists and inds without B."""
     query, key, flows = inputs
     dists, inds = results[:2]
     if p.paired:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,15 +27,16 @@ class Cost:
 
 
 SIDE = 8
-"""Rows and columns of the frames to count on."""
+"""Rows and columns of the queries to count on."""
 
 
 def cost_of(problem: Problem, dtype: torch.dtype) -> Cost:
-    """Counted by PyTorch on the call itself, for frames of a few pixels; every number grows in
-    proportion to the pixels."""
+    """Counted by PyTorch on the call itself, for frames of a few queries; operations and results
+    grow in proportion to them."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    small = replace(problem, height=SIDE, width=SIDE)
+    side = SIDE * problem.stride0
+    small = replace(problem, height=side, width=side)
     wanted = leaves(problem)
     inputs = [
         torch.zeros(shape, dtype=kind).requires_grad_(number in wanted)
@@ -45,13 +47,15 @@ def cost_of(problem: Problem, dtype: torch.dtype) -> Cost:
         results = call(*inputs)
         if wanted:
             results[0].backward(torch.zeros_like(results[0]))
-    read = sum(x.nbytes for x in inputs)
-    written = sum(x.nbytes for x in results)
+    queries = math.prod(problem.query_grid)
+    flops, *written = (
+        n * queries // SIDE**2 for n in (counter.get_total_flops(), *(x.nbytes for x in results))
+    )
+    read = [math.prod(shape) * kind.itemsize for shape, kind in _inputs(problem, dtype)]
     if wanted:
-        read += results[0].nbytes  # the gradient that arrives
-        written += sum(inputs[n].nbytes for n in wanted)
-    pixels = problem.height * problem.width
-    return Cost(*(n * pixels // SIDE**2 for n in (counter.get_total_flops(), read, written)))
+        # The gradient that arrives, and those of the inputs.
+        read, written = [*read, written[0]], [*written, *(read[n] for n in wanted)]
+    return Cost(flops, sum(read), sum(written))
 
 
 def _inputs(p: Problem, dtype: torch.dtype) -> list[tuple[tuple[int, ...], torch.dtype]]:
@@ -63,9 +67,9 @@ def _inputs(p: Problem, dtype: torch.dtype) -> list[tuple[tuple[int, ...], torch
         return [(video, dtype)] * 3
     if p.operator == "PairedSearch":
         frame = (1, p.channels, *size)
-        return [(frame, dtype), (frame, dtype), ((1, 2, *size), real)]
+        return [(frame, dtype), (frame, dtype), ((1, 2, *p.query_grid), real)]
     if p.operator == "NonLocalSearch":
-        flows = (1, p.frames, p.flow_slots, 2, *size)
+        flows = (1, p.frames, p.flow_slots, 2, *p.query_grid)
         return [(video, dtype), (video, dtype), (flows, real)]
     weights = (1, p.heads, p.frames, *size, p.entries)
     offsets = real if p.grid == "float" else torch.int32

@@ -16,7 +16,7 @@ SCHEMA = "stnls-bench"
 SCHEMA_VERSION = 1
 PARAMETERS = (
     *("operator", "frames", "channels", "height", "width", "ws", "wt", "ps", "k", "heads"),
-    *("stride1", "grid", "anchor", "gradients"),
+    *("stride0", "stride1", "grid", "anchor", "gradients"),
 )
 """Columns of the CSV that describe the problem."""
 

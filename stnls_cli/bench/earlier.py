@@ -20,8 +20,9 @@ def figures() -> dict[str, Any]:
 
 def original_of(preset: str, problem: Problem, machine: str, dtype: str) -> dict[str, Any] | None:
     """`ms` and `peak_mib` of the original, or `fails` with the reason; None for another machine,
-    another call, or a problem with a flow of its own, on which the original was not timed."""
-    if figures()["machine"] not in machine or dtype != "float32":
+    another call, strides between queries, or a problem with a flow of its own, on which the
+    original was not timed."""
+    if figures()["machine"] not in machine or dtype != "float32" or problem.stride0 > 1:
         return None
     parameters = problem.parameters()
     for row in figures()["rows"]:

@@ -78,7 +78,8 @@ class InputMaker:
         else:
             name, size = self.flow_name(problem), (problem.height, problem.width)
             flows = slot_flows(name, problem.frames, problem.flow_slots, *size, generator)
-        return flows[None].to(self.device)
+        grid = flows[..., :: problem.stride0, :: problem.stride0].contiguous()
+        return grid[None].to(self.device)
 
     def _matches(self, problem: Problem) -> Tensors:
         """Weights and offsets of the search that a patch sum follows, in float32."""

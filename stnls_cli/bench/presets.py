@@ -38,15 +38,19 @@ def _alignment_480p(cuda: bool) -> Iterator[Problem]:
     yield replace(pair, grid="float", stride1=0.5)
     yield replace(pair, operator="WeightedPatchSum", grid="float", search_ps=pair.ps)
     if not cuda:
+        yield replace(pair, k=10, stride0=4)
         yield replace(video, frames=3)
         yield video
         return
     yield video
     yield replace(video, k=10)
+    yield replace(video, k=10, stride0=4)
+    yield replace(video, k=0)
     yield replace(video, wt=2)
     yield replace(video, grid="float")
     fine = replace(video, grid="float", stride1=0.5)
     yield fine
+    yield replace(fine, stride0=2)
     for search in (video, fine):
         yield replace(search, flow="wild")
 
@@ -132,6 +136,9 @@ def _attention_256(cuda: bool) -> Iterator[Problem]:
     yield from _with_sums(search, (1, 3))
     yield replace(search, ps=3)
     yield replace(search, ps=3, gradients="videos")
+    yield replace(search, k=0)
+    yield replace(search, ps=3, stride0=2)
+    yield replace(search, ps=7, stride0=4)  # as networks that restore videos
     yield from _with_sums(whole, (1, 3))
 
 

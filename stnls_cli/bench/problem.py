@@ -11,11 +11,12 @@ Gradients = Literal["none", "videos", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One call, batch 1 and stride0 1.
+    """One call, batch 1.
 
-    `k` is 0 for every candidate. `gradients`: "videos" adds the backward pass to the videos (and to
-    the weights of a patch sum), "all" also to the flow, or to the offsets of a patch sum. `flow`
-    names a flow of its own, whatever the command asks for.
+    `k` is 0 for every candidate. `stride0`: pixels between queries, 1 for all but searches.
+    `gradients`: "videos" adds the backward pass to the videos (and to the weights of a patch sum),
+    "all" also to the flow, or to the offsets of a patch sum. `flow` names a flow of its own,
+    whatever the command asks for.
 
     A WeightedPatchSum works on the result of the NonLocalSearch with its parameters, but for the
     patch where `search_ps` is not 0.
@@ -31,6 +32,7 @@ class Problem:
     ps: int = 1
     k: int = 1
     heads: int = 1
+    stride0: int = 1
     stride1: float = 1.0
     grid: Literal["int", "float"] = "int"
     anchor: bool = False
@@ -57,6 +59,11 @@ class Problem:
     def flow_slots(self) -> int:
         """Slots with a flow: all but the own frame, unless there is no other."""
         return 2 * self.wt or 1
+
+    @property
+    def query_grid(self) -> tuple[int, int]:
+        """Rows and columns of queries in a frame."""
+        return (self.height - 1) // self.stride0 + 1, (self.width - 1) // self.stride0 + 1
 
     @property
     def candidates(self) -> int:
@@ -87,6 +94,8 @@ class Problem:
             words += [f"ps{self.ps}", f"K{self.entries}"]
         if self.heads > 1:
             words.append(f"heads{self.heads}")
+        if self.stride0 > 1:
+            words.append(f"stride{self.stride0}")
         words.append(self.grid)
         if self.grid == "float" and "Search" in self.operator:
             words.append(f"step{self.stride1:g}")
@@ -110,7 +119,7 @@ class Problem:
             "ps": self.ps,
             "k": self.k if self.k > 0 else -1,
             "nheads": self.heads,
-            "stride0": 1,
+            "stride0": self.stride0,
             "stride1": self.stride1 if self.grid == "float" else 1,
             "itype": self.grid,
         }

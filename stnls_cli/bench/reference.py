@@ -1,8 +1,8 @@
 """The operators once more in plain PyTorch, from their definition: gathers, no kernels of ours.
 
 Every candidate is listed and every tap visited, for the queries of a block. It knows what the
-presets use: batch 1, stride0 1, squared differences or products, mirrored borders, windows moved
-inside the frame, and the query's own position in front where `anchor` is set. Differentiable.
+presets use: batch 1, squared differences or products, mirrored borders, windows moved inside the
+frame, and the query's own position in front where `anchor` is set. Differentiable.
 
 Videos are (HD, T, c, H, W). Positions are computed in the type of the flow.
 """
@@ -25,10 +25,12 @@ class Block:
     rows: range
     columns: range
 
-    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """(R, 1) and (1, Q)."""
-        rows = torch.tensor(self.rows, device=device)
-        return rows[:, None], torch.tensor(self.columns, device=device)[None]
+    def places(self, device: torch.device, stride0: int = 1) -> tuple[Tensor, Tensor]:
+        """(R, 1) and (1, Q): their pixels."""
+        rows, columns = (
+            stride0 * torch.tensor(n, device=device) for n in (self.rows, self.columns)
+        )
+        return rows[:, None], columns[None]
 
     def of(self, x: Tensor, dim: int) -> Tensor:
         """The block of a tensor with rows at `dim` and columns after it."""
@@ -133,7 +135,7 @@ def _distances(
 def search(
     p: Problem, query: Tensor, key: Tensor, flows: Tensor, block: Block
 ) -> tuple[Tensor, Tensor]:
-    """dists (HD, T, R, Q, K) and inds (..., 3); `flows` is (T, S, 2, H, W)."""
+    """dists (HD, T, R, Q, K) and inds (..., 3); `flows` is (T, S, 2, nH, nW)."""
     images = Pixels(query), Pixels(key)
     frames = query.shape[1]
     found = [_search_frame(p, *images, flows, block, t, frames) for t in range(frames)]
@@ -160,7 +162,7 @@ def _candidates(
     p: Problem, query: Pixels, key: Pixels, flow: Tensor | None, block: Block, t: int, frame: int
 ) -> tuple[Tensor, Tensor]:
     """Distances (HD, R, Q, ws²) and offsets (HD, R, Q, ws², 3) of one slot."""
-    rows, columns = block.places(query._flat.device)
+    rows, columns = block.places(query._flat.device, p.stride0)
     real = p.grid == "float"
     kind = torch.float32 if real else torch.int64
     size = len(block.rows), len(block.columns)
@@ -180,25 +182,35 @@ def _candidates(
 
 
 def _best(p: Problem, dists: Tensor, inds: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    if k == dists.shape[-1]:
+    if p.k <= 0:
         return dists, inds
     dists, order = torch.topk(dists, k, largest=False)
-    return dists, torch.gather(inds, -2, order[..., None].expand(*order.shape, 3))
+    return dists, _entries(inds, order)
+
+
+def _entries(inds: Tensor, order: Tensor) -> Tensor:
+    return torch.gather(inds, -2, order[..., None].expand(*order.shape, 3))
 
 
 def _with_own_first(p: Problem, dists: Tensor, inds: Tensor) -> tuple[Tensor, Tensor]:
-    """The candidate nearest to the query's own position, whatever its distance, then the best."""
+    """The candidate nearest to the query's own position, whatever its distance, then the best; of
+    every candidate, it changes places with the first."""
     own = inds.abs().sum(-1).argmin(-1, keepdim=True)
     first = torch.gather(dists, -1, own)
-    others = dists.scatter(-1, own, math.inf)
-    best, places = _best(p, others, inds, p.entries - 1)
+    if p.k <= 0:
+        places = torch.arange(dists.shape[-1], device=dists.device).expand_as(dists)
+        order = places.scatter(-1, own, 0)[..., 1:]
+        others, places = torch.gather(dists, -1, order), _entries(inds, order)
+    else:
+        rest = dists.scatter(-1, own, math.inf)
+        others, places = _best(p, rest, inds, p.entries - 1)
     zero = torch.zeros_like(places[..., :1, :])
-    return torch.cat([first, best], -1), torch.cat([zero, places], -2)
+    return torch.cat([first, others], -1), torch.cat([zero, places], -2)
 
 
 def distances_at(p: Problem, query: Tensor, key: Tensor, inds: Tensor, block: Block) -> Tensor:
     """(HD, T, R, Q, K) distances of the entries `inds`, (HD, T, R, Q, K, 3)."""
-    rows, columns = block.places(query.device)
+    rows, columns = block.places(query.device, p.stride0)
     images = Pixels(query), Pixels(key)
     found = []
     for t in range(query.shape[1]):
@@ -210,8 +222,7 @@ def distances_at(p: Problem, query: Tensor, key: Tensor, inds: Tensor, block: Bl
 
 def anchored(p: Problem, inds: Tensor, flows: Tensor, block: Block) -> Tensor:
     """The offsets `inds` as functions of the flow that leads to them."""
-    rows, columns = block.places(flows.device)
-    height, width = flows.shape[-2:]
+    rows, columns = block.places(flows.device, p.stride0)
     moved = []
     for t in range(inds.shape[1]):
         dt, dh, dw = inds[:, t].detach().unbind(-1)
@@ -221,7 +232,7 @@ def anchored(p: Problem, inds: Tensor, flows: Tensor, block: Block) -> Tensor:
             if number < 0:
                 continue
             dx, dy = block.of(flows[t, number], 1).unbind(0)
-            h, w = fold(rows + dy, height)[..., None], fold(columns + dx, width)[..., None]
+            h, w = fold(rows + dy, p.height)[..., None], fold(columns + dx, p.width)[..., None]
             here = dt == frame - t
             shift_h = torch.where(here, h - h.detach(), shift_h)
             shift_w = torch.where(here, w - w.detach(), shift_w)

@@ -12,7 +12,7 @@ from stnls_cli.bench.problem import Problem
 Tensors = tuple[Tensor, ...]
 
 SMALLEST = 4
-"""Rows and columns of a part of a frame."""
+"""Rows and columns of queries in a part of a frame."""
 QUICK = 0.005
 """Share of the reads that is enough to see that all works."""
 
@@ -27,9 +27,12 @@ def reads_of_query(p: Problem) -> int:
 def part_of(problem: Problem, inputs: Tensors, reads: float) -> tuple[Problem, Tensors, float]:
     """The first rows and columns, about so many reads; and how many times larger the whole is."""
     # A window larger than the frame would have positions outside.
-    side = max(SMALLEST, problem.ws, math.isqrt(int(reads / reads_of_query(problem))))
-    height, width = min(side, problem.height), min(side, problem.width)
-    factor = problem.height * problem.width / (height * width)
+    fewest = max(SMALLEST, -(-problem.ws // problem.stride0))
+    side = max(fewest, math.isqrt(int(reads / reads_of_query(problem))))
+    rows, columns = (min(side, n) for n in problem.query_grid)
+    height = min(rows * problem.stride0, problem.height)
+    width = min(columns * problem.stride0, problem.width)
+    factor = math.prod(problem.query_grid) / (rows * columns)
     if problem.operator == "WeightedPatchSum":
         video, weights, inds = inputs
         part = (
@@ -38,5 +41,11 @@ def part_of(problem: Problem, inputs: Tensors, reads: float) -> tuple[Problem, T
             inds[..., :height, :width, :, :].contiguous(),
         )
     else:
-        part = tuple(x[..., :height, :width].contiguous() for x in inputs)  # type: ignore[assignment]
+        # The flow has the size of the query grid; so has the third video of attention.
+        query, key, third = inputs
+        part = (
+            query[..., :height, :width].contiguous(),
+            key[..., :height, :width].contiguous(),
+            third[..., :rows, :columns].contiguous(),
+        )
     return replace(problem, height=height, width=width), part, factor

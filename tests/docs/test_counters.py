@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +27,13 @@ def ended(*arguments: str) -> tuple[int, list[str]]:
     )
     assert run.stdout == ""
     return run.returncode, run.stderr.splitlines()
+
+
+def test_problems_are_those_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    chosen = [name for name, _ in importlib.import_module("counters").chosen()]
+    kept = json.loads((ROOT / "benchmarks/results/counters-h200.json").read_text())
+    assert [*chosen, "TV-L1, 16 pairs"] == list(kept["problems"])
 
 
 def test_without_nsight_compute() -> None:

@@ -45,6 +45,8 @@ def test_flow_of_a_clip_beside_the_named_flow(cli: Cli, tmp_path: Path) -> None:
         (f"{pair} K1 float step0.5 forward", "edges"),
         (f"{pair} K1 float step0.5 flow=file forward", "file"),
         ("WeightedPatchSum T1 C3 16x24 ps7 K1 float forward", "edges"),
+        (f"{pair} K10 stride4 int forward", "edges"),
+        (f"{pair} K10 stride4 int flow=file forward", "file"),
         (f"{video} K1 int forward", "edges"),
         (f"{video} K1 int flow=file forward", "file"),
     ]

@@ -31,11 +31,12 @@ class OpenCv(Backend):
         return None
 
     def covers(self, case: Case) -> bool:
-        """A pair of images on the whole-pixel grid, no flow, odd window and patch."""
+        """A pair of images on the whole-pixel grid, no flow, odd window and patch; every pixel is a
+        query."""
         p = case.problem
         odd = p.ws % 2 == 1 and p.ps % 2 == 1
         plain = p.grid == "int" and case.flow == "zero" and p.gradients == "none"
-        return p.paired and p.is_image and odd and plain
+        return p.paired and p.is_image and odd and plain and p.stride0 == 1
 
     def run(self, case: Case, session: Session) -> Outcome:
         """Times its call with as many threads as PyTorch has."""

@@ -53,7 +53,8 @@ class Plain(Backend):
 
 
 def _operator(p: Problem) -> Run:
-    block = Block(range(p.height), range(p.width))
+    rows, columns = p.query_grid
+    block = Block(range(rows), range(columns))
 
     def search(query: Tensor, key: Tensor, flows: Tensor) -> Tensors:
         if p.paired:
