@@ -127,7 +127,10 @@ def _interrupted() -> NoReturn:
 
 
 def _usage_error(error: Exception) -> str | None:
-    """What the command line parser has to say, or None if the error is another one."""
+    """What the command line parser has to say, or why there are no kernels here; None if the error
+    is another one."""
+    if type(error).__name__ == "StnlsLibraryError":
+        return str(error)
     describe = getattr(error, "format_message", None)
     if describe is None:
         if type(error).__name__ == "Abort":

@@ -69,6 +69,8 @@ def described(error: Exception) -> str:
     """An error as one line for a person; `STNLS_TRACEBACK=1` raises the unexpected ones."""
     if isinstance(error, (UserError, WorkerError)):
         return str(error)
+    if type(error).__name__ == "StnlsLibraryError":  # by name: PyTorch may not be loaded
+        return str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return (
             f"out of memory ({error}); a smaller --size needs less"

@@ -9,6 +9,7 @@ from stnls import agg, flow, graph_opts, metrics, nn, normz, search, utils
 from stnls._errors import (
     StnlsAttributeError,
     StnlsError,
+    StnlsLibraryError,
     StnlsMemoryError,
     StnlsRuntimeError,
     StnlsTypeError,
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "StnlsAttributeError",
     "StnlsError",
+    "StnlsLibraryError",
     "StnlsMemoryError",
     "StnlsRuntimeError",
     "StnlsTypeError",

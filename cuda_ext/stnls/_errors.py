@@ -24,4 +24,9 @@ class StnlsMemoryError(StnlsError, MemoryError):
 
 
 class StnlsRuntimeError(StnlsError, RuntimeError):
-    """Kernels that are missing, do not fit, or failed; derivatives that are not supported."""
+    """Kernels that cannot be used, or failed; derivatives that are not supported."""
+
+
+class StnlsLibraryError(StnlsRuntimeError):
+    """Kernels that are not built, do not load, are of another version, or of an instruction set
+    that is not there."""

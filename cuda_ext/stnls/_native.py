@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from stnls._errors import StnlsMemoryError, StnlsRuntimeError
+from stnls._errors import StnlsLibraryError, StnlsMemoryError, StnlsRuntimeError
 
 _I64 = ctypes.c_int64
 _PTR = ctypes.c_void_p
@@ -263,13 +263,13 @@ def _open(name: str) -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise StnlsRuntimeError(f"cannot load {path}: {error}; {REBUILD}") from error
+        raise StnlsLibraryError(f"cannot load {path}: {error}; {REBUILD}") from error
     backend = "cuda" if name == "cuda" else "cpu"
     size = getattr(library, f"stnls_{backend}_struct_size")
     size.restype = _I64
     for which, structure in enumerate(_STRUCTURES):
         if size(which) != ctypes.sizeof(structure):
-            raise StnlsRuntimeError(
+            raise StnlsLibraryError(
                 f"{path} does not belong to this version of stnls: {structure.__name__} has "
                 f"{size(which)} bytes there and {ctypes.sizeof(structure)} here; {REBUILD}"
             )
@@ -285,7 +285,7 @@ def cpu_isa() -> str:
     baseline = _open("baseline")
     if baseline is None:
         folders = ", ".join(str(folder) for folder in library_folders())
-        raise StnlsRuntimeError(f"the CPU kernels are not built (looked in {folders}); {REBUILD}")
+        raise StnlsLibraryError(f"the CPU kernels are not built (looked in {folders}); {REBUILD}")
     baseline.stnls_cpu_best_isa.restype = ctypes.c_char_p
     best = CPU_ISAS.index(baseline.stnls_cpu_best_isa().decode())
     runnable = [isa for isa in CPU_ISAS[: best + 1] if find_library(isa) is not None]
@@ -293,7 +293,7 @@ def cpu_isa() -> str:
     if wanted is None:
         return runnable[-1]
     if wanted not in runnable:
-        raise StnlsRuntimeError(
+        raise StnlsLibraryError(
             f"STNLS_CPU_ISA={wanted} is not available; here there are: {', '.join(runnable)}"
         )
     return wanted
@@ -312,10 +312,10 @@ def cpu_library() -> ctypes.CDLL:
 
 @functools.cache
 def cuda_library() -> ctypes.CDLL:
-    """The CUDA kernels; StnlsRuntimeError if they were not built."""
+    """The CUDA kernels; StnlsLibraryError if they were not built."""
     library = _open("cuda")
     if library is None:
-        raise StnlsRuntimeError(
+        raise StnlsLibraryError(
             "the CUDA kernels are not built: install the CUDA toolkit (nvcc) and reinstall with "
             "STNLS_CUDA=ON, or move the tensors to the CPU"
         )

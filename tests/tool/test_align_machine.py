@@ -222,6 +222,18 @@ def test_some_of_several(cli: Any, clip: Path, tmp_path: Path) -> None:
     assert (ended.code, ended.out, len(ended.lines)) == (2, "", 3)
 
 
+def test_an_instruction_set_that_is_not_there(
+    cli: Any, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stnls import _native
+
+    monkeypatch.setenv("STNLS_CPU_ISA", "sve")
+    for cached in (_native.cpu_isa, _native.cpu_library):
+        monkeypatch.setattr(_native, cached.__name__, cached.__wrapped__)
+    ended = cli("align", clip, *QUICK, "-q")
+    refused(ended, "STNLS_CPU_ISA=sve is not available; here there are: baseline", code=2)
+
+
 def test_an_unexpected_error_is_one_line_too(
     cli: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

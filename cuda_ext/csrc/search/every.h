@@ -6,10 +6,10 @@
 
 namespace stnls {
 
-// Its entry among those of its query, in raster order (slot, window row, window column), or -1 if it
-// is removed. The anchor has changed places with the first candidate (of its slot). `anchor`: the
-// query's own place, or the one that the flow predicts in the slot; not asked for where neither is
-// treated apart.
+// Its entry among those of its query, in raster order (slot, window row, window column), or -1 if
+// it is removed. The anchor has changed places with the first candidate (of its slot). `anchor`:
+// the query's own place, or the one that the flow predicts in the slot; not asked for where neither
+// is treated apart.
 STNLS_HD int64_t entry_of_every(const SearchProblem& p, int64_t slot, int64_t candidate,
                                 int64_t anchor) {
   const int64_t area = p.ws * p.ws, first = p.first_slot * area;

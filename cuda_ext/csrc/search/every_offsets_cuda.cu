@@ -7,8 +7,9 @@
 namespace stnls {
 namespace {
 
-constexpr int kQueries = 64;  // of a block
+constexpr int kWindows = 128;  // of a block, one after the other in the output
 constexpr int kThreads = 256;
+constexpr int kTogether = 4;  // numbers that are written at once
 
 // One axis of a window (time, rows, columns): its anchor, of which the index is `offset`, and the
 // place of the query.
@@ -18,8 +19,25 @@ struct Axis {
   int offset;
 };
 
-// A block has queries that follow each other, and one slot. A thread has the same places of every
-// window, so that it finds out once which they are.
+template <class T>
+struct alignas(kTogether * sizeof(T)) Numbers {
+  T of[kTogether];
+};
+
+// What so many numbers at once are of: one of as many windows, an axis, an index along it.
+struct Part {
+  int window, axis, index;
+
+  __device__ Part(int number, int ws, int components) {
+    const int items = ws * ws * components;
+    window = number / items;
+    const int item = number - window * items, place = item / components;
+    axis = item % components + 3 - components;
+    index = axis == 0 ? 0 : axis == 1 ? place / ws : place % ws;
+  }
+};
+
+// A thread has the same places of every fourth window, so that it finds out once which they are.
 template <bool kFloatGrid>
 __global__ void __launch_bounds__(kThreads)
     every_offsets_kernel(const __grid_constant__ SearchProblem p) {
@@ -27,34 +45,50 @@ __global__ void __launch_bounds__(kThreads)
   using Index = typename Search::Index;
   using Pos = typename Search::Pos;
   const Search search(p);
-  __shared__ Axis<Pos> axes[kQueries][3];
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kQueries;
-  const int64_t left = query_count(p) - first;
-  const int queries = left < kQueries ? static_cast<int>(left) : kQueries;
+  __shared__ Axis<Pos> axes[3][kWindows];
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kWindows, slots = slot_count(p);
+  const int64_t left = query_count(p) * slots - first;
+  const int windows = left < kWindows ? static_cast<int>(left) : kWindows;
   const int own = static_cast<int>(threadIdx.x);
-  if (own < queries) {
-    const Query q = query_at(p, first + own);
-    const Window<Pos> w = search.window(q, p.first_slot + blockIdx.y);
-    axes[own][0] = {static_cast<Pos>(w.frame), static_cast<Pos>(q.t), 0};
-    axes[own][1] = {w.anchor_h, static_cast<Pos>(q.i * p.stride0), static_cast<int>(w.offset_h)};
-    axes[own][2] = {w.anchor_w, static_cast<Pos>(q.j * p.stride0), static_cast<int>(w.offset_w)};
+  if (own < windows) {
+    const Query q = query_at(p, (first + own) / slots);
+    const Window<Pos> w = search.window(q, p.first_slot + (first + own) % slots);
+    axes[0][own] = {static_cast<Pos>(w.frame), static_cast<Pos>(q.t), 0};
+    axes[1][own] = {w.anchor_h, static_cast<Pos>(q.i * p.stride0), static_cast<int>(w.offset_h)};
+    axes[2][own] = {w.anchor_w, static_cast<Pos>(q.j * p.stride0), static_cast<int>(w.offset_w)};
   }
   __syncthreads();
   const int ws = static_cast<int>(p.ws), area = ws * ws;
-  const int64_t entries = entry_count(p), begin = first * entries + blockIdx.y * area;
-  for (int place = own; place < area; place += kThreads) {
-    float* to = static_cast<float*>(p.dists) + begin + place;
-    for (int n = 0; n < queries; ++n, to += entries)
-      *to = p.product ? -infinity<float>() : infinity<float>();
-  }
-  const int components = static_cast<int>(p.components);
-  for (int item = own; item < area * components; item += kThreads) {
-    const int place = item / components, axis = item % components + 3 - components;
-    const int index = axis == 0 ? 0 : axis == 1 ? place / ws : place % ws;
-    Index* to = static_cast<Index*>(p.inds) + begin * components + item;
-    for (int n = 0; n < queries; ++n, to += entries * components) {
-      const Axis<Pos>& a = axes[n][axis];
-      *to = static_cast<Index>(search.position(a.anchor, index, a.offset) - a.own);
+  const int components = static_cast<int>(p.components), items = area * components;
+
+  Numbers<float> none;
+  for (float& one : none.of) one = p.product ? -infinity<float>() : infinity<float>();
+  float* const dists = static_cast<float*>(p.dists) + first * area;
+  const int whole = windows * area / kTogether;
+  for (int n = own; n < whole; n += kThreads) reinterpret_cast<Numbers<float>*>(dists)[n] = none;
+  for (int n = whole * kTogether + own; n < windows * area; n += kThreads) dists[n] = none.of[0];
+
+  Index* const inds = static_cast<Index*>(p.inds) + first * items;
+  for (int n = own; n < items; n += kThreads) {
+    const Part parts[kTogether] = {
+        Part(kTogether * n, ws, components), Part(kTogether * n + 1, ws, components),
+        Part(kTogether * n + 2, ws, components), Part(kTogether * n + 3, ws, components)};
+    Index* to = inds + kTogether * n;
+    for (int window = 0; window < windows; window += kTogether, to += kTogether * items) {
+      Numbers<Index> found;
+#pragma unroll
+      for (int e = 0; e < kTogether; ++e) {
+        // Of windows that are not there: written nowhere.
+        const Axis<Pos>& a = axes[parts[e].axis][window + parts[e].window];
+        found.of[e] =
+            static_cast<Index>(search.position(a.anchor, parts[e].index, a.offset) - a.own);
+      }
+      if (window + kTogether <= windows) {
+        *reinterpret_cast<Numbers<Index>*>(to) = found;
+      } else {
+        for (int e = 0; e < kTogether; ++e)
+          if (window + parts[e].window < windows) to[e] = found.of[e];
+      }
     }
   }
 }
@@ -62,7 +96,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void every_offsets_cuda(const SearchProblem& p, cudaStream_t stream) {
-  const dim3 blocks(blocks_for(query_count(p), kQueries), static_cast<unsigned>(slot_count(p)));
+  const unsigned blocks = blocks_for(query_count(p) * slot_count(p), kWindows);
   const auto kernel = p.float_grid ? every_offsets_kernel<true> : every_offsets_kernel<false>;
   kernel<<<blocks, kThreads, 0, stream>>>(p);
 }

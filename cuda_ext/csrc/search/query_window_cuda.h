@@ -23,8 +23,8 @@ __device__ __noinline__ Window<typename Search::Pos> place_anywhere(const Search
   return window;
 }
 
-// Of the query at pixel (y, x), which is number `place` of the grid, in float32. Slots have flow, or
-// none.
+// Of the query at pixel (y, x), which is number `place` of the grid, in float32. Slots have flow,
+// or none.
 template <class Search>
 __device__ __forceinline__ QueryWindow<typename Search::Pos> query_window(const Search& search,
                                                                           int b, int head, int t,
@@ -38,8 +38,8 @@ __device__ __forceinline__ QueryWindow<typename Search::Pos> query_window(const 
     const int heads = static_cast<int>(p.flow_heads), frames = static_cast<int>(p.frames);
     const int line = (b * heads + head % heads) * frames + t;
     const int64_t plane = p.grid_height * p.grid_width;
-    const float* flow = static_cast<const float*>(p.flow) +
-                        (line * p.flow_slots + flow_slot) * 2 * plane + place;
+    const float* flow =
+        static_cast<const float*>(p.flow) + (line * p.flow_slots + flow_slot) * 2 * plane + place;
     dx = flow[0];
     dy = flow[plane];
   }

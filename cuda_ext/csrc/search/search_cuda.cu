@@ -1,5 +1,4 @@
-// The entry to the search on the GPU, and its direct form: one thread a query, or a warp for each
-// where all candidates are returned, and for those that other forms left.
+// The entry to the search on the GPU, and its direct form: one thread a query, or a warp for each.
 #include "../common/cuda_launch.h"
 #include "direct.h"
 #include "direct_launch.h"
@@ -12,7 +11,6 @@ namespace stnls {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-constexpr int64_t kShared = 8;  // candidates of a query from which on a warp shares them
 constexpr unsigned kLeftBlocks = 132 * 16;  // walk a list of which only the GPU knows the length
 
 // Number of the query at a place of a tile that was left; -1 outside the frame.
@@ -35,8 +33,7 @@ __global__ void __launch_bounds__(kThreads) search_kernel(const __grid_constant_
 }
 
 template <class Real, bool kFloatGrid, bool kProduct>
-__global__ void __launch_bounds__(kThreads)
-    warp_kernel(const __grid_constant__ SearchProblem p) {
+__global__ void __launch_bounds__(kThreads) warp_kernel(const __grid_constant__ SearchProblem p) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (index < query_count(p)) DirectSearch<Real, kFloatGrid, kProduct>(p).run(index, Warp());
 }
@@ -53,10 +50,20 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Whether a warp is to share the candidates of a query. Threads each with a query need many of
+// these to keep a GPU busy, the more the longer a candidate takes (measured on an H200); a warp
+// writes side by side if all are returned.
+bool shares_candidates(const SearchProblem& p) {
+  constexpr int64_t kFewest = 8, kQueriesOfTap = 1600;
+  if (slot_count(p) * p.ws * p.ws < kFewest) return false;
+  const int64_t taps = p.ps * p.ps * p.channels * (p.float_grid ? 4 : 1);
+  return p.keep == kEvery || query_count(p) < kQueriesOfTap * taps;
+}
+
 template <class Real, bool kFloatGrid, bool kProduct>
 void launch(const SearchProblem& p, cudaStream_t stream) {
   const int64_t queries = query_count(p);
-  if (slot_count(p) * p.ws * p.ws >= kShared)
+  if (shares_candidates(p))
     warp_kernel<Real, kFloatGrid, kProduct>
         <<<blocks_for(queries, kWarps), kThreads, 0, stream>>>(p);
   else

@@ -1,5 +1,5 @@
-// Every distance of a tile's queries. Those of invalid candidates, and all offsets, are there already
-// (every_offsets_cuda.cu).
+// Every distance of a tile's queries. Those of invalid candidates, and all offsets, are there
+// already (every_offsets_cuda.cu).
 //
 // What a row of displacements yields is gathered in shared memory: of each query the distances of a
 // row of its window. They lie side by side in the output, and so they are written. A place that has

@@ -14,9 +14,9 @@ inline TileKeep tile_keep(const SearchProblem& p) {
   return p.k > 1 ? TileKeep::kLists : TileKeep::kBest;
 }
 
-constexpr int kTileColumns = 8;  // queries along a row of a tile
+constexpr int kTileColumns = 8;     // queries along a row of a tile
 constexpr int kTileEveryMost = 16;  // columns of a window of which every distance is kept
-constexpr int kTileSteps = 2;    // displacements along a row that share one shift of registers
+constexpr int kTileSteps = 2;       // displacements along a row that share one shift of registers
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
 constexpr int kTileUnion = 2000;       // displacements from which on single queries are cheaper
 

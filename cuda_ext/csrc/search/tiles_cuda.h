@@ -40,10 +40,9 @@ template <int kPs, int kChannels, TileKeep kKeep>
 class Tile {
  public:
   static constexpr bool kLists = kKeep == TileKeep::kLists, kEach = kKeep == TileKeep::kEvery;
-  using Matches =
-      typename std::conditional<kLists, TileLists<tile_rows(kPs)>,
-                                typename std::conditional<kEach, TileEvery<tile_rows(kPs)>,
-                                                          TileBest>::type>::type;
+  using Matches = typename std::conditional<
+      kLists, TileLists<tile_rows(kPs)>,
+      typename std::conditional<kEach, TileEvery<tile_rows(kPs)>, TileBest>::type>::type;
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
   static constexpr int kAhead = tile_ahead(kKeep), kRing = tile_ring(kKeep);
@@ -314,8 +313,7 @@ class Tile {
 #pragma unroll
       for (int x = 0; x < kTileColumns; ++x) {
         const ushort2 window = own[x * kRows];
-        matches.begin_row(p, x, slot, row - static_cast<int>(window.x),
-                          static_cast<int>(window.y));
+        matches.begin_row(p, x, slot, row - static_cast<int>(window.x), static_cast<int>(window.y));
       }
     }
     // Whole steps from the beginning of the piece, so that none is walked twice.

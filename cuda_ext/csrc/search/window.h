@@ -192,10 +192,10 @@ struct SearchWindows {
   STNLS_HD void write_offsets(const Query& q, const Window<Pos>& w, int64_t i, int64_t j,
                               bool exactly_self, Index* out) const {
     Index dt = static_cast<Index>(w.frame - q.t);
-    Index dh = static_cast<Index>(position(w.anchor_h, i, w.offset_h) -
-                                  static_cast<Pos>(q.i * p.stride0));
-    Index dw = static_cast<Index>(position(w.anchor_w, j, w.offset_w) -
-                                  static_cast<Pos>(q.j * p.stride0));
+    Index dh =
+        static_cast<Index>(position(w.anchor_h, i, w.offset_h) - static_cast<Pos>(q.i * p.stride0));
+    Index dw =
+        static_cast<Index>(position(w.anchor_w, j, w.offset_w) - static_cast<Pos>(q.j * p.stride0));
     if (exactly_self) dt = dh = dw = Index(0);
     if (p.prior != nullptr && !w.finite) dt = dh = dw = static_cast<Index>(kEmptyEntry);
     if (p.components == 3) *out++ = dt;

@@ -41,7 +41,6 @@ STNLS_HD bool window_single(const SearchProblem& p) {
 STNLS_HD constexpr int window_rows(bool single) { return single ? 4 : 2; }
 STNLS_HD int window_rows(const SearchProblem& p) { return window_rows(window_single(p)); }
 
-
 // Columns of displacements that are walked at once: they share what is read of the key.
 STNLS_HD constexpr int window_abreast(int64_t ps, bool few_channels) {
   return few_channels ? 1 : ps == 1 ? 4 : 2;
@@ -105,11 +104,10 @@ inline bool window_stride_pays(const SearchProblem& p) {
 }
 
 inline bool windows_apply_cuda(const SearchProblem& p) {
-  const bool lists =
-      p.keep == kEvery
-          ? p.self_action == kNone
-          : p.k >= 1 && (p.keep == kBestOfAll || p.self_action == kNone ||
-                         p.self_action == kAnchorEach);
+  const bool lists = p.keep == kEvery
+                         ? p.self_action == kNone
+                         : p.k >= 1 && (p.keep == kBestOfAll || p.self_action == kNone ||
+                                        p.self_action == kAnchorEach);
   const bool size = p.ps == 1 || p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9;
   if (p.charge != 0 && !window_charges(p)) return false;
   constexpr int64_t most = int64_t(1) << 31, pixels = most / 8;  // of a plane, 16 bytes each
