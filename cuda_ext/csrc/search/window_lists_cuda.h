@@ -17,7 +17,7 @@ class WindowLists {
  public:
   using Pos = typename Search::Pos;
   using Index = typename Search::Index;
-  static constexpr bool kEach = kList == kListEvery;  // no lists to begin and to write
+  static constexpr bool kEach = kList == kListEvery;  // no lists to write
   using List = typename std::conditional<kEach, WindowEvery<Search>, Matches<kList>>::type;
 
   __device__ WindowLists(const SearchProblem& problem, const QueryTile& tile,
@@ -29,11 +29,16 @@ class WindowLists {
         lane(lane),
         lists(memory.lists),
         queue(memory.queue),
+        stage(kEach && window_gathers(p) ? reinterpret_cast<float*>(queue - lane) : nullptr),
         pinned(memory.pinned) {}
 
   __device__ void clear() {
-    for (int row = 0; row < kRows; ++row)
-      for (int e = 0; e < p.k; ++e) entry(e, row, lane) = kNoMatch;
+    if constexpr (kEach) {
+      if (stage != nullptr) List::clear(stage, static_cast<int>(p.ws * p.ws));
+    } else {
+      for (int row = 0; row < kRows; ++row)
+        for (int e = 0; e < p.k; ++e) entry(e, row, lane) = kNoMatch;
+    }
   }
 
   // The entry that comes first whatever its distance; left open until its candidate comes along.
@@ -51,9 +56,10 @@ class WindowLists {
   template <class Row>
   __device__ List list_of(const Row& r) const {
     if constexpr (kEach) {
+      const int area = static_cast<int>(p.ws * p.ws);
       const int64_t query = first_of(queries.i(r.row)) + queries.j;
-      const int64_t first = query * entry_count(p) - p.first_slot * p.ws * p.ws;
-      return List(static_cast<float*>(p.dists) + first);
+      const int64_t at = query * entry_count(p) + r.id - p.first_slot * area;
+      return List(static_cast<float*>(p.dists) + at, stage, r.id, area, r.active);
     } else {
       const int self = p.self_action != kNone && r.active ? pinned[r.row * 32] : -1;
       return List(&entry(0, r.row, lane), kRows * 33, queue, static_cast<int>(p.k), self, pins());
@@ -112,6 +118,7 @@ class WindowLists {
   const int lane;
   uint64_t* const lists;
   float2* const queue;
+  float* const stage;  // kListEvery: where the candidates of a window are gathered, if they are
   int* const pinned;
 
   // Number of the first query of row i of the tile's frame.

@@ -79,8 +79,13 @@ STNLS_HD int window_kept(const SearchProblem& p) {
   return window_abreast(p.ps, window_few_channels(p)) + (p.float_grid ? 1 : 0);
 }
 
-// Where things lie in shared memory, in 8-byte words: lists of matches, candidates put aside,
-// columns of distances, windows, pinned candidates.
+// Whether all candidates of a window are gathered before they are written.
+STNLS_HD bool window_gathers(const SearchProblem& p) {
+  return p.keep == kEvery && p.ws * p.ws <= kWindowEveryMost && window_kept(p) == window_reach(p);
+}
+
+// Where things lie in shared memory, in 8-byte words: lists of matches, candidates put aside or
+// gathered, columns of distances, windows, pinned candidates.
 struct WindowShared {
   int lists, queue, columns, places, pinned, words;
 
@@ -89,7 +94,9 @@ struct WindowShared {
     const int rows = window_rows(p);
     lists = 0;
     queue = lists + (every ? 0 : static_cast<int>(p.k) * rows * 33);
-    columns = queue + (every || window_single(p) ? 0 : 32 * kWindowQueue);
+    columns = queue;
+    if (window_gathers(p)) columns += static_cast<int>(p.ws * p.ws) * 33 / 2 + 1;
+    if (!every && !window_single(p)) columns += 32 * kWindowQueue;
     places = columns + window_reach(p) * window_kept(p) * rows * 16;
     pinned = places + rows * 32 * 3;
     words = pinned + (p.self_action != kNone ? rows * 16 : 0);

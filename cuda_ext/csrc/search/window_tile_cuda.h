@@ -46,8 +46,7 @@ class WindowTile {
     for (int slot = static_cast<int>(p.first_slot); slot < end_slot(p); ++slot) {
       const bool begins = slot == p.first_slot || p.keep == kBestOfEach;
       const bool ends = slot + 1 == end_slot(p) || p.keep == kBestOfEach;
-      if constexpr (!Lists::kEach)
-        if (begins) lists.clear();
+      if (begins) lists.clear();
       if (!place(slot, begins)) return false;
       if (places.high > 0) walk(slot);
       if constexpr (!Lists::kEach)
