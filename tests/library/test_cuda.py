@@ -145,6 +145,27 @@ def test_integers_give_the_bits_of_the_cpu_on_large_frames(k: int, ps: int, chan
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("ps", [3, 5, 7, 9])
+def test_strides_on_the_integer_grid_have_the_bits_of_the_direct_form(
+    ps: int, channels: int
+) -> None:
+    for seed, stride0 in enumerate((2, 3, 4, 5, 13, 32)):
+        pick = seeded(seed)
+        height, width = pick((61, 96)), pick((50, 133))
+        query, key = (bytes_like(1, 3, channels, height, width, seed=seed + i) for i in (1, 2))
+        grid = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
+        flows = noise(1, 3, 2, 2, *grid, seed=seed) * pick((0.3, 9.0))
+        flows[..., grid[1] // 2 :] += pick((0.0, 70.0))
+        flows[..., :2, :2] = pick((0.0, float("nan")))
+        for k in (1, 4):
+            options = SearchOptions(6, 1, ps, k, stride0=stride0, itype="int")
+            case = SearchCase(options, query, key, flows, True)
+            found = case.run("cuda")
+            with direct_form():
+                assert_same_bits(found, case.run("cuda"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("ps", [3, 5, 7, 9])
 def test_integers_where_neighbours_point_apart(ps: int, channels: int) -> None:
     """All widths of a tile's union; the last channel is empty, as that of a padded picture."""
     query, key = (bytes_like(1, 3, channels, 50, 70, seed=seed) for seed in (1, 2))

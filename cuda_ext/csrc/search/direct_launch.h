@@ -9,11 +9,11 @@ namespace stnls {
 
 void search_direct_cuda(const SearchProblem& p, cudaStream_t stream);
 
-// Tiles of queries that another form has left: how many, then their numbers. A tile has `rows` x
-// `columns` queries; they lie in raster order.
+// Tiles that another form has left: how many, then their numbers. A tile has `rows` x `columns`
+// places, of which every `stride`-th is that of a query; tiles lie in raster order.
 struct LeftTiles {
   const int32_t* list;
-  int rows, columns;
+  int rows, columns, stride;
 };
 
 // In single precision.

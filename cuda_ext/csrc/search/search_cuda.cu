@@ -13,15 +13,17 @@ namespace {
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 constexpr unsigned kLeftBlocks = 132 * 16;  // walk a list of which only the GPU knows the length
 
-// Number of the query at a place of a tile that was left; -1 outside the frame.
+// Number of the query at a place of a tile that was left; -1 where there is none.
 __device__ int64_t query_of(const SearchProblem& p, const LeftTiles& left, int64_t item) {
   const int64_t size = left.rows * left.columns, place = item % size;
   int64_t tile = left.list[1 + item / size];
-  const int64_t wide = (p.grid_width + left.columns - 1) / left.columns;
-  const int64_t lines = (p.grid_height + left.rows - 1) / left.rows;
-  const int64_t j = tile % wide * left.columns + place % left.columns;
+  const int64_t wide = ((p.grid_width - 1) * left.stride + left.columns) / left.columns;
+  const int64_t lines = ((p.grid_height - 1) * left.stride + left.rows) / left.rows;
+  const int64_t x = tile % wide * left.columns + place % left.columns;
   tile /= wide;
-  const int64_t i = tile % lines * left.rows + place / left.columns;
+  const int64_t y = tile % lines * left.rows + place / left.columns;
+  const int64_t i = y / left.stride, j = x / left.stride;
+  if (i * left.stride != y || j * left.stride != x) return -1;
   if (i >= p.grid_height || j >= p.grid_width) return -1;
   return (tile / lines * p.grid_height + i) * p.grid_width + j;
 }

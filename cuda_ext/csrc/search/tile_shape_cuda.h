@@ -46,16 +46,28 @@ STNLS_HD constexpr int tile_windows(TileKeep keep, int ps, int channels) {
   return tile_stage(keep, ps, channels) + 4 * tile_rows(ps) * kTileColumns;
 }
 
+// Tiles of pixels along an axis with so many queries.
+STNLS_HD int64_t tiles_along(const SearchProblem& p, int64_t queries, int pixels) {
+  return ((queries - 1) * p.stride0 + pixels) / pixels;
+}
 STNLS_HD int64_t tile_count(const SearchProblem& p) {
-  const int64_t rows =
-      (p.height + tile_rows(static_cast<int>(p.ps)) - 1) / tile_rows(static_cast<int>(p.ps));
-  return p.batch * p.heads * p.frames * rows * ((p.width + kTileColumns - 1) / kTileColumns);
+  return p.batch * p.heads * p.frames *
+         tiles_along(p, p.grid_height, tile_rows(static_cast<int>(p.ps))) *
+         tiles_along(p, p.grid_width, kTileColumns);
+}
+
+// Whether it pays to compute all pixels of a tile where not all have queries (one match of each).
+inline bool tile_stride_pays(const SearchProblem& p) {
+  if (p.stride0 == 1) return true;
+  return p.stride0 <= 4 && p.keep == kBestOfAll && p.k == 1 &&
+         (p.grid_height - 1) * p.stride0 < p.height && (p.grid_width - 1) * p.stride0 < p.width;
 }
 
 // Whether a tile can serve the problem at all.
 inline bool tiles_apply_cuda(const SearchProblem& p) {
   return p.prior == nullptr && p.charge == 0 && p.dtype == kFloat32 && !p.float_grid &&
-         p.reflect_bounds && p.dilation == 1 && p.stride0 == 1 && p.stride_query == 1 &&
+         p.reflect_bounds && p.dilation == 1 && p.stride_query == p.stride0 &&
+         tile_stride_pays(p) &&
          (p.keep == kEvery ? p.ws <= kTileEveryMost
                            : p.keep == kBestOfAll && p.k >= 1 && p.k <= kListMost) &&
          p.self_action == kNone && p.query_height == p.height && p.query_width == p.width &&

@@ -32,7 +32,9 @@ cudaError_t search_tiles_cuda(const SearchProblem& p, cudaStream_t stream) {
   if (tile_keep(p) == TileKeep::kEvery) every_offsets_cuda(p, stream);
   error = launch_any_size(p, stream);
   if (error != cudaSuccess) return error;
-  search_left_cuda(p, {p.scratch, tile_rows(static_cast<int>(p.ps)), kTileColumns}, stream);
+  search_left_cuda(
+      p, {p.scratch, tile_rows(static_cast<int>(p.ps)), kTileColumns, static_cast<int>(p.stride0)},
+      stream);
   return cudaSuccess;
 }
 

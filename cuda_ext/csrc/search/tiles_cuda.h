@@ -36,6 +36,9 @@ __device__ __noinline__ inline int mirror_far(int x, int length) {
   return static_cast<int>(reflect(static_cast<int64_t>(x), length));
 }
 
+// Likewise for queries that lie apart.
+__device__ __noinline__ inline int query_at_pixel(int pixel, int stride) { return pixel / stride; }
+
 template <int kPs, int kChannels, TileKeep kKeep>
 class Tile {
  public:
@@ -59,8 +62,8 @@ class Tile {
         stage(reinterpret_cast<float*>(memory)),
         windows(reinterpret_cast<ushort2*>(memory + tile_stage(kKeep, kPs, kChannels))),
         lane(threadIdx.x) {
-    const int64_t columns = (p.width + kTileColumns - 1) / kTileColumns;
-    const int64_t rows = (p.height + kRows - 1) / kRows;
+    const int64_t columns = tiles_along(p, p.grid_width, kTileColumns);
+    const int64_t rows = tiles_along(p, p.grid_height, kRows);
     left = static_cast<int>(tile % columns) * kTileColumns;
     tile /= columns;
     top = static_cast<int>(tile % rows) * kRows;
@@ -69,6 +72,7 @@ class Tile {
     tile /= p.frames;
     head = tile % p.heads;
     b = tile / p.heads;
+    apart = between();
   }
 
   // False, with nothing written, where the windows of a slot lie too far apart or too few
@@ -97,6 +101,7 @@ class Tile {
   ushort2* const windows;  // of every column and row: the first position in the union (row, column)
   const int lane;
   int left, top;
+  unsigned apart;  // pixels of the lane that have no queries
   int64_t t, head, b;
   float query[kChannels][kWidth];
   Matches matches;               // with codes of slot and offset
@@ -107,7 +112,23 @@ class Tile {
   __device__ int columns() const { return min(kTileColumns, static_cast<int>(p.width) - left); }
 
   __device__ bool has_query(int x) const {
-    return lane < kRows && top + lane < p.height && left + x < p.width;
+    const bool inside = lane < kRows && top + lane < p.height && left + x < p.width;
+    if (kKeep != TileKeep::kBest) return inside;
+    return inside && (apart & 1u << x) == 0;
+  }
+  // Of pixels between queries that lie apart: a bit for each of the lane's.
+  __device__ unsigned between() const {
+    const int stride = static_cast<int>(p.stride0), y = top + lane;
+    if (stride == 1) return 0;
+    unsigned found = 0;
+    for (int x = 0; x < kTileColumns; ++x)
+      if (y % stride != 0 || (left + x) % stride != 0) found |= 1u << x;
+    return found;
+  }
+  // Number of a row or column of the grid.
+  __device__ int on_grid(int pixel) const {
+    const int stride = static_cast<int>(p.stride0);
+    return kKeep != TileKeep::kBest || stride == 1 ? pixel : query_at_pixel(pixel, stride);
   }
 
   // Finds the windows of one slot and their union; false where the tile cannot serve them.
@@ -159,13 +180,14 @@ class Tile {
     const float* flow =
         static_cast<const float*>(p.flow) +
         (((b * p.flow_heads + flow_head) * p.frames + t) * p.flow_slots + flow_slot) * 2 * plane +
-        (top + lane) * p.grid_width + left;
+        on_grid(top + lane) * p.grid_width;
     const bool has = p.flow != nullptr && flow_slot >= 0;
 #pragma unroll
     for (int x = 0; x < kTileColumns; ++x) {
       const bool reads = has && has_query(x);
-      flow_w[x] = reads ? flow[x] : 0.0f;
-      flow_h[x] = reads ? flow[x + plane] : 0.0f;
+      const int at = on_grid(left + x);
+      flow_w[x] = reads ? flow[at] : 0.0f;
+      flow_h[x] = reads ? flow[at + plane] : 0.0f;
     }
   }
 
@@ -367,7 +389,7 @@ class Tile {
 
   __device__ int64_t output_index(int row, int x) const {
     const int64_t plane = (b * p.heads + head) * p.frames + t;
-    return (plane * p.grid_height + top + row) * p.grid_width + left + x;
+    return (plane * p.grid_height + on_grid(top + row)) * p.grid_width + on_grid(left + x);
   }
 
   // False, with nothing written, where a query has too few valid matches to fill its list: invalid

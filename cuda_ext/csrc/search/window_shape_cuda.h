@@ -16,15 +16,17 @@ constexpr int kWindowSmall = 13 * 1024;       // of which 16 fit a multiprocesso
 STNLS_HD int window_list(const SearchProblem& p) {
   if (p.keep == kEvery) return kListEvery;
   const bool pins = p.self_action == kAnchor || p.self_action == kAnchorEach;
-  if (p.k == 1 && p.self_action == kNone) return 1;
+  // Tiles that keep one match have four rows: too many where one of them has queries.
+  if (p.k == 1 && p.self_action == kNone && p.stride0 < 4) return 1;
   return p.k - (pins ? 1 : 0) <= kListMost ? kListMost : 0;
 }
 
-// Whether the tile's pixels stay in registers: large patches of few channels (what is not charged
-// for on the integer grid belongs to tiles_cuda.h).
+// Whether the tile's pixels stay in registers: large patches of few channels (on the integer grid
+// three; what is not charged for there belongs to tiles_cuda.h where queries lie side by side).
 STNLS_HD bool window_few_channels(const SearchProblem& p) {
-  return p.ps >= 3 && !p.product && (p.float_grid || p.charge != 0) && p.channels >= 1 &&
-         p.channels <= 4 && window_list(p) > 0;
+  const bool whole = p.charge != 0 || (p.stride0 > 1 && p.channels == 3);
+  return p.ps >= 3 && !p.product && (p.float_grid || whole) && p.channels >= 1 && p.channels <= 4 &&
+         window_list(p) > 0;
 }
 
 // Whether there are kernels that charge for leaving the flow.

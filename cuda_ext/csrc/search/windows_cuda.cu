@@ -8,7 +8,8 @@ namespace stnls {
 namespace {
 
 cudaError_t launch_any_size(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
-  if (p.charge != 0) {
+  // On the integer grid the kernels for few channels charge, be it nothing.
+  if (p.charge != 0 || (window_few_channels(p) && !p.float_grid)) {
     switch (p.ps) {
       case 3:
         return launch_charged<3>(p, slopes, stream);
@@ -65,7 +66,7 @@ cudaError_t search_windows_cuda(const SearchProblem& p, cudaStream_t stream) {
   error = launch_any_size(p, slopes, stream);
   if (error != cudaSuccess) return error;
   const WindowGrid grid(p);
-  search_left_cuda(p, {p.scratch, grid.rows, grid.columns}, stream);
+  search_left_cuda(p, {p.scratch, grid.rows, grid.columns, 1}, stream);
   return cudaSuccess;
 }
 
