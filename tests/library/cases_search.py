@@ -162,7 +162,7 @@ def as_video(found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def direct_form() -> Iterator[None]:
-    """Within, the CPU searches without tiles."""
+    """Within, every device searches patch by patch."""
 
     def search(*arguments: Any) -> Any:
         return torch.ops.stnls.search(*arguments[:-1], True)

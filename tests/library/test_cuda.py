@@ -151,13 +151,23 @@ def test_strides_on_the_integer_grid_have_the_bits_of_the_direct_form(
     for seed, stride0 in enumerate((2, 3, 4, 5, 13, 32)):
         pick = seeded(seed)
         height, width = pick((61, 96)), pick((50, 133))
-        query, key = (bytes_like(1, 3, channels, height, width, seed=seed + i) for i in (1, 2))
+        heads, slots = pick((1, 2)), pick((2, 3))
+        shape = (2, 3, heads * channels, height, width)
+        query, key = (bytes_like(*shape, seed=seed + i) for i in (1, 2))
         grid = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
-        flows = noise(1, 3, 2, 2, *grid, seed=seed) * pick((0.3, 9.0))
+        flows = noise(2, 3, slots, 2, *grid, seed=seed) * pick((0.3, 9.0))
         flows[..., grid[1] // 2 :] += pick((0.0, 70.0))
         flows[..., :2, :2] = pick((0.0, float("nan")))
-        for k in (1, 4):
-            options = SearchOptions(6, 1, ps, k, stride0=stride0, itype="int")
+        for k, stride1 in ((1, 1), (1, 2), (4, 1)):
+            options = SearchOptions(
+                *(6, 1, ps, k),
+                nheads=heads,
+                stride0=stride0,
+                stride1=stride1,
+                full_ws=pick((True, False)),
+                off_Hq=pick((0, 2)),
+                itype="int",
+            )
             case = SearchCase(options, query, key, flows, True)
             found = case.run("cuda")
             with direct_form():
@@ -219,7 +229,7 @@ def test_all_candidates_of_integers_have_the_bits_of_the_direct_form(
         flows[..., width // 2 :] += pick((0.0, 11.0, 60.0))
         flows[..., :2, :2] = pick((0.0, float("nan")))
         options = SearchOptions(
-            *(pick((1, 4, 9)), wt, ps, -1),
+            *(pick((1, 4, 9, 16, 17)), wt, ps, -1),
             nheads=heads,
             self_action=action,
             full_ws=pick((True, False)),
@@ -229,6 +239,63 @@ def test_all_candidates_of_integers_have_the_bits_of_the_direct_form(
         found = case.run("cuda")
         with direct_form():
             assert_same_bits(found, case.run("cuda"))
+
+
+@pytest.mark.parametrize("itype", ["int", "float"])
+def test_patches_of_one_pixel_that_no_tile_serves(itype: str) -> None:
+    """Lists that valid candidates do not fill, flow that is not a number, windows far apart."""
+    query, key = (bytes_like(1, 3, 5, 45, 70, seed=seed) for seed in (1, 2))
+    at_border = SearchOptions(3, 0, 1, 9, full_ws=False, itype=itype)
+    flows = noise(1, 3, 3, 2, 45, 70)
+    lacking = flows.clone()
+    lacking[..., ::7, ::9] = float("nan")
+    cases = [
+        SearchCase(at_border, query, key, None, False),
+        SearchCase(SearchOptions(5, 1, 1, 4, itype=itype), query, key, lacking, False),
+        SearchCase(SearchOptions(5, 1, 1, 4, itype=itype), query, key, 300 * flows, False),
+    ]
+    for case in cases:
+        for step in (1.0, 0.5) if itype == "float" else (1.0,):
+            case.options = replace(case.options, stride1=step)
+            found = case.run("cuda")
+            with direct_form():
+                direct = case.run("cuda")
+            if itype == "int":
+                assert_same_bits(found, direct)
+            else:
+                assert_nearly(found, direct)
+
+
+@pytest.mark.parametrize("dist_type", ["l2", "prod"])
+@pytest.mark.parametrize(("itype", "step"), [("float", 0.5), ("float", 0.25), ("int", 1.0)])
+@pytest.mark.parametrize("ps", [1, 3, 5, 7, 9])
+def test_all_candidates_of_windows(ps: int, itype: str, step: float, dist_type: str) -> None:
+    """Gathered or not, of queries side by side and apart; of videos and of pairs of frames."""
+    for seed, (ws, stride0) in enumerate(((3, 1), (9, 1), (9, 3), (13, 1), (17, 2))):
+        pick = seeded(seed)
+        height, width = pick((24, 37)), pick((41, 70))
+        query, key = (noise(1, 2, 10, height, width, seed=seed + i) for i in (1, 2))
+        if itype == "int":
+            key[..., height // 2, 3] = float("nan")
+        grid = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
+        flows = noise(1, 2, 1, 2, *grid, seed=seed) * pick((0.3, 2.0))
+        flows[..., grid[1] // 2 :] += pick((0.0, 7.3, 60.0))
+        flows[..., :2, :2] = pick((0.0, float("nan")))
+        options = SearchOptions(
+            *(ws, 0, ps, -1),
+            nheads=2,
+            stride0=stride0,
+            stride1=step,
+            dist_type=dist_type,
+            full_ws=pick((True, False)),
+            itype=itype,
+        )
+        video = SearchCase(options, query, key, flows, False)
+        pair = PairedCase(options, query[:, 0], key[:, 0], flows[:, 0, 0], False)
+        for case in (video, pair):
+            found = case.run("cuda")
+            with direct_form():
+                assert_nearly(found, case.run("cuda"))
 
 
 @pytest.mark.parametrize("seeds", chunks(300), ids=str)

@@ -25,6 +25,8 @@ SEARCHES: list[dict[str, Any]] = [
     {"self_action": "remove", "k": -1},
     {"topk_mode": "each", "k": 2},
     {"k": 1000, "ps": 4},
+    {"k": -1},
+    {"itype": "int", "k": 1, "stride0": 3},
 ]
 
 

@@ -14,6 +14,9 @@ void search_direct_cuda(const SearchProblem& p, cudaStream_t stream);
 struct LeftTiles {
   const int32_t* list;
   int rows, columns, stride;
+
+  LeftTiles(const int32_t* list, int rows, int columns, int stride)
+      : list(list), rows(rows), columns(columns), stride(stride) {}
 };
 
 // In single precision.

@@ -14,7 +14,7 @@ cudaError_t search_pixels_cuda(const SearchProblem& p, cudaStream_t stream) {
   if (error != cudaSuccess) return error;
   error = p.product ? launch_pixels<true>(p, stream) : launch_pixels<false>(p, stream);
   if (error != cudaSuccess) return error;
-  search_left_cuda(p, {p.scratch, kPixelRows, kPixelColumns}, stream);
+  search_left_cuda(p, {p.scratch, kPixelRows, kPixelColumns, 1}, stream);
   return cudaSuccess;
 }
 

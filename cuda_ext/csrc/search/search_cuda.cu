@@ -53,11 +53,13 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Whether a warp is to share the candidates of a query. Threads each with a query need many of
-// these to keep a GPU busy, the more the longer a candidate takes (measured on an H200); a warp
-// writes side by side if all are returned.
+// these to keep a GPU busy, the more the longer a candidate takes (measured on an H200); but of a
+// warp one thread sorts, which takes long lists too long. If all are returned, a warp writes side
+// by side.
 bool shares_candidates(const SearchProblem& p) {
-  constexpr int64_t kFewest = 8, kQueriesOfTap = 1600;
+  constexpr int64_t kFewest = 8, kLongList = 32, kQueriesOfTap = 1600;
   if (slot_count(p) * p.ws * p.ws < kFewest) return false;
+  if (p.keep != kEvery && p.k > kLongList) return false;
   const int64_t taps = p.ps * p.ps * p.channels * (p.float_grid ? 4 : 1);
   return p.keep == kEvery || query_count(p) < kQueriesOfTap * taps;
 }

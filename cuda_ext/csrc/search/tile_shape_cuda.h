@@ -14,7 +14,7 @@ inline TileKeep tile_keep(const SearchProblem& p) {
   return p.k > 1 ? TileKeep::kLists : TileKeep::kBest;
 }
 
-constexpr int kTileColumns = 8;     // queries along a row of a tile
+constexpr int kTileColumns = 8;     // pixels along a row of a tile
 constexpr int kTileEveryMost = 16;  // columns of a window of which every distance is kept
 constexpr int kTileSteps = 2;       // displacements along a row that share one shift of registers
 constexpr int kTileMostOffset = 2000;  // larger offsets do not fit the code of a match
@@ -35,7 +35,7 @@ constexpr int tile_blocks(TileKeep keep, int ps, int channels) {
   return keep == TileKeep::kBest ? 12 : 11;
 }
 
-// Rows of queries in a tile.
+// Rows of such pixels in a tile.
 STNLS_HD constexpr int tile_rows(int ps) { return 33 - ps; }
 
 // Bytes of shared memory: the stage; with the windows. What is kept comes after these.

@@ -1,5 +1,5 @@
 // The search on the integer grid for small patches of few channels (alignment): a warp walks the
-// union of the windows of a tile of queries, row by row. For one displacement the distances of all
+// union of the windows of a tile of pixels, row by row. For one displacement the distances of all
 // patches of the tile are box sums of one difference image, so that a pixel of it is computed once
 // instead of ps^2 times.
 //
@@ -42,10 +42,10 @@ __device__ __noinline__ inline int query_at_pixel(int pixel, int stride) { retur
 template <int kPs, int kChannels, TileKeep kKeep>
 class Tile {
  public:
-  static constexpr bool kLists = kKeep == TileKeep::kLists, kEach = kKeep == TileKeep::kEvery;
+  static constexpr bool kLists = kKeep == TileKeep::kLists, kAll = kKeep == TileKeep::kEvery;
   using Matches = typename std::conditional<
       kLists, TileLists<tile_rows(kPs)>,
-      typename std::conditional<kEach, TileEvery<tile_rows(kPs)>, TileBest>::type>::type;
+      typename std::conditional<kAll, TileEvery<tile_rows(kPs)>, TileBest>::type>::type;
   static constexpr int kWidth = kTileColumns + kPs - 1;
   static constexpr int kRows = tile_rows(kPs);
   static constexpr int kAhead = tile_ahead(kKeep), kRing = tile_ring(kKeep);
@@ -75,20 +75,20 @@ class Tile {
     apart = between();
   }
 
-  // False, with nothing written, where the windows of a slot lie too far apart or too few
-  // candidates are valid.
+  // False, with nothing written that counts, where the windows of a slot lie too far apart or too
+  // few candidates are valid.
   __device__ bool run() {
     read_query();
     char* const kept = shared + tile_windows(kKeep, kPs, kChannels);
     if constexpr (kLists) matches.open(p, output_index(0, 0), rows(), columns(), kept);
-    if constexpr (kEach) matches.open(p, output_index(0, 0), kept);
+    if constexpr (kAll) matches.open(p, output_index(0, 0), kept);
     for (int slot = static_cast<int>(p.first_slot); slot < static_cast<int>(end_slot(p)); ++slot) {
       if (!place(slot)) return false;
       if (high > 0) walk(slot);
     }
     if constexpr (kLists)
       return write_lists();
-    else if constexpr (kEach)
+    else if constexpr (kAll)
       return true;
     else
       return write();
@@ -331,7 +331,7 @@ class Tile {
     const bool own_any = any != 0;
     any = warp_or(any);
     if (any == 0) return;
-    if constexpr (kEach) {
+    if constexpr (kAll) {
 #pragma unroll
       for (int x = 0; x < kTileColumns; ++x) {
         const ushort2 window = own[x * kRows];
@@ -347,7 +347,7 @@ class Tile {
     for (int c = 0; c < kChannels; ++c)
 #pragma unroll
       for (int x = 0; x < kWidth - 1; ++x) k[c][x] = key[c * plane + x];
-    const int base = kEach ? 0 : ((slot << 12 | (low_h + row + 2048)) << 12) | (low_w + 2048);
+    const int base = kAll ? 0 : ((slot << 12 | (low_h + row + 2048)) << 12) | (low_w + 2048);
     unsigned bit = 1u << (begin - piece);
     for (int step = begin; step < end; step += kTileSteps, key += kTileSteps, bit <<= kTileSteps) {
 #pragma unroll
@@ -384,7 +384,7 @@ class Tile {
 #pragma unroll
         for (int x = 0; x < kWidth - 1; ++x) k[c][x] = k[c][x + kTileSteps];
     }
-    if constexpr (kEach) matches.end_row(own_any);
+    if constexpr (kAll) matches.end_row(own_any);
   }
 
   __device__ int64_t output_index(int row, int x) const {

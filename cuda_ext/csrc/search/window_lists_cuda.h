@@ -11,14 +11,14 @@
 
 namespace stnls {
 
-// A warp has kRows rows of kColumns queries, a lane a column. kList: as in Matches, or kListEvery.
+// A warp has kRows rows of kColumns pixels, a lane a column. kList: as in Matches, or kListEvery.
 template <class Search, int kRows, int kColumns, int kList, bool kCharge>
 class WindowLists {
  public:
   using Pos = typename Search::Pos;
   using Index = typename Search::Index;
-  static constexpr bool kEach = kList == kListEvery;  // no lists to write
-  using List = typename std::conditional<kEach, WindowEvery<Search>, Matches<kList>>::type;
+  static constexpr bool kAll = kList == kListEvery;  // no lists to write
+  using List = typename std::conditional<kAll, WindowEvery<Search>, Matches<kList>>::type;
 
   __device__ WindowLists(const SearchProblem& problem, const QueryTile& tile,
                          const WindowQueries& queries, int lane, const WindowMemory& memory)
@@ -29,11 +29,11 @@ class WindowLists {
         lane(lane),
         lists(memory.lists),
         queue(memory.queue),
-        stage(kEach && window_gathers(p) ? reinterpret_cast<float*>(queue - lane) : nullptr),
+        stage(kAll && window_gathers(p) ? reinterpret_cast<float*>(queue - lane) : nullptr),
         pinned(memory.pinned) {}
 
   __device__ void clear() {
-    if constexpr (kEach) {
+    if constexpr (kAll) {
       if (stage != nullptr) List::clear(stage, static_cast<int>(p.ws * p.ws));
     } else {
       for (int row = 0; row < kRows; ++row)
@@ -55,7 +55,7 @@ class WindowLists {
   // The list of the lane's query in a row of windows.
   template <class Row>
   __device__ List list_of(const Row& r) const {
-    if constexpr (kEach) {
+    if constexpr (kAll) {
       const int area = static_cast<int>(p.ws * p.ws);
       const int64_t query = first_of(queries.i(r.row)) + queries.j;
       const int64_t at = query * entry_count(p) + r.id - p.first_slot * area;

@@ -11,7 +11,7 @@ namespace stnls {
 
 constexpr int kNoWindow = 1 << 28;  // a displacement that no window has
 
-// A warp has kRows rows of kColumns queries, a lane a column.
+// A warp has kRows rows of kColumns pixels, a lane a column.
 template <class Search, int kRows, int kColumns>
 class WindowPlaces {
  public:

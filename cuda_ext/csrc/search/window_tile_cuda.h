@@ -49,7 +49,7 @@ class WindowTile {
       if (begins) lists.clear();
       if (!place(slot, begins)) return false;
       if (places.high > 0) walk(slot);
-      if constexpr (!Lists::kEach)
+      if constexpr (!Lists::kAll)
         if (ends && !lists.write(slot)) return false;
     }
     return true;
