@@ -24,10 +24,15 @@ def resolve_devices(name: str) -> list[torch.device]:
 
 def resolve_device(name: str) -> torch.device:
     """The device that `--device` names; "auto" takes CUDA where a GPU and kernels for it are there.
-    Of several GPUs the current one is taken, or the first of the others that the kernels serve."""
+    Of several GPUs the current one is taken, or the first of the others that the kernels serve.
+    UserError where it cannot be had, or where there are no kernels at all."""
     import torch
-    from stnls import _native
+    from stnls import StnlsLibraryError, _native
 
+    try:
+        _native.cpu_isa()
+    except StnlsLibraryError as error:
+        raise UserError(str(error)) from None
     built = _native.find_library("cuda") is not None
     if name == "auto":
         if not (built and torch.cuda.is_available()):

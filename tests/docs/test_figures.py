@@ -72,7 +72,7 @@ def test_speed(cuda: dict[str, dict[str, Any]]) -> None:
 
 
 def test_speed_of_patch_sums(cuda: dict[str, dict[str, Any]]) -> None:
-    rows = table(KERNELS, "| patch sum | asked |")
+    rows = table(KERNELS, "| patch sum | goal |")
     assert len(rows) == 4 * len(SUMS)
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         what, kind, _ = first[0].rsplit(", ", 2)

@@ -25,5 +25,5 @@ def refused(ended: Ended, words: str, code: int = 2) -> None:
     assert ended.out == ""
     assert len(ended.lines) == 1, ended.err
     assert ended.err.startswith("stnls: ")
-    assert words in ended.err
+    assert words in ended.err, ended.err
     assert "Traceback" not in ended.err

@@ -230,8 +230,24 @@ def test_an_instruction_set_that_is_not_there(
     monkeypatch.setenv("STNLS_CPU_ISA", "sve")
     for cached in (_native.cpu_isa, _native.cpu_library):
         monkeypatch.setattr(_native, cached.__name__, cached.__wrapped__)
-    ended = cli("align", clip, *QUICK, "-q")
-    refused(ended, "STNLS_CPU_ISA=sve is not available; here there are: baseline", code=2)
+    words = "STNLS_CPU_ISA=sve is not available; here there are: baseline"
+    other = Path(shutil.copy(clip, clip.with_name("other.mkv")))
+    for inputs in ([clip], [clip, other]):
+        refused(cli("align", *inputs, *QUICK, "-q"), words)
+    refused(cli("flow", clip, "-q"), words)
+    refused(cli("bench", "--quick", "--device", "cpu"), words)
+
+
+def test_a_library_that_does_not_load_is_one_line(
+    cli: Any, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stnls import StnlsLibraryError, _native
+
+    def broken() -> None:
+        raise StnlsLibraryError("cannot load it; reinstall stnls")
+
+    monkeypatch.setattr(_native, "cpu_library", broken)
+    refused(cli("align", clip, *QUICK, "-q"), "stnls: cannot load it; reinstall stnls")
 
 
 def test_an_unexpected_error_is_one_line_too(
