@@ -157,7 +157,7 @@ def test_strides_on_the_integer_grid_have_the_bits_of_the_direct_form(
         grid = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
         flows = noise(2, 3, slots, 2, *grid, seed=seed) * pick((0.3, 9.0))
         flows[..., grid[1] // 2 :] += pick((0.0, 70.0))
-        flows[..., :2, :2] = pick((0.0, float("nan")))
+        flows[..., 5:7, 6:8] = pick((0.0, float("nan")))
         for k, stride1 in ((1, 1), (1, 2), (4, 1)):
             options = SearchOptions(
                 *(6, 1, ps, k),
@@ -227,7 +227,7 @@ def test_all_candidates_of_integers_have_the_bits_of_the_direct_form(
         key[..., height // 2, 3] = pick((0.0, float("inf"), float("nan")))
         flows = noise(2, 3, 2 * wt + 1, 2, height, width, seed=seed) * pick((0.3, 2.0, 9.0))
         flows[..., width // 2 :] += pick((0.0, 11.0, 60.0))
-        flows[..., :2, :2] = pick((0.0, float("nan")))
+        flows[..., 5:7, 6:8] = pick((0.0, float("nan")))
         options = SearchOptions(
             *(pick((1, 4, 9, 16, 17)), wt, ps, -1),
             nheads=heads,
@@ -280,7 +280,7 @@ def test_all_candidates_of_windows(ps: int, itype: str, step: float, dist_type: 
         grid = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
         flows = noise(1, 2, 1, 2, *grid, seed=seed) * pick((0.3, 2.0))
         flows[..., grid[1] // 2 :] += pick((0.0, 7.3, 60.0))
-        flows[..., :2, :2] = pick((0.0, float("nan")))
+        flows[..., 5:7, 6:8] = pick((0.0, float("nan")))
         options = SearchOptions(
             *(ws, 0, ps, -1),
             nheads=2,
@@ -295,7 +295,9 @@ def test_all_candidates_of_windows(ps: int, itype: str, step: float, dist_type: 
         for case in (video, pair):
             found = case.run("cuda")
             with direct_form():
-                assert_nearly(found, case.run("cuda"))
+                direct = case.run("cuda")
+            assert_nearly(found, direct)
+            assert torch.equal(found[1], direct[1])  # in raster order, the invalid ones, too
 
 
 @pytest.mark.parametrize("seeds", chunks(300), ids=str)
@@ -343,7 +345,7 @@ def draw_large(pick: Pick) -> SearchCase:
     flows = noise(1, frames, slots, 2, *grid, seed=seed + 2) * pick((0.3, 2.0))
     flows = flows + noise(1, frames, slots, 2, 1, 1, seed=seed + 3) * pick((0.0, 3.0, 30.0))
     flows[..., grid[0] // 2 :, grid[1] // 3 :] += pick((0.0, 7.3, -40.0))
-    flows[..., :1, :1] = pick((0.0, float("nan")))
+    flows[..., 1:2, 2:3] = pick((0.0, float("nan")))
     if topk == "all" and pick((*[False] * 5, True)):
         options = replace(options, k=-1)
     return SearchCase(options, query, key, flows, False)
@@ -353,6 +355,7 @@ def assert_nearly(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor])
     """The same distances; other offsets only where two candidates are as good as equal."""
     finite = torch.isfinite(expected[0])
     torch.testing.assert_close(torch.isfinite(found[0]), finite, rtol=0, atol=0)
+    assert torch.equal(found[1][~finite], expected[1][~finite])
     if not finite.any():
         return
     dists = [x[finite] for x in (found[0], expected[0])]
@@ -360,6 +363,30 @@ def assert_nearly(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor])
     torch.testing.assert_close(*dists, rtol=2e-5, atol=atol)
     others = (found[1] != expected[1]).any(-1)[finite]
     assert others.float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("topk_mode", ["all", "each"])
+@pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize(("k", "stride0"), [(1, 1), (1, 4), (4, 1), (4, 3)])
+def test_an_entry_without_flow_is_pinned_around_its_query(
+    k: int, stride0: int, itype: str, topk_mode: str
+) -> None:
+    query, key = (bytes_like(1, 3, 3, 24, 27, seed=seed) for seed in (1, 2))
+    flows = torch.zeros(1, 3, 3, 2, 23 // stride0 + 1, 26 // stride0 + 1)
+    flows[:, :, 0, :, 2, 3] = float("nan")
+    options = SearchOptions(
+        *(5, 1, 3, k),
+        stride0=stride0,
+        self_action="anchor_each",
+        topk_mode=topk_mode,
+        itype=itype,
+    )
+    case = SearchCase(options, query, key, flows, itype == "int")
+    found = case.run("cuda")
+    with direct_form():
+        direct = case.run("cuda")
+    assert torch.isinf(found[0][..., 2, 3, 0]).all()
+    assert_nearly(found, direct)
 
 
 @pytest.mark.parametrize("channels", [2, 5, 16])

@@ -95,7 +95,7 @@ def test_editable_installs_hold_the_libraries_where_the_distribution_is(
 
 def test_no_kernels_at_all(nowhere: Path) -> None:
     video = torch.zeros(1, 1, 1, 4, 4)
-    with pytest.raises(stnls.StnlsRuntimeError) as caught:
+    with pytest.raises(stnls.StnlsLibraryError) as caught:
         stnls.search.NonLocalSearch(3, 0)(video, video)
     assert f"the CPU kernels are not built (looked in {nowhere})" in str(caught.value)
     assert "reinstall stnls" in str(caught.value)
@@ -103,7 +103,7 @@ def test_no_kernels_at_all(nowhere: Path) -> None:
 
 def test_a_file_that_is_no_library(nowhere: Path) -> None:
     (nowhere / _native._file_name("baseline")).write_bytes(b"not a library")
-    with pytest.raises(stnls.StnlsRuntimeError, match=r"cannot load .*; reinstall stnls"):
+    with pytest.raises(stnls.StnlsLibraryError, match=r"cannot load .*; reinstall stnls"):
         _native.cpu_isa()
 
 
@@ -117,7 +117,7 @@ def test_kernels_of_another_version_are_noticed(
     monkeypatch.setattr(_native, "_STRUCTURES", (first, FlowProblem, *others))
     size = ctypes.sizeof(_native.FlowProblem)
     message = f"does not belong to this version .*: FlowProblem has {size} bytes .* {size + 8} here"
-    with pytest.raises(stnls.StnlsRuntimeError, match=message):
+    with pytest.raises(stnls.StnlsLibraryError, match=message):
         _native.cpu_isa()
 
 
@@ -133,7 +133,7 @@ def test_an_instruction_set_that_is_not_there(
 ) -> None:
     monkeypatch.setenv("STNLS_CPU_ISA", "sse9")
     with pytest.raises(
-        stnls.StnlsRuntimeError, match=r"STNLS_CPU_ISA=sse9 is not available.*: baseline"
+        stnls.StnlsLibraryError, match=r"STNLS_CPU_ISA=sse9 is not available.*: baseline"
     ):
         _native.cpu_isa()
 
@@ -144,7 +144,7 @@ def test_an_instruction_set_that_was_not_built(
     shutil.copy(compiled("baseline"), tmp_path)
     monkeypatch.setattr(_native, "library_folders", lambda: [tmp_path])
     monkeypatch.setenv("STNLS_CPU_ISA", "avx2")
-    with pytest.raises(stnls.StnlsRuntimeError, match=r"here there are: baseline$"):
+    with pytest.raises(stnls.StnlsLibraryError, match=r"here there are: baseline$"):
         _native.cpu_isa()
     monkeypatch.delenv("STNLS_CPU_ISA")
     assert _native.cpu_isa() == "baseline"
@@ -153,7 +153,7 @@ def test_an_instruction_set_that_was_not_built(
 def test_no_cuda_kernels(nowhere: Path) -> None:
     assert _native.cuda_build() is None
     with pytest.raises(
-        stnls.StnlsRuntimeError,
+        stnls.StnlsLibraryError,
         match=r"the CUDA kernels are not built: install the CUDA toolkit .*STNLS_CUDA=ON, or move",
     ):
         _native.cuda_library()

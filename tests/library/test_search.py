@@ -249,6 +249,19 @@ def test_not_a_number_that_no_candidate_reaches(itype: str, stride0: int) -> Non
     check(SearchCase(o, query, key, None, False), both_forms=True)
 
 
+@pytest.mark.parametrize("k", [1, 4, -1])
+@pytest.mark.parametrize("ps", [1, 3, 7])
+def test_no_distance_is_below_zero(ps: int, k: int, device: str) -> None:
+    """Between the pixels of ramps it is the small difference of large numbers."""
+    across, down = torch.arange(32.0), torch.arange(24.0)[:, None]
+    slopes = torch.tensor([3.3, 6.6, 1.0])[:, None, None]
+    key = (slopes * across + 0.9 * down)[None, None].to(device)
+    query = key + slopes.to(device) / 2
+    dists, _ = stnls.search.NonLocalSearch(5, 0, ps, k, stride1=0.5)(query, key)
+    assert float(dists.min()) >= 0
+    assert float(dists.min()) < 0.01
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("itype", ["int", "float"])
 @pytest.mark.parametrize(("dist_type", "invalid"), [("l2", float("inf")), ("prod", -float("inf"))])

@@ -18,7 +18,11 @@ struct PatchDistance : SearchWindows<Real, kFloatGrid> {
 
   // Distances are compared as keys of which the smallest is best.
   STNLS_HD static Real worst_key() { return infinity<Real>(); }
-  STNLS_HD static Real key_to_distance(Real key) { return kProduct ? -key : key; }
+  // Rounding can leave a sum of squares below zero, between pixels or where a charge is taken off.
+  // What is not a number stays that.
+  STNLS_HD static Real key_to_distance(Real key) {
+    return kProduct ? -key : key < Real(0) ? Real(0) : key;
+  }
 
   // Sum over the patch of squared differences (or of products); pairs of taps of which one lies
   // outside its frame after reflection are left out.
@@ -159,8 +163,7 @@ struct PatchDistance : SearchWindows<Real, kFloatGrid> {
   // The distance of a candidate of which the cost is known.
   STNLS_HD static Real cost_to_distance(Real cost, Real charge) {
     if (charge == Real(0)) return key_to_distance(cost);
-    const Real key = cost - charge;
-    return kProduct ? -key : key > Real(0) ? key : Real(0);  // rounded, a zero can fall below
+    return key_to_distance(cost - charge);
   }
 };
 

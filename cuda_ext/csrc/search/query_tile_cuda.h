@@ -29,11 +29,6 @@ struct QueryTile {
     b = number / static_cast<int>(p.heads);
   }
 
-  // Whether a place of a tile of so many columns is a pixel: tiles go beyond the frame.
-  __device__ bool holds(int row, int column, int columns) const {
-    return column < columns && top + row < height && left + column < width;
-  }
-
   // A frame of the query's or the key's video, for the tile's batch and head.
   __device__ const float* plane_of(const void* video, const int64_t (&stride)[5],
                                    int64_t frame) const {

@@ -44,7 +44,8 @@ __device__ __forceinline__ QueryWindow<typename Search::Pos> query_window(const 
     dy = flow[plane];
   }
   const int half = static_cast<int>(p.ws - 1) / 2;
-  if (!is_finite(dx) || !is_finite(dy)) return {Pos(0), Pos(0), half, half, false};
+  const bool finite = is_finite(dx) && is_finite(dy);
+  if (!finite) dx = dy = 0.0f;  // a window around the query, without a valid candidate
   Pos h = static_cast<Pos>(y), w = static_cast<Pos>(x);
   if constexpr (std::is_floating_point<Pos>::value) {
     h += dy;
@@ -57,10 +58,10 @@ __device__ __forceinline__ QueryWindow<typename Search::Pos> query_window(const 
   const Pos after = search.step() * static_cast<Pos>(static_cast<int>(p.ws) - 1 - half);
   if (h - before >= Pos(0) && w - before >= Pos(0) && h + after <= static_cast<Pos>(p.height - 1) &&
       w + after <= static_cast<Pos>(p.width - 1))
-    return {h, w, half, half, true};
+    return {h, w, half, half, finite};
   const Window<Pos> moved = place_anywhere<Search>(p, h, w);
   return {moved.anchor_h, moved.anchor_w, static_cast<int>(moved.offset_h),
-          static_cast<int>(moved.offset_w), true};
+          static_cast<int>(moved.offset_w), finite};
 }
 
 // Of a window that leaves a frame along one axis: the candidates that are inside, `count` of them

@@ -11,8 +11,8 @@
 
 namespace stnls {
 
-// A warp has kRows rows of kColumns pixels, a lane a column. kList: as in Matches, or kListEvery.
-template <class Search, int kRows, int kColumns, int kList, bool kCharge>
+// A warp has kRows rows of pixels, a lane a column. kList: as in Matches, or kListEvery.
+template <class Search, int kRows, int kList, bool kCharge>
 class WindowLists {
  public:
   using Pos = typename Search::Pos;

@@ -11,8 +11,8 @@ namespace stnls {
 
 constexpr int kNoWindow = 1 << 28;  // a displacement that no window has
 
-// A warp has kRows rows of kColumns pixels, a lane a column.
-template <class Search, int kRows, int kColumns>
+// A warp has kRows rows of pixels, a lane a column.
+template <class Search, int kRows>
 class WindowPlaces {
  public:
   using Pos = typename Search::Pos;

@@ -19,7 +19,9 @@ class WindowQueries {
     WindowQueries q;
     q.rows = inside & (stride == 1 ? 15u : stride == 2 ? 5u : stride == 3 ? 9u : 1u);
     q.j = tile.j + lane / stride;
-    q.on_column = tile.holds(0, lane, kColumns) && (q.j - tile.j) * stride == lane;
+    // Tiles go beyond the frame.
+    const bool pixel = lane < kColumns && tile.left + lane < tile.width;
+    q.on_column = pixel && (q.j - tile.j) * stride == lane;
     q.first_i = tile.i;
     return q;
   }

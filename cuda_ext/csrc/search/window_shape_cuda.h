@@ -113,10 +113,10 @@ inline bool window_stride_pays(const SearchProblem& p) {
 }
 
 inline bool windows_apply_cuda(const SearchProblem& p) {
-  const bool lists = p.keep == kEvery
-                         ? p.self_action == kNone
-                         : p.k >= 1 && (p.keep == kBestOfAll || p.self_action == kNone ||
-                                        p.self_action == kAnchorEach);
+  const bool lists = p.keep == kEvery ? p.self_action == kNone
+                                      : p.k >= 1 && p.k < (1 << 16) &&
+                                            (p.keep == kBestOfAll || p.self_action == kNone ||
+                                             p.self_action == kAnchorEach);
   const bool size = p.ps == 1 || p.ps == 3 || p.ps == 5 || p.ps == 7 || p.ps == 9;
   if (p.charge != 0 && !window_charges(p)) return false;
   constexpr int64_t most = int64_t(1) << 31, pixels = most / 8;  // of a plane, 16 bytes each
@@ -130,7 +130,8 @@ inline bool windows_apply_cuda(const SearchProblem& p) {
          p.query_height == p.height && p.query_width == p.width && p.stride1 <= 2 && p.ws < 128 &&
          (2 * p.wt + 1) * p.ws * p.ws < most && (p.height + 1) * p.key_stride[4] < pixels &&
          (p.height + 1) * p.query_stride[4] < pixels && p.height * p.width < pixels &&
-         p.height < (1 << 24) && p.width < (1 << 24) &&
+         // Slopes of the key are summed by a block for each four rows.
+         p.height <= 4 * 65535 && p.width < (1 << 24) &&
          8 * WindowShared(p).words <= kWindowMostShared && window_tile_count(p) < most;
 }
 

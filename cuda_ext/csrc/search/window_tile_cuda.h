@@ -57,7 +57,7 @@ class WindowTile {
 
  private:
   using Distances = WindowDistances<kPs, kChannels, kProduct, kRows>;
-  using Lists = WindowLists<Search, kRows, kColumns, kList, kCharge>;
+  using Lists = WindowLists<Search, kRows, kList, kCharge>;
   using List = typename Lists::List;
   using Row = WindowRow;
   static constexpr int kAbreast = Distances::kAbreast;
@@ -69,7 +69,7 @@ class WindowTile {
   const int reach, kept;  // displacements along one axis; columns of them that are kept
   const QueryTile tile;
   const WindowQueries queries;
-  WindowPlaces<Search, kRows, kColumns> places;
+  WindowPlaces<Search, kRows> places;
   Lists lists;
   Distances distances;
   WindowCandidates<kProduct, kFloat, kCharge, kRows, List> candidates;
