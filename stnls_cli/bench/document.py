@@ -16,7 +16,7 @@ SCHEMA = "stnls-bench"
 SCHEMA_VERSION = 1
 PARAMETERS = (
     *("operator", "frames", "channels", "height", "width", "ws", "wt", "ps", "k", "heads"),
-    *("stride0", "stride1", "grid", "anchor", "gradients"),
+    *("stride0", "stride1", "grid", "anchor", "gradients", "search_ps"),
 )
 """Columns of the CSV that describe the problem."""
 
@@ -40,7 +40,7 @@ class Document:
     """Processes that ran or waited to run in the minute before, on average; None if unknown."""
 
     def to_json(self) -> dict[str, Any]:
-        """`backends`: null for those that were asked, else why they were not."""
+        """`backends`: null for those that have rows, else why they have none."""
         ceilings = self.ceilings
         return {
             "schema": SCHEMA,

@@ -74,6 +74,9 @@ def test_figures_as_json_and_csv_and_lines_for_the_person(cli: Cli, tmp_path: Pa
     assert [line["problem"] for line in lines] == [row["problem"] for row in rows]
     assert float(lines[0]["median_ms"]) == rows[0]["median_ms"]
     assert lines[0]["grid"] == "int"
+    for line, row in zip(lines, rows, strict=True):
+        columns = {name: value for name, value in row["parameters"].items() if name != "flow"}
+        assert {name: line[name] for name in columns} == {k: str(v) for k, v in columns.items()}
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,16 @@ def test_every_preset_can_be_planned() -> None:
             assert len({p.name for p in found}) == len(found)
             if name != "attention-256":
                 assert all(cost_of(p, torch.float32).flops > 0 for p in found)
+
+
+def test_a_backend_without_rows_is_said_to_be_left_out(cli: Cli) -> None:
+    only = ("--preset", "readme-attention", "--backend", "stnls,opencv", "--json")
+    done = cli(*QUICK, *only)
+    assert document(done)["backends"] == {
+        "stnls": None,
+        "opencv": "it computes none of these problems",
+    }
+    assert "left out: opencv (it computes none of these problems)" in done.lines
 
 
 @pytest.mark.parametrize("plan", [[], ["--dry-run"]])

@@ -11,14 +11,21 @@ from stnls._errors import StnlsTypeError, StnlsValueError
 
 def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
     """Patches of the query grid cover every pixel of the frame."""
-    start = 0 if use_adj else -(ps // 2)
-    taps = [dilation * (tap + start) for tap in range(ps)]
-    for length in (height, width):
+
+    def cover(length: int, ps: int) -> bool:
+        start = 0 if use_adj else -(ps // 2)
+        taps = [dilation * (tap + start) for tap in range(ps)]
         reached = {origin + tap for origin in range(0, length, stride0) for tap in taps}
-        if not reached.issuperset(range(length)):
+        return reached.issuperset(range(length))
+
+    for length in (height, width):
+        if not cover(length, ps):
+            larger = range(ps + 1, 2 * stride0 + 2)  # a dilation may leave gaps with any of them
+            enough = [p for p in larger if cover(height, p) and cover(width, p)]
+            remedy = f"a larger ps ({enough[0]} is enough)" if enough else "a smaller dilation"
             raise StnlsValueError(
                 f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
-                f"cover all of {length} pixels: take a larger ps or a smaller stride0"
+                f"cover all of {length} pixels: take {remedy} or a smaller stride0"
             )
 
 
