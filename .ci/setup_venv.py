@@ -24,6 +24,8 @@ OBJECTS = ROOT / "build" / "editable"
 """Where scikit-build-core compiles (pyproject.toml)."""
 SECONDS = 30.0
 """From one word about the compiler's progress to the next."""
+COMPILERS = ("/usr/local/cuda/bin", "/usr/local/bin", "/usr/bin")
+"""Where CMake looks for nvcc in any case."""
 
 
 def say(words: str) -> None:
@@ -82,12 +84,14 @@ def settle_opencv(python: Path) -> None:
 
 
 def compiles_cuda() -> bool:
-    """Whether CMake will find nvcc, as far as can be told before it runs."""
+    """Whether CMake will find nvcc (cuda_ext/CMakeLists.txt)."""
     wanted = os.environ.get("STNLS_CUDA", "AUTO").upper()
-    return wanted == "ON" or (
-        wanted == "AUTO"
-        and any(shutil.which(name) for name in (os.environ.get("CUDACXX", "nvcc"), "nvcc"))
-    )
+    if wanted != "AUTO":
+        return wanted == "ON"
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    folders = [*os.get_exec_path(), *(f"{home}/bin" for home in homes), *COMPILERS]
+    name = os.environ.get("CUDACXX", "nvcc")
+    return shutil.which(name, path=os.pathsep.join(folders)) is not None
 
 
 def compiled(since: float) -> tuple[int, int]:
@@ -103,13 +107,15 @@ def compiled(since: float) -> tuple[int, int]:
 def progress() -> Iterator[None]:
     """Say every now and then how many files the compiler has done."""
     began, done = time.time(), threading.Event()
+    everything = not OBJECTS.exists()  # else only what has changed is compiled
 
     def tell() -> None:
         while not done.wait(SECONDS):
             with suppress(OSError):  # a file that goes just now
                 count, files = compiled(began - 1)  # a file system's clock is coarser
-                if files:
-                    say(f"compiled {count} of {files} files after {time.time() - began:.0f} s")
+                if count:
+                    of_all = f" of {files}" if everything else ""
+                    say(f"compiled {count}{of_all} files after {time.time() - began:.0f} s")
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -124,13 +130,15 @@ def main() -> None:
     """Do it, saying what takes long."""
     began = time.monotonic()
     python = make_venv(Path(sys.argv[1]))
-    say("installing packages (the first time this loads PyTorch, OpenCV and others)")
     pip(python, "install", *PINNED, *BUILD_TOOLS)
+    say(
+        "installing packages (the first time this loads PyTorch, OpenCV and others), then compiling"
+    )
     if compiles_cuda():
-        say("compiling the kernels, with those for GPUs: the first time a quarter of an hour on")
-        say("two cores, four minutes without them (STNLS_CUDA=OFF)")
+        say("the kernels, with those for GPUs: the first time a quarter of an hour on two cores,")
+        say("four minutes without them (STNLS_CUDA=OFF)")
     else:
-        say("compiling the kernels (some minutes on two cores the first time)")
+        say("the kernels (the first time some minutes on two cores)")
     with progress():
         pip(python, "install", *PINNED, "--no-build-isolation", "--editable", ".[dev]")
     settle_opencv(python)

@@ -174,7 +174,6 @@ class Job:
             for number, problem in enumerate(found):
                 self._problem(preset, problem, found[number + 1 :])
             self.maker.forget()
-        self._name_idle()
         if any(row.original is not None for row in document.rows):
             words.say(f"\noriginal (H200): {figures()['source']}")
         if options.sweeps:
@@ -200,13 +199,11 @@ class Job:
                 "nothing to time: "
                 + "; ".join(f"{name}: {reason}" for name, reason in self.document.backends.items())
             )
-        self._refuse_nothing([b for b in self._backends if not self.document.backends[b.name]])
-
-    def _name_idle(self) -> None:
-        """Backends that are there and compute none of the problems."""
-        busy = {row.backend for row in self.document.rows}
-        for backend in self._backends:
-            if self.document.backends[backend.name] is None and backend.name not in busy:
+        there = [b for b in self._backends if not self.document.backends[b.name]]
+        self._refuse_nothing(there)
+        asked = [problem for _, found in self._problems() for problem in found]
+        for backend in there:
+            if not any(self._covers(backend, problem) for problem in asked):
                 reason = "it computes none of these problems"
                 self.document.backends[backend.name] = reason
                 words.say(f"left out: {backend.name} ({reason})")

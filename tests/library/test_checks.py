@@ -379,7 +379,7 @@ TENSORS: list[tuple[Call, type[Exception], str]] = [
             video(), video(1, 2, 3, 4, 5, 5), video(1, 2, 3, 4, 5, 5, 3), stride0=2, dilation=2
         ),
         ValueError,
-        r"cover all of 8 pixels: take a smaller dilation or a smaller stride0",
+        r"cover all of 8 pixels: take dilation 1 or a smaller stride0",
     ),
     (
         slots(neighbours(), video(1, 4, 2, 8, 9), 1),

@@ -157,7 +157,8 @@ def test_strides_on_the_integer_grid_have_the_bits_of_the_direct_form(
         grid = (height - 1) // stride0 + 1, (width - 1) // stride0 + 1
         flows = noise(2, 3, slots, 2, *grid, seed=seed) * pick((0.3, 9.0))
         flows[..., grid[1] // 2 :] += pick((0.0, 70.0))
-        flows[..., 5:7, 6:8] = pick((0.0, float("nan")))
+        for some in ((slice(5, 7), slice(6, 8)), (slice(-2, -1), slice(-2, -1))):
+            flows[(..., *some)] = pick((0.0, float("nan")))
         for k, stride1 in ((1, 1), (1, 2), (4, 1)):
             options = SearchOptions(
                 *(6, 1, ps, k),

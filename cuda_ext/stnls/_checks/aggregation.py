@@ -12,17 +12,24 @@ from stnls._errors import StnlsTypeError, StnlsValueError
 def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
     """Patches of the query grid cover every pixel of the frame."""
 
-    def cover(length: int, ps: int) -> bool:
+    def reached(length: int, ps: int, dilation: int) -> bool:
         start = 0 if use_adj else -(ps // 2)
         taps = [dilation * (tap + start) for tap in range(ps)]
-        reached = {origin + tap for origin in range(0, length, stride0) for tap in taps}
-        return reached.issuperset(range(length))
+        pixels = {origin + tap for origin in range(0, length, stride0) for tap in taps}
+        return pixels.issuperset(range(length))
+
+    def enough(dilation: int) -> int | None:
+        larger = range(ps, max(ps, 2 * min(stride0, max(height, width))) + 2)
+        fit = (p for p in larger if all(reached(size, p, dilation) for size in (height, width)))
+        return next(fit, None)
 
     for length in (height, width):
-        if not cover(length, ps):
-            larger = range(ps + 1, 2 * stride0 + 2)  # a dilation may leave gaps with any of them
-            enough = [p for p in larger if cover(height, p) and cover(width, p)]
-            remedy = f"a larger ps ({enough[0]} is enough)" if enough else "a smaller dilation"
+        if not reached(length, ps, dilation):
+            larger, plain = enough(dilation), enough(1)
+            if larger is not None:
+                remedy = f"a larger ps ({larger} is enough)"
+            else:  # gaps between the pixels of a patch that no other patch fills
+                remedy = "dilation 1" if plain == ps else f"dilation 1 with ps={plain}"
             raise StnlsValueError(
                 f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
                 f"cover all of {length} pixels: take {remedy} or a smaller stride0"
