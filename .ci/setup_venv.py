@@ -131,9 +131,7 @@ def main() -> None:
     began = time.monotonic()
     python = make_venv(Path(sys.argv[1]))
     pip(python, "install", *PINNED, *BUILD_TOOLS)
-    say(
-        "installing packages (the first time this loads PyTorch, OpenCV and others), then compiling"
-    )
+    say("installing packages (the first time this loads PyTorch, OpenCV and others) and compiling")
     if compiles_cuda():
         say("the kernels, with those for GPUs: the first time a quarter of an hour on two cores,")
         say("four minutes without them (STNLS_CUDA=OFF)")

@@ -9,6 +9,10 @@ from stnls._checks.scalars import positive_int
 from stnls._errors import StnlsTypeError, StnlsValueError
 
 
+LARGEST_STRIDE = 64
+"""Up to which a patch size is looked for that covers."""
+
+
 def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
     """Patches of the query grid cover every pixel of the frame."""
 
@@ -19,7 +23,8 @@ def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_a
         return pixels.issuperset(range(length))
 
     def enough(dilation: int) -> int | None:
-        larger = range(ps, max(ps, 2 * min(stride0, max(height, width))) + 2)
+        most = min(stride0, max(height, width), LARGEST_STRIDE)
+        larger = range(ps, max(ps, 2 * most) + 2)
         fit = (p for p in larger if all(reached(size, p, dilation) for size in (height, width)))
         return next(fit, None)
 
@@ -28,6 +33,8 @@ def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_a
             larger, plain = enough(dilation), enough(1)
             if larger is not None:
                 remedy = f"a larger ps ({larger} is enough)"
+            elif plain is None:
+                remedy = "a larger ps"
             else:  # gaps between the pixels of a patch that no other patch fills
                 remedy = "dilation 1" if plain == ps else f"dilation 1 with ps={plain}"
             raise StnlsValueError(
