@@ -43,6 +43,13 @@ SUMS = {  # of the guide's table of whole calls
 }
 
 
+STRIDES = (
+    "T5 C3 480x854 ws9 wt1 ps7 K1 stride2 float step0.5",
+    "T5 C64 256x256 ws9 wt1 ps3 K9 heads4 stride2 float step0.5",
+    "T5 C64 256x256 ws9 wt1 ps7 K9 heads4 stride4 float step0.5",
+)
+
+
 def results(name: str) -> Any:
     return json.loads((ROOT / "benchmarks/results" / name).read_text(encoding="utf-8"))
 
@@ -84,6 +91,34 @@ def test_speed_of_patch_sums(cuda: dict[str, dict[str, Any]]) -> None:
             assert row[-1] == (f"**{median:.3f}**" if late else f"{median:.3f}"), (first[0], passes)
 
 
+def test_speed_where_flow_is_torn(cuda: dict[str, dict[str, Any]]) -> None:
+    rows = table(KERNELS, "| flow | tiles | direct form, a thread")
+    problem = "NonLocalSearch T5 C3 480x854 ws9 wt1 ps7 K1 int{} forward"
+    for row, flow in zip(rows, ("", " flow=file", " flow=wild"), strict=False):
+        assert row[1] == f"{cuda[problem.format(flow)]['median_ms']:.2f}", row[0]
+    two = cuda[problem.format(" flow=file").replace("wt1", "wt2")]["median_ms"]
+    one = cuda[problem.format(" flow=file")]["median_ms"]
+    assert f"(wt 2) the real clip takes {two:.2f} ms, {two / one:.1f} times as long" in KERNELS
+    ten = cuda[problem.format("").replace("K1", "K10")]["median_ms"]
+    assert f"(the goal was 2.4 ms; it takes {ten:.2f})" in KERNELS
+
+
+def test_speed_beside_flex_attention() -> None:
+    rows = results("bench-cuda.json")["rows"]
+    medians = {r["backend"]: r["median_ms"] for r in rows if r["preset"] == "neighbourhood"}
+    ours, flex = (f"{medians[name]:.2f}" for name in ("stnls", "flex"))
+    words = " ".join(README.split())
+    assert f"take {ours} ms, compiled FlexAttention, which is made for them, {flex}" in words
+
+
+def test_memory_of_searches(cuda: dict[str, dict[str, Any]]) -> None:
+    told = dict(row[:2] for row in table(KERNELS, "| | forward | with backward |"))
+    shares = [cuda[f"NonLocalSearch {name} forward"]["peak_share"] for name in STRIDES]
+    assert told["strides 2 and 4: alignment, step 0.5 / attention, ps 3 / ps 7"] == " / ".join(
+        f"**{share:.2f}**" for share in shares
+    )
+
+
 def test_speed_of_gradients_of_searches(cuda: dict[str, dict[str, Any]]) -> None:
     told = re.findall(r"\(now ([\d.]+)\)", KERNELS[KERNELS.index("## The gradient of a search") :])
     medians = (cuda[ATTENTION.format(ps, BOTH)]["median_ms"] for ps in (3, 1))
@@ -97,9 +132,20 @@ def test_speed_of_the_tool() -> None:
     words = " ".join(README.split())
     assert f"aligns {span(alone['first_to_last'])} reference frames of 854×480 a second" in words
     assert f"{span(alone['clips'])} with their start and end" in words
-    assert f"and {pngs['first_to_last']:.0f} ({pngs['clip']:.0f}) where it writes" in words
-    one, two = eight["one GPU"], max(eight["two GPUs"])
-    assert f"clips take {one:.0f} seconds on one GPU and {two:.0f} on two" in words
+    written = f"and {span(pngs['all_first_to_last'])} ({span(pngs['all_clips'])}) where it writes"
+    assert written in words
+    one, two = eight["one GPU"], span(eight["two GPUs"])
+    assert f"clips take {one:.0f} seconds on one GPU and {two} on two" in words
+    hosts = results("pipeline-cpu.json")["hosts"]
+    told = re.search(
+        r"is ([\d.]+) to ([\d.]+) frames a second by host with all measures, "
+        r"([\d.]+) to ([\d.]+) with `--metrics psnr`",
+        words,
+    )
+    assert told is not None
+    figures = [[host[name] for host in hosts] for name in ("all_measures", "psnr_alone")]
+    ends = [end(figure) for figure in figures for end in (min, max)]
+    assert list(told.groups()) == [f"{value:.1f}" for value in ends]
 
 
 def span(values: list[float]) -> str:

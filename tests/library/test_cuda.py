@@ -11,6 +11,7 @@ from cases import Pick, draw_flow, seeded
 from cases_aggregation import draw_patch_sum
 from cases_search import (
     SELF_ACTIONS,
+    ChargedCase,
     PairedCase,
     SearchCase,
     direct_form,
@@ -58,6 +59,36 @@ def test_charged_search(seeds: range) -> None:
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {case.options}, {case.charge}\n{error}") from error
         assert_same_bits(found, case.run("cuda"))
+
+
+@pytest.mark.parametrize("itype", ["int", "float"])
+@pytest.mark.parametrize(("ps", "k"), [(3, 11), (7, 24), (9, 40)])
+def test_long_lists_in_the_order_of_a_charge(ps: int, k: int, itype: str) -> None:
+    query, key = (bytes_like(1, 3, 30, 50, seed=seed) for seed in (1, 2))
+    flow = 6 * noise(1, 2, 30, 50, seed=3)
+    flow[..., 40:] += 20.0
+    flow[..., 12, 20] = float("nan")
+    case = ChargedCase(SearchOptions(9, 0, ps, k, itype=itype), query, key, flow, False, charge=0.3)
+    search = stnls.search.PairedSearch(9, ps, k, stride0=1, itype=itype, charge=0.3)
+    assert scratch_of(search) > 0
+    found = case.run("cuda")
+    case.assert_outputs(found)
+    assert_same_bits(found, case.run("cuda"))
+
+
+def test_a_charge_does_not_slow_searches_for_all_candidates() -> None:
+    free, charged = (
+        stnls.search.PairedSearch(5, 3, -1, stride0=1, charge=charge) for charge in (0.0, 0.3)
+    )
+    assert scratch_of(charged) == scratch_of(free) > 0
+    frames = [noise(1, 3, 24, 30, seed=seed).cuda() for seed in (1, 2)]
+    flow = noise(1, 2, 24, 30, seed=3).cuda()
+    assert_same_bits(charged(*frames, flow), free(*frames, flow))
+
+
+def scratch_of(search: stnls.search.PairedSearch) -> int:
+    """Bytes of scratch memory for frames of 40x66: none where a GPU searches patch by patch."""
+    return search.memory(1, 1, 3, 40, 66, device="cuda") - search.memory(1, 1, 3, 40, 66)
 
 
 def check(

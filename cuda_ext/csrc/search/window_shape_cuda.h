@@ -25,8 +25,9 @@ STNLS_HD int window_list(const SearchProblem& p) {
 // three; what is not charged for there belongs to tiles_cuda.h where queries lie side by side).
 STNLS_HD bool window_few_channels(const SearchProblem& p) {
   const bool whole = p.charge != 0 || (p.stride0 > 1 && p.channels == 3);
+  const int list = window_list(p);
   return p.ps >= 3 && !p.product && (p.float_grid || whole) && p.channels >= 1 && p.channels <= 4 &&
-         window_list(p) > 0;
+         (list > 0 || (list == 0 && p.charge != 0));
 }
 
 // Whether there are kernels that charge for leaving the flow.
@@ -130,7 +131,7 @@ inline bool windows_apply_cuda(const SearchProblem& p) {
          p.query_height == p.height && p.query_width == p.width && p.stride1 <= 2 && p.ws < 128 &&
          (2 * p.wt + 1) * p.ws * p.ws < most && (p.height + 1) * p.key_stride[4] < pixels &&
          (p.height + 1) * p.query_stride[4] < pixels && p.height * p.width < pixels &&
-         // Slopes of the key are summed by a block for each four rows.
+         // Slopes of the key, where there are any, are summed by a block for each four rows.
          p.height <= 4 * 65535 && p.width < (1 << 24) &&
          8 * WindowShared(p).words <= kWindowMostShared && window_tile_count(p) < most;
 }

@@ -104,9 +104,14 @@ cudaError_t launch_few_channels(const SearchProblem& p, const KeySlopes& slopes,
 // Where leaving the flow is charged for: 3 channels.
 template <int kPs, bool kFloat>
 cudaError_t launch_charged(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {
-  return window_single(p)
-             ? launch_windows<kPs, 3, false, kFloat, 1, true>(p, slopes, stream)
-             : launch_windows<kPs, 3, false, kFloat, kListMost, true>(p, slopes, stream);
+  switch (window_list(p)) {
+    case 1:
+      return launch_windows<kPs, 3, false, kFloat, 1, true>(p, slopes, stream);
+    case 0:
+      return launch_windows<kPs, 3, false, kFloat, 0, true>(p, slopes, stream);
+    default:
+      return launch_windows<kPs, 3, false, kFloat, kListMost, true>(p, slopes, stream);
+  }
 }
 template <int kPs>
 cudaError_t launch_charged(const SearchProblem& p, const KeySlopes& slopes, cudaStream_t stream) {

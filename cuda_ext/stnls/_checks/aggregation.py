@@ -8,7 +8,6 @@ from torch import Tensor
 from stnls._checks.scalars import positive_int
 from stnls._errors import StnlsTypeError, StnlsValueError
 
-
 LARGEST_STRIDE = 64
 """Up to which a patch size is looked for that covers."""
 

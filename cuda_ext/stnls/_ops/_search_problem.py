@@ -97,7 +97,7 @@ def describe(
     p.wt, p.first_slot, p.ws, p.ps = s.wt, s.first_slot, s.ws, s.ps
     p.patch_offset, p.dilation = 0 if s.use_adj else -(s.ps // 2), s.dilation
     p.stride0, p.stride1, p.stride_query = s.stride0, s.stride1, s.stride_query
-    p.charge = s.charge * query.shape[3] * s.ps * s.ps
+    p.charge = 0.0 if s.keep == "every" else s.charge * query.shape[3] * s.ps * s.ps
     p.offset_height, p.offset_width = s.offset_height, s.offset_width
     p.k, p.keep, p.self_action = s.k, _KEEP[s.keep], _SELF_ACTION[s.self_action]
     p.reflect_bounds, p.full_window = s.reflect_bounds, s.full_ws
