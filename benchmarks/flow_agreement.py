@@ -1,7 +1,7 @@
 """How far our TV-L1 and OpenCV's differ with the same settings, and which of them warps better.
 
     python benchmarks/flow_agreement.py sample_videos/*.mp4 --at 0,0.5
-    python benchmarks/flow_agreement.py ../shared/data/davis480p/*/*
+    python benchmarks/flow_agreement.py DAVIS/*/*
 
 A row for each pair of neighbouring frames: median, mean and 99th percentile over the pixels of the
 distance between the two flows, in pixels, and for both the PSNR of the second frame warped onto the

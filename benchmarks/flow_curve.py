@@ -4,7 +4,7 @@ One pair of neighbouring frames of every clip, clean and with noise. Quality is 
 second frame, clean, warped onto the first (as in `stnls align`), and the mean end-point error on
 Middlebury's pairs; cost is processor time on one thread, the least of the runs.
 
-    python benchmarks/flow_curve.py ../shared/data/davis480p ../shared/data/middlebury
+    python benchmarks/flow_curve.py DAVIS MIDDLEBURY
 
 With `--device cuda` our TV-L1 runs on a GPU, a pair at a time, and cost is the time until the flow
 is back in memory.

@@ -3,7 +3,7 @@
 For every clip and flow method the flow is computed once, by `stnls align --save flow`, and kept;
 the searches are then run on the kept flow. Runs that are complete are not repeated.
 
-    python benchmarks/quality.py --footage ../shared/data/davis480p --cache data-cache/quality
+    python benchmarks/quality.py --footage DAVIS --cache data-cache/quality
     python benchmarks/quality.py --steps --flows dis,tvl1
 """
 

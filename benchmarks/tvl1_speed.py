@@ -3,13 +3,13 @@
 Pairs are the first two frames of the clips in a folder of folders of JPEGs, taken in turns and
 resized. Medians of the calls, by events on a GPU; `graph` is the same call captured once.
 
-    python benchmarks/tvl1_speed.py ../shared/data/davis480p --device cuda
+    python benchmarks/tvl1_speed.py DAVIS --device cuda
 
 `--opencv N` compares with OpenCV's TV-L1 instead, on the processor: the first pair of N clips,
 clean and with noise, the same settings and as many threads for both, in turns; the fastest run
 counts.
 
-    python benchmarks/tvl1_speed.py ../shared/data/davis480p --opencv 3 --threads 2
+    python benchmarks/tvl1_speed.py DAVIS --opencv 3 --threads 2
 """
 
 from __future__ import annotations
