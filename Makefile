@@ -17,6 +17,15 @@ ifneq ($(MODULES),$(shell cat $(READY) 2>/dev/null))
     RENEW := renew
 endif
 
+# An environment that was made without the kernels for GPUs stays so, until STNLS_CUDA is given anew.
+CUDA_BEFORE := $(or $(shell cat $(VENV)/.stnls-cuda 2>/dev/null),AUTO)
+CUDA_GIVEN := $(STNLS_CUDA)
+STNLS_CUDA ?= $(CUDA_BEFORE)
+export STNLS_CUDA
+ifneq ($(STNLS_CUDA),$(CUDA_BEFORE))
+    RENEW := renew
+endif
+
 # Kernels for the GPU of this machine alone, unless the environment asks for more.
 export STNLS_CUDA_ARCHITECTURES ?= native
 
@@ -78,7 +87,7 @@ samples: $(READY) ## render the sample clips again
 	$(PY) sample_videos/render.py --flow
 
 wheel: $(READY) ## build a wheel for every GPU architecture that nvcc knows, into dist/
-	STNLS_CUDA_ARCHITECTURES=all $(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist -C build-dir=build/dist .
+	STNLS_CUDA=$(or $(CUDA_GIVEN),AUTO) STNLS_CUDA_ARCHITECTURES=all $(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist -C build-dir=build/dist .
 	@ls -l dist/*.whl
 
 setup: $(READY) ## only make the virtual environment, with the kernels compiled

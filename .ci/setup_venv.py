@@ -110,12 +110,16 @@ def progress() -> Iterator[None]:
     everything = not OBJECTS.exists()  # else only what has changed is compiled
 
     def tell() -> None:
+        before = 0
         while not done.wait(SECONDS):
             with suppress(OSError):  # a file that goes just now
                 count, files = compiled(began - 1)  # a file system's clock is coarser
-                if count:
-                    of_all = f" of {files}" if everything else ""
-                    say(f"compiled {count}{of_all} files after {time.time() - began:.0f} s")
+                if count == before:
+                    continue
+                before = count
+                of_all = f" of {files}" if everything else ""
+                rest = "; now the packages" if count == files else ""
+                say(f"compiled {count}{of_all} files after {time.time() - began:.0f} s{rest}")
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -131,15 +135,17 @@ def main() -> None:
     began = time.monotonic()
     python = make_venv(Path(sys.argv[1]))
     pip(python, "install", *PINNED, *BUILD_TOOLS)
-    say("installing packages (the first time this loads PyTorch, OpenCV and others) and compiling")
+    say("loading packages (the first time PyTorch, OpenCV and others), compiling the kernels,")
     if compiles_cuda():
-        say("the kernels, with those for GPUs: the first time a quarter of an hour on two cores,")
-        say("four minutes without them (STNLS_CUDA=OFF)")
+        say("those for GPUs too (the first time a quarter of an hour on two cores; without them,")
+        say("STNLS_CUDA=OFF, some five minutes), installing")
     else:
-        say("the kernels (the first time some minutes on two cores)")
+        say("not those for GPUs (the first time some five minutes on two cores), installing")
     with progress():
         pip(python, "install", *PINNED, "--no-build-isolation", "--editable", ".[dev]")
     settle_opencv(python)
+    # For the Makefile: what is renewed later is built alike.
+    (python.parent.parent / ".stnls-cuda").write_text(os.environ.get("STNLS_CUDA", "AUTO") + "\n")
     seconds = time.monotonic() - began
     say(f"ready after {seconds:.0f} s; `{python.parent / 'stnls'} doctor` tells more")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,7 @@ from stnls_cli.metrics import compare_frames
 from stnls_cli.report.plain import plain
 from stnls_cli.report.versions import tool_versions
 from stnls_cli.video import Clip, Frame, open_clip
+from stnls_cli.video.folder import list_frames
 
 SCHEMA = "stnls-diff"
 SCHEMA_VERSION = 1
@@ -123,6 +125,20 @@ def compare_clips(
         info = clips[0].info
         rate = info.rate if info.rate is not None else clips[1].info.rate
         return Difference(first, second, info.width, info.height, rate, metrics, pairs)
+
+
+def misnumbered(first: Path, second: Path, start: int = 0) -> str | None:
+    """What to say of two folders whose frames, which are compared in order, have other numbers."""
+    if not (first.is_dir() and second.is_dir()):
+        return None
+    for a, b in zip(list_frames(first)[start:], list_frames(second)[start:], strict=False):
+        numbers = [re.findall(r"\d+", path.stem)[-1:] for path in (a, b)]
+        if all(numbers) and int(numbers[0][0]) != int(numbers[1][0]):
+            return (
+                f"{first} and {second}: frames are compared in order, and their numbers differ: "
+                f"{a.name} with {b.name}"
+            )
+    return None
 
 
 def _check_alike(first: Clip, second: Clip) -> None:

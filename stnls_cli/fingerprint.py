@@ -17,14 +17,17 @@ def normalised(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Each differing parameter with both values: "ws 9, now 11"; nested ones as "flow.lambda"."""
+    """Each differing parameter with both values: "ws 9, now 11"; nested ones as "flow.lambda",
+    but of another flow the name alone."""
     before, after = _flat(old), _flat(new)
-    names = sorted(before.keys() | after.keys())
-    return [
-        f"{name} {_shown(before, name)}, now {_shown(after, name)}"
-        for name in names
+    names = [
+        name
+        for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name) or (name in before) != (name in after)
     ]
+    if "flow.name" in names:
+        names = [name for name in names if name == "flow.name" or not name.startswith("flow.")]
+    return [f"{name} {_shown(before, name)}, now {_shown(after, name)}" for name in names]
 
 
 def told(found: list[str]) -> str:

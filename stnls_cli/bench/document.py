@@ -40,7 +40,7 @@ class Document:
     """Processes that ran or waited to run in the minute before, on average; None if unknown."""
 
     def to_json(self) -> dict[str, Any]:
-        """`backends`: null for those that were asked, else why they were not."""
+        """`backends`: null for those that ran, else why they did not."""
         ceilings = self.ceilings
         return {
             "schema": SCHEMA,

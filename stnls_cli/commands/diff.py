@@ -53,17 +53,19 @@ def diff(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Measures, prints, and fails where --fail-below says so."""
-    from stnls_cli.difference import compare_clips
+    from stnls_cli.difference import compare_clips, misnumbered
     from stnls_cli.folders import given_path
     from stnls_cli.storage import check_writable, write_text
 
     chosen = _chosen(metrics, fail_below)
     if csv is not None:
         check_writable(given_path(csv, "--csv"))
-    found = compare_clips(
-        given_path(first, "A"), given_path(second, "B"), chosen, start=start, frames=frames
-    )
-    console_for(quiet=quiet).print(_table(found))
+    paths = given_path(first, "A"), given_path(second, "B")
+    found = compare_clips(*paths, chosen, start=start, frames=frames)
+    console = console_for(quiet=quiet)
+    if note := misnumbered(*paths, start):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    console.print(_table(found))
     if csv is not None:
         write_text(Path(csv), found.to_csv())
     if as_json:

@@ -15,8 +15,10 @@ from stnls_cli.doctor.gpus import Gpu, driver_gpus, torch_gpus
 from stnls_cli.doctor.kernels import native
 
 
-def rebuild() -> str:
-    """What brings the CUDA kernels."""
+def rebuild() -> str | None:
+    """What brings the CUDA kernels; None where there is no GPU to use them."""
+    if not _seen():
+        return None
     again = "reinstall stnls with STNLS_CUDA=ON"
     return again if find_nvcc() is not None else f"install the CUDA toolkit and {again}"
 
@@ -39,7 +41,8 @@ def check_cuda_kernels() -> Fact:
     kernels = native()
     path = kernels.find_library("cuda")
     if path is None:
-        return Fact("missing", "not built", rebuild())
+        unused = "" if _seen() else "; there is no GPU here to use them"
+        return Fact("missing", f"not built{unused}", rebuild())
     build = kernels.cuda_build()
     details = {
         "path": str(path),
@@ -54,7 +57,7 @@ def check_gpu() -> Fact:
     """The GPUs, and whether the kernels were built for them."""
     torch = _torch()
     gpus = torch_gpus(torch) if torch is not None else []
-    seen = gpus or driver_gpus()
+    seen = _seen()
     if not seen:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f" (CUDA_VISIBLE_DEVICES={hidden})" if hidden is not None else ""
@@ -113,6 +116,12 @@ def _nvcc_version(path: str) -> str | None:
         return None
     match = re.search(r"release (\d+\.\d+)", done.stdout)
     return match[1] if match else None
+
+
+def _seen() -> list[Gpu]:
+    """What torch can compute on, or else what the driver lists."""
+    torch = _torch()
+    return (torch_gpus(torch) if torch is not None else []) or driver_gpus()
 
 
 def _torch() -> Any:

@@ -9,7 +9,8 @@ import pytest
 
 
 def make(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON"))}
+    dropped = "MAKE", "MFLAGS", "PYTHON", "STNLS_CUDA"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     return subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=root,
@@ -106,6 +107,24 @@ def test_environment_is_renewed_when_a_module_is_new(root: Path, tmp_path: Path)
     future = stamp.stat().st_mtime + 1e6
     os.utime(stamp, (future, future))
     assert "setup_venv.py" in make(root, "-n", "test", f"VENV={tmp_path / 'venv'}").stdout
+
+
+def test_environment_keeps_the_kernels_that_it_was_made_with(root: Path, tmp_path: Path) -> None:
+    """STNLS_CUDA=OFF make demo, then make test: the kernels for GPUs are still left out."""
+    venv = tmp_path / "venv"
+    stamp = stamp_of(root, venv)
+    future = stamp.stat().st_mtime + 1e6
+    os.utime(stamp, (future, future))
+
+    def renews(**environment: str) -> bool:
+        return "setup_venv.py" in make(root, "-n", "test", f"VENV={venv}", **environment).stdout
+
+    assert not renews()
+    assert renews(STNLS_CUDA="OFF")
+    (venv / ".stnls-cuda").write_text("OFF\n")
+    assert not renews()
+    assert not renews(STNLS_CUDA="OFF")
+    assert renews(STNLS_CUDA="ON")
 
 
 def test_environment_is_renewed_when_the_kernels_change(root: Path, tmp_path: Path) -> None:

@@ -86,6 +86,19 @@ def test_a_part_of_both(cli: Any, pair: Any) -> None:
     assert ended.err == ""
 
 
+def test_folders_with_other_numbers(cli: Any, pair: Any, tmp_path: Path) -> None:
+    a, b, *_ = pair
+    assert "numbers differ" not in cli("diff", a, b).err
+    for number in range(4, -1, -1):
+        (b / f"{number:03d}.png").rename(b / f"{number + 1:03d}.png")
+    ended = cli("diff", a, b)
+    assert ended.code == 0
+    assert ended.lines[0] == (
+        f"{a} and {b}: frames are compared in order, and their numbers differ: 000.png with 001.png"
+    )
+    assert cli("diff", a, b, "-q").err == ""
+
+
 def test_gate(cli: Any, pair: Any) -> None:
     a, b, *_ = pair
     assert cli("diff", a, b, "--fail-below=20", "-q").code == 0

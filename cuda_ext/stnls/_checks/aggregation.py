@@ -15,20 +15,22 @@ LARGEST_STRIDE = 64
 def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_adj: bool) -> None:
     """Patches of the query grid cover every pixel of the frame."""
 
-    def reached(length: int, ps: int, dilation: int) -> bool:
+    def reached(length: int, ps: int, dilation: int, stride0: int) -> bool:
         start = 0 if use_adj else -(ps // 2)
         taps = [dilation * (tap + start) for tap in range(ps)]
         pixels = {origin + tap for origin in range(0, length, stride0) for tap in taps}
         return pixels.issuperset(range(length))
 
+    def all_reached(ps: int, dilation: int, stride0: int) -> bool:
+        return all(reached(length, ps, dilation, stride0) for length in (height, width))
+
     def enough(dilation: int) -> int | None:
         most = min(stride0, max(height, width), LARGEST_STRIDE)
         larger = range(ps, max(ps, 2 * most) + 2)
-        fit = (p for p in larger if all(reached(size, p, dilation) for size in (height, width)))
-        return next(fit, None)
+        return next((p for p in larger if all_reached(p, dilation, stride0)), None)
 
     for length in (height, width):
-        if not reached(length, ps, dilation):
+        if not reached(length, ps, dilation, stride0):
             larger, plain = enough(dilation), enough(1)
             if larger is not None:
                 remedy = f"a larger ps ({larger} is enough)"
@@ -36,9 +38,10 @@ def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_a
                 remedy = "a larger ps"
             else:  # gaps between the pixels of a patch that no other patch fills
                 remedy = "dilation 1" if plain == ps else f"dilation 1 with ps={plain}"
+            nearer = next(s for s in range(stride0 - 1, 0, -1) if all_reached(ps, dilation, s))
             raise StnlsValueError(
                 f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
-                f"cover all of {length} pixels: take {remedy} or a smaller stride0"
+                f"cover all of {length} pixels: take {remedy} or stride0={nearer}"
             )
 
 
