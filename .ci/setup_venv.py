@@ -138,9 +138,9 @@ def main() -> None:
     say("loading packages (the first time PyTorch, OpenCV and others), compiling the kernels,")
     if compiles_cuda():
         say("those for GPUs too (the first time a quarter of an hour on two cores; without them,")
-        say("STNLS_CUDA=OFF, some five minutes), installing")
+        say("STNLS_CUDA=OFF, some six minutes), installing")
     else:
-        say("not those for GPUs (the first time some five minutes on two cores), installing")
+        say("not those for GPUs (the first time some six minutes on two cores), installing")
     with progress():
         pip(python, "install", *PINNED, "--no-build-isolation", "--editable", ".[dev]")
     settle_opencv(python)
