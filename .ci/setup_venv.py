@@ -84,7 +84,9 @@ def settle_opencv(python: Path) -> None:
 
 
 def compiles_cuda() -> bool:
-    """Whether CMake will find nvcc (cuda_ext/CMakeLists.txt)."""
+    """Whether CMake will find nvcc (cuda_ext/CMakeLists.txt).
+
+    `stnls doctor` looks likewise, but cannot be imported before this is done."""
     wanted = os.environ.get("STNLS_CUDA", "AUTO").upper()
     if wanted != "AUTO":
         return wanted == "ON"

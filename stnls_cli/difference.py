@@ -127,11 +127,12 @@ def compare_clips(
         return Difference(first, second, info.width, info.height, rate, metrics, pairs)
 
 
-def misnumbered(first: Path, second: Path, start: int = 0) -> str | None:
+def misnumbered(first: Path, second: Path, start: int = 0, frames: int | None = None) -> str | None:
     """What to say of two folders whose frames, which are compared in order, have other numbers."""
     if not (first.is_dir() and second.is_dir()):
         return None
-    for a, b in zip(list_frames(first)[start:], list_frames(second)[start:], strict=False):
+    part = slice(start, None if frames is None else start + frames)
+    for a, b in zip(list_frames(first)[part], list_frames(second)[part], strict=False):
         numbers = [re.findall(r"\d+", path.stem)[-1:] for path in (a, b)]
         if all(numbers) and int(numbers[0][0]) != int(numbers[1][0]):
             return (

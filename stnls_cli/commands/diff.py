@@ -63,7 +63,7 @@ def diff(
     paths = given_path(first, "A"), given_path(second, "B")
     found = compare_clips(*paths, chosen, start=start, frames=frames)
     console = console_for(quiet=quiet)
-    if note := misnumbered(*paths, start):
+    if note := misnumbered(*paths, start, frames):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(_table(found))
     if csv is not None:

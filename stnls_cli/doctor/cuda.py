@@ -17,7 +17,7 @@ from stnls_cli.doctor.kernels import native
 
 def rebuild() -> str | None:
     """What brings the CUDA kernels; None where there is no GPU to use them."""
-    if not _seen():
+    if not _present_gpus():
         return None
     again = "reinstall stnls with STNLS_CUDA=ON"
     return again if find_nvcc() is not None else f"install the CUDA toolkit and {again}"
@@ -41,7 +41,7 @@ def check_cuda_kernels() -> Fact:
     kernels = native()
     path = kernels.find_library("cuda")
     if path is None:
-        unused = "" if _seen() else "; there is no GPU here to use them"
+        unused = "" if _present_gpus() else "; there is no GPU here to use them"
         return Fact("missing", f"not built{unused}", rebuild())
     build = kernels.cuda_build()
     details = {
@@ -55,9 +55,8 @@ def check_cuda_kernels() -> Fact:
 
 def check_gpu() -> Fact:
     """The GPUs, and whether the kernels were built for them."""
-    torch = _torch()
-    gpus = torch_gpus(torch) if torch is not None else []
-    seen = _seen()
+    gpus = _usable_gpus()
+    seen = _present_gpus()
     if not seen:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f" (CUDA_VISIBLE_DEVICES={hidden})" if hidden is not None else ""
@@ -118,10 +117,15 @@ def _nvcc_version(path: str) -> str | None:
     return match[1] if match else None
 
 
-def _seen() -> list[Gpu]:
-    """What torch can compute on, or else what the driver lists."""
+def _usable_gpus() -> list[Gpu]:
+    """What torch can compute on."""
     torch = _torch()
-    return (torch_gpus(torch) if torch is not None else []) or driver_gpus()
+    return [] if torch is None else torch_gpus(torch)
+
+
+def _present_gpus() -> list[Gpu]:
+    """The same, or else what the driver lists."""
+    return _usable_gpus() or driver_gpus()
 
 
 def _torch() -> Any:

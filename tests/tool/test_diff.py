@@ -89,6 +89,10 @@ def test_a_part_of_both(cli: Any, pair: Any) -> None:
 def test_folders_with_other_numbers(cli: Any, pair: Any, tmp_path: Path) -> None:
     a, b, *_ = pair
     assert "numbers differ" not in cli("diff", a, b).err
+    (b / "004.png").rename(b / "005.png")
+    assert "numbers differ" in cli("diff", a, b).err
+    assert "numbers differ" not in cli("diff", a, b, "--frames", "4").err
+    (b / "005.png").rename(b / "004.png")
     for number in range(4, -1, -1):
         (b / f"{number:03d}.png").rename(b / f"{number + 1:03d}.png")
     ended = cli("diff", a, b)

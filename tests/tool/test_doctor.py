@@ -232,12 +232,12 @@ def test_kernels_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert str(tmp_path) in kernels.check_cpu().summary
     assert kernels.check_cpu().remedy == native.REBUILD
     assert kernels.check_isa().status == "missing"
-    monkeypatch.setattr(cuda, "_seen", lambda: [H200])
+    monkeypatch.setattr(cuda, "_present_gpus", lambda: [H200])
     assert cuda.check_cuda_kernels().status == "missing"
     assert cuda.check_cuda_kernels().summary == "not built"
     assert "not built" in cuda.check_cuda().summary
     assert "STNLS_CUDA=ON" in str(cuda.check_cuda().remedy)
-    monkeypatch.setattr(cuda, "_seen", list)
+    monkeypatch.setattr(cuda, "_present_gpus", list)
     assert "no GPU here" in cuda.check_cuda_kernels().summary
     assert cuda.check_cuda_kernels().remedy is cuda.check_cuda().remedy is None
 

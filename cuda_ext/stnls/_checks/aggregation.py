@@ -38,7 +38,8 @@ def covered(height: int, width: int, ps: int, stride0: int, dilation: int, use_a
                 remedy = "a larger ps"
             else:  # gaps between the pixels of a patch that no other patch fills
                 remedy = "dilation 1" if plain == ps else f"dilation 1 with ps={plain}"
-            nearer = next(s for s in range(stride0 - 1, 0, -1) if all_reached(ps, dilation, s))
+            smaller = range(min(stride0, max(height, width)) - 1, 0, -1)  # 1 always does
+            nearer = next(s for s in smaller if all_reached(ps, dilation, s))
             raise StnlsValueError(
                 f"patches of ps={ps} (dilation {dilation}) on a grid of stride0={stride0} do not "
                 f"cover all of {length} pixels: take {remedy} or stride0={nearer}"
