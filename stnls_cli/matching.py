@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from stnls.agg import WeightedPatchSum, blend_patches
 from stnls.nn import compose_flow
-from stnls.search import PairedSearch, subpixel_offsets
+from stnls.search import PairedSearch
 from torch import Tensor
 
 from stnls_cli.choice import charge, confidence
@@ -74,13 +74,14 @@ class Matcher:
 
     def search_pairs(self, references: Tensor, neighbours: Tensor, flows: Tensor) -> Matches:
         """The same for N pairs at once, each with a leading N."""
-        distance, offset = (x[:, 0] for x in self._search(references, neighbours, flows))
-        position, options = offset[..., 0, :], self._options
-        if options.subpixel_used() == "parabola":
-            frames = references, neighbours
-            best = subpixel_offsets(*frames, position, options.ps, options.stride1)
-            offset = torch.cat((best[..., None, :], offset[..., 1:, :]), dim=-2)
-        return Matches(offset, distance, position)
+        given = references, neighbours, flows
+        if self._options.subpixel_used() != "parabola":
+            distance, offset = (x[:, 0] for x in self._search(*given))
+            return Matches(offset, distance, offset[..., 0, :])
+        distance, offset, moved = self._search.subpixel(*given)
+        distance, offset = distance[:, 0], offset[:, 0]
+        best_first = torch.cat((moved[..., None, :], offset[..., 1:, :]), dim=-2)
+        return Matches(best_first, distance, offset[..., 0, :])
 
     def align(self, neighbour: Tensor, matches: Matches) -> Tensor:
         """`neighbour` (3, H, W), moved onto the reference by its matches."""

@@ -197,6 +197,12 @@ class SubpixelProblem(ctypes.Structure):
     )
 
 
+class SubpixelSearchProblem(ctypes.Structure):
+    """Mirror of SubpixelSearchProblem in csrc/search/subpixel.h."""
+
+    _fields_ = (("search", SearchProblem), ("moved", _PTR))
+
+
 class SsimProblem(ctypes.Structure):
     """Mirror of csrc/metrics/ssim.h."""
 
@@ -223,6 +229,7 @@ _STRUCTURES = (
     *(SearchProblem, FlowProblem, ChainProblem, PatchProblem),
     *(SearchGradProblem, FlowGradProblem, ChainGradProblem, BlendProblem),
     *(Tvl1Problem, SubpixelProblem, SsimProblem, MeanErrorsProblem),
+    SubpixelSearchProblem,
 )
 _FUNCTIONS = (
     *("search", "search_gradient", "compose_slots", "compose_slots_gradient"),
@@ -306,7 +313,8 @@ def cpu_library() -> ctypes.CDLL:
     assert library is not None  # cpu_isa names only libraries that are there
     for function in _FUNCTIONS:
         getattr(library, f"stnls_cpu_{function}").argtypes = (_PTR, _I64)
-    library.stnls_cpu_search.argtypes = (_PTR, _I64, ctypes.c_int)
+    for function in ("search", "subpixel_search"):
+        getattr(library, f"stnls_cpu_{function}").argtypes = (_PTR, _I64, ctypes.c_int)
     return library
 
 

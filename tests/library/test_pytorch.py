@@ -29,6 +29,7 @@ def operators() -> list[tuple[str, tuple[object, ...]]]:
     video, other = leaf(1, 2, 3, 2, 5, 6), leaf(1, 2, 3, 2, 5, 6, seed=1)
     flow = leaf(1, 1, 3, 2, 2, 5, 6, seed=2)
     prior, weights = leaf(1, 2, 3, 5, 6, 2, 3, seed=3), leaf(1, 2, 3, 5, 6, 2, seed=4)
+    pair = noise(2, 1, 1, 3, 5, 6), noise(2, 1, 1, 3, 5, 6), noise(2, 1, 1, 1, 2, 5, 6)
     neighbours = leaf(1, 3, 2, 5, 6, seed=5), leaf(1, 3, 2, 5, 6, seed=6)
     return [
         ("search", (video, other, flow, *SEARCH)),
@@ -44,6 +45,7 @@ def operators() -> list[tuple[str, tuple[object, ...]]]:
         ("error_sums", (noise(1, 3, 12, 13), noise(2, 3, 12, 13))),
         ("ssim_sums", (noise(1, 3, 12, 13), noise(2, 3, 12, 13), 1.0)),
         ("subpixel", (noise(2, 3, 5, 6), noise(2, 3, 5, 6), noise(2, 5, 6, 2), 3, 1.0)),
+        ("subpixel_search", (*pair, *SEARCH._replace(wt=0, with_time=False))),
         ("patch_scatter", (video, weights, prior, False, *PATCHES._replace(normalize=False))),
     ]
 

@@ -73,7 +73,7 @@ def lowest_place(values: Array) -> tuple[float, float]:
 
 def _lowest_place(values: Array) -> tuple[float, float]:
     gradient = np.array([values[2, 1] - values[0, 1], values[1, 2] - values[1, 0]]) / 2
-    bends = np.diff(values, 2, axis=0)[0, 1], np.diff(values, 2, axis=1)[1, 0]
+    bends = bend_along(values[:, 1]), bend_along(values[1])
     twist = (values[2, 2] - values[2, 0] - values[0, 2] + values[0, 0]) / 4
     hessian = np.array([[bends[0], twist], [twist, bends[1]]])
     clear = np.isfinite(values).all() and min(bends) > 0
@@ -85,11 +85,17 @@ def _lowest_place(values: Array) -> tuple[float, float]:
     each = []
     for slope, bend in zip(gradient, bends, strict=True):
         place = 0.0
-        if bend > 0 and math.isfinite(bend):
+        if bend > 0:
             place = float(np.clip(-slope / bend, -0.5, 0.5))
             place *= part_above_zero(values[1, 1], slope * place, bend * place**2)
         each.append(place)
     return each[0], each[1]
+
+
+def bend_along(three: Array) -> float:
+    """Second difference, or 0 where it is not above a ten-thousandth of the outer values."""
+    bend = float(three[0] + three[2] - 2 * three[1])
+    return bend if bend > 1e-4 * (three[0] + three[2]) else 0.0
 
 
 def part_above_zero(at: float, slope: float, bend: float) -> float:

@@ -41,6 +41,8 @@ inline int64_t struct_size(int which) {
       return sizeof(SsimProblem);
     case 11:
       return sizeof(MeanErrorsProblem);
+    case 12:
+      return sizeof(SubpixelSearchProblem);
     default:
       return -1;
   }

@@ -15,11 +15,19 @@
 
 namespace stnls {
 
+// Where the best match of each query lies is asked of the search itself, which knows most
+// distances.
+struct SubpixelSearchProblem {
+  SearchProblem search;  // between pairs of frames, for each pixel, by squared differences;
+                         // channels of a frame follow each other, and lines of a channel
+  void* moved;           // (batch, height, width, 2: dh dw), of the type of the videos
+};
+
 struct SubpixelProblem {
   const void* query;    // (batch, channels, height, width), frames of a batch query_stride apart
   const void* key;      // (batch, channels, height, width)
   const void* offsets;  // (batch, height, width, 2: dh dw), of the matches' positions
-  void* moved;          // the same, between positions
+  void* moved;          // the same, between positions; may be `offsets`
   int64_t query_stride;
   int64_t batch, channels, height, width;
   int64_t ps, dtype;
@@ -27,7 +35,7 @@ struct SubpixelProblem {
 };
 
 template <class Real>
-struct Surface {
+struct Shift {
   Real dh, dw;
 };
 
@@ -38,11 +46,19 @@ STNLS_HD Real way_to_zero(Real at, Real fall) {
   return fall > at ? Real(1) - std::sqrt(Real(1) - at / fall) : Real(1);
 }
 
+// How sharply distances bend along an axis, in steps: 0 where they lie on a line as far as rounding
+// lets one tell, or fall to both sides.
+template <class Real>
+STNLS_HD Real bend_along(Real before, Real at, Real after) {
+  const Real bend = before + after - Real(2) * at;
+  return bend > Real(1e-4) * (before + after) ? bend : Real(0);
+}
+
 // Where the parabola through three values is lowest, from the middle one: within half a step.
 template <class Real>
 STNLS_HD Real lowest_on_axis(Real before, Real at, Real after) {
-  const Real slope = (after - before) / Real(2), bend = before + after - Real(2) * at;
-  if (!(bend > Real(0)) || !is_finite(bend)) return Real(0);
+  const Real slope = (after - before) / Real(2), bend = bend_along(before, at, after);
+  if (!(bend > Real(0))) return Real(0);
   const Real lowest = -slope / bend;
   const Real shift = lowest < Real(-0.5) ? Real(-0.5) : lowest > Real(0.5) ? Real(0.5) : lowest;
   return shift * way_to_zero(at, -shift * (slope + shift * bend / Real(2)));
@@ -52,9 +68,9 @@ STNLS_HD Real lowest_on_axis(Real before, Real at, Real after) {
 // 3/4 of a step along an axis: beyond, the neighbour would have been nearer. Where it has no clear
 // lowest place each axis answers.
 template <class Real>
-STNLS_HD Surface<Real> lowest(const Real* d) {
+STNLS_HD Shift<Real> lowest(const Real* d) {
   const Real slope_h = (d[7] - d[1]) / Real(2), slope_w = (d[5] - d[3]) / Real(2);
-  const Real bend_h = d[1] + d[7] - Real(2) * d[4], bend_w = d[3] + d[5] - Real(2) * d[4];
+  const Real bend_h = bend_along(d[1], d[4], d[7]), bend_w = bend_along(d[3], d[4], d[5]);
   const Real twist = (d[0] - d[2] - d[6] + d[8]) / Real(4);
   const Real area = bend_h * bend_w - twist * twist;
   if (bend_h > Real(0) && bend_w > Real(0) && area > Real(0.3) * bend_h * bend_w &&
@@ -87,9 +103,10 @@ struct NinePlaces {
 
 // Moves the match of one query. Distances::nine(b, i, j, places, d) gives the patch distances at
 // nine places, infinite where there is none.
-template <class Real, class Distances>
+template <class Distances>
 STNLS_HD void move(const SubpixelProblem& p, const Distances& distances, int64_t b, int64_t i,
                    int64_t j) {
+  using Real = typename Distances::Real;
   const int64_t index = (b * p.height + i) * p.width + j;
   const Real* position = static_cast<const Real*>(p.offsets) + 2 * index;
   const Real step = static_cast<Real>(p.stride1), dh = position[0], dw = position[1];
@@ -97,7 +114,7 @@ STNLS_HD void move(const SubpixelProblem& p, const Distances& distances, int64_t
                                 reflect(static_cast<Real>(j) + dw, p.width) - step, step};
   Real d[9];
   distances.nine(b, i, j, places, d);
-  const Surface<Real> place = lowest(d);
+  const Shift<Real> place = lowest(d);
   Real* moved = static_cast<Real*>(p.moved) + 2 * index;
   moved[0] = dh + step * place.dh;
   moved[1] = dw + step * place.dw;
@@ -115,8 +132,10 @@ STNLS_HD int64_t reflect_small(int64_t place, int32_t length) {
 }
 
 // Patch distances tap by tap. kPs is the patch's size, or 0 for any.
-template <class Real, int kPs>
+template <class Number, int kPs>
 struct PatchDistances {
+  using Real = Number;
+
   const SubpixelProblem& p;
 
   STNLS_HD const Real* query(int64_t b) const {

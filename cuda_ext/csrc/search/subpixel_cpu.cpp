@@ -1,10 +1,11 @@
+#include "subpixel_cpu.h"
+
 #include <algorithm>
 
 #include "../common/columns_cpu.h"
 #include "../common/parallel.h"
 #include "../common/patch_size.h"
 #include "../common/status.h"
-#include "subpixel.h"
 
 namespace stnls {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 // border are copied to a block of their own first.
 template <int kPs>
 struct VectorDistances {
+  using Real = float;
   static constexpr int kWide = kPs + 2, kFirst = -(kPs / 2);
   static constexpr int kVectors = (kPs + kColumns - 1) / kColumns;
   static constexpr int kReach = kVectors * kColumns + 3;  // columns that are loaded
@@ -65,12 +67,22 @@ struct VectorDistances {
  private:
   void sum(const float* query, const float* key, int64_t plane, int64_t pitch, float share_h,
            float share_w, float* d) const {
+    share_h == 0.0f && share_w == 0.0f
+        ? sum_columns<true>(query, key, plane, pitch, share_h, share_w, d)
+        : sum_columns<false>(query, key, plane, pitch, share_h, share_w, d);
+  }
+
+  // kWholePixels: the places are pixels.
+  template <bool kWholePixels>
+  void sum_columns(const float* query, const float* key, int64_t plane, int64_t pitch,
+                   float share_h, float share_w, float* d) const {
     const Columns down = Columns{} + share_h, right = Columns{} + share_w;
     for (int n = 0; n < 9; ++n) d[n] = 0.0f;
     for (int from = 0; from < kPs; from += kColumns) {
       Columns total[9] = {};
       for (int64_t c = 0; c < p.channels; ++c)
-        add_columns(query + c * plane + from, key + c * plane + from, pitch, down, right, total);
+        add_columns<kWholePixels>(query + c * plane + from, key + c * plane + from, pitch, down,
+                                  right, total);
       constexpr int kLast = kPs % kColumns == 0 ? kColumns : kPs % kColumns;
       const int lanes = from + kColumns < kPs ? kColumns : kLast;
       for (int n = 0; n < 9; ++n) {
@@ -83,6 +95,7 @@ struct VectorDistances {
 
   // A vector of the patch's columns in one channel. Samples are made anew for each of the three
   // columns of places: reading them back from memory between two stores would stall.
+  template <bool kWholePixels>
   void add_columns(const float* query, const float* key, int64_t pitch, Columns down, Columns right,
                    Columns* total) const {
     Columns before[3] = {};
@@ -91,8 +104,8 @@ struct VectorDistances {
       Columns sample[3], low = load_columns(key);
       for (int dx = 0; dx < 3; ++dx) {
         const Columns high = load_columns(key + dx + 1);
-        const Columns line = fused(right, high - low, low);
-        sample[dx] = fused(down, line - before[dx], before[dx]);
+        const Columns line = kWholePixels ? low : fused(right, high - low, low);
+        sample[dx] = kWholePixels ? before[dx] : fused(down, line - before[dx], before[dx]);
         before[dx] = line;
         low = high;
       }
@@ -110,29 +123,45 @@ struct VectorDistances {
   }
 };
 
-template <class Real, class Distances>
-void move_all(const SubpixelProblem& p, const Distances& distances, int64_t threads) {
-  parallel_for(p.batch * p.height, threads, [&](int64_t row, int64_t) {
-    for (int64_t j = 0; j < p.width; ++j)
-      move<Real>(p, distances, row / p.height, row % p.height, j);
-  });
-}
-
-void move_float(const SubpixelProblem& p, int64_t threads) {
+// Calls work(distances) with what serves the problem best.
+template <class Work>
+void with_distances(const SubpixelProblem& p, const Work& work) {
+  if (p.dtype == kFloat64) return work(PatchDistances<double, 0>{p});
   with_patch_size(p.ps, [&](auto size) {
     constexpr int kPs = decltype(size)::value;
     using Distances = std::conditional_t<(kPs > 0), VectorDistances<kPs>, PatchDistances<float, 0>>;
-    move_all<float>(p, Distances{p}, threads);
+    work(Distances{p});
   });
 }
 
 }  // namespace
+
+void move_matches(const SubpixelProblem& p, int64_t threads) {
+  with_distances(p, [&](const auto& distances) {
+    parallel_for(p.batch * p.height, threads, [&](int64_t row, int64_t) {
+      for (int64_t j = 0; j < p.width; ++j) move(p, distances, row / p.height, row % p.height, j);
+    });
+  });
+}
+
+void move_matches(const SubpixelProblem& p, const std::vector<int64_t>& queries, int64_t threads) {
+  constexpr int64_t kTogether = 64;
+  const int64_t count = static_cast<int64_t>(queries.size());
+  with_distances(p, [&](const auto& distances) {
+    parallel_for((count + kTogether - 1) / kTogether, threads, [&](int64_t item, int64_t) {
+      const int64_t end = std::min(count, (item + 1) * kTogether);
+      for (int64_t n = item * kTogether; n < end; ++n) {
+        const int64_t row = queries[static_cast<size_t>(n)] / p.width;
+        const int64_t j = queries[static_cast<size_t>(n)] % p.width;
+        move(p, distances, row / p.height, row % p.height, j);
+      }
+    });
+  });
+}
+
 }  // namespace stnls
 
 STNLS_API int stnls_cpu_subpixel(const stnls::SubpixelProblem* p, int64_t threads) {
   using namespace stnls;
-  return guarded([&] {
-    p->dtype == kFloat64 ? move_all<double>(*p, PatchDistances<double, 0>{*p}, threads)
-                         : move_float(*p, threads);
-  });
+  return guarded([&] { move_matches(*p, threads); });
 }

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kColumns* kRows, kBlocks<Real, kPs>)
   // Grids are 65,535 blocks high at most.
   for (int64_t tile = blockIdx.y; tile < p.batch * tiles; tile += gridDim.y) {
     const int64_t y = tile % tiles * kRows + threadIdx.y;
-    if (y < p.height) move<Real>(p, distances, tile / tiles, y, x);
+    if (y < p.height) move(p, distances, tile / tiles, y, x);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "tiles_keep_cpu.h"
 #include "tiles_plan_cpu.h"
 #include "tiles_sums_cpu.h"
+#include "tiles_surface_cpu.h"
 
 namespace stnls {
 namespace {
@@ -19,6 +20,9 @@ namespace {
 // displacement, and the number of windows in a union from which a tile is cut in any case.
 constexpr int64_t kWalkOverhead = 8;
 constexpr double kManyWindows = 6.0;
+
+// Distances that are kept of a rectangle at most, to place matches between positions: 4 MiB.
+constexpr int64_t kMostSurface = 1 << 20;
 
 // Strides between queries up to which tiles of pixels pay, at most: single patches cost the less
 // the smaller they are, and lists are kept and sorted for all places of a tile.
@@ -34,12 +38,13 @@ class TileSearch {
   using Direct = DirectSearch<float, kFloatGrid, kProduct>;
   using Index = typename Direct::Index;
   using Pos = typename Direct::Pos;
-  static constexpr int64_t kMore = kFloatGrid ? 1 : 0;  // bilinear: one displacement more
 
  public:
-  explicit TileSearch(const SearchProblem& problem)
+  // moved: null, or where the best matches go as they lie between positions (search_tiles).
+  TileSearch(const SearchProblem& problem, float* moved)
       : p(problem),
         direct(problem),
+        moved(moved),
         phases(phases_of(problem)),
         plan(problem, phases),
         excluded(kTileQueries),
@@ -58,6 +63,7 @@ class TileSearch {
                       kTileWidth + round_up_to_lanes(p.ps - 1));
     for (int64_t slot = p.first_slot; slot <= 2 * p.wt; ++slot) {
       plan.make(slot, origin, height, width, to_direct.data());
+      more = plan.between_pixels() ? 1 : 0;
       if (p.keep == kEvery) {
         start_every(slot);
         const Rect whole{0, 0, height, width};
@@ -73,14 +79,24 @@ class TileSearch {
       if (slot == 2 * p.wt || p.keep == kBestOfEach) write_lists(slot);
     }
     for_each_query([&](int64_t n, const Query&, int64_t index) {
-      if (to_direct[n]) direct.run(index);
+      if (!to_direct[n]) return;
+      direct.run(index);
+      if (moved != nullptr) {
+        const Index* best = inds() + index * p.k * p.components;
+        leave(index, static_cast<float>(best[0]), static_cast<float>(best[1]));
+      }
     });
   }
+
+  // Queries of which `moved` has the position on the grid: what is around it is not known here.
+  std::vector<int64_t> left;
 
  private:
   const SearchProblem& p;
   const Direct direct;
+  float* const moved;
   const int64_t phases;
+  int64_t more = 0;  // displacements that are wanted beyond the last candidate: bilinear, one
 
   Query origin{};
   int64_t height = 0, width = 0;
@@ -94,7 +110,7 @@ class TileSearch {
   Block query_block, key_block;
   Demand demand;
   NeighbourSums near;
-  std::vector<float> scratch, sums, found;
+  std::vector<float> scratch, sums, stored, found;
 
   // Pixels that so many queries along an axis reach over.
   int64_t pixels(int64_t queries) const { return (queries - 1) * p.stride0 + 1; }
@@ -247,7 +263,7 @@ class TileSearch {
   double cost(Rect r, const Union& u) const {
     if (u.empty()) return 0;
     const int64_t vectors = round_up_to_lanes(r.end() - r.begin() + p.ps - 1) / kLanes;
-    return static_cast<double>((u.h.size() + kMore) * (u.w.size() + kMore)) *
+    return static_cast<double>((u.h.size() + more) * (u.w.size() + more)) *
            static_cast<double>((r.height + p.ps - 1) * vectors + kWalkOverhead);
   }
 
@@ -280,18 +296,23 @@ class TileSearch {
   }
 
   void walk(int64_t slot, Rect r, const Union& u) {
-    const int64_t span_h = u.h.size() + kMore, span_w = u.w.size() + kMore;
+    const int64_t span_h = u.h.size() + more, span_w = u.w.size() + more;
     const int64_t columns = r.end() - r.begin(), ps = p.ps;
     key_block.fetch(frame_of(p.key, p.key_stride, slot_frame(origin.t, slot, p.wt, p.frames),
                              p.height, p.width),
                     origin.i + r.y + p.patch_offset + u.h.low,
                     origin.j + r.begin() + p.patch_offset + u.w.low, r.height + ps - 1 + span_h - 1,
                     round_up_to_lanes(round_up_to_lanes(columns + span_w) + ps - 1) + 1);
-    if constexpr (kFloatGrid && !kProduct)
+    if (kFloatGrid && !kProduct && more > 0)
       near.make(key_block, ps, r.height + span_h - 2, round_up_to_lanes(columns + span_w));
     scratch.resize(static_cast<size_t>(PatchSums::scratch_size(ps, r.height, columns)));
     const int64_t row_of_sums = span_w * columns, plane = r.height * row_of_sums;
-    sums.resize(static_cast<size_t>((1 + kMore) * plane));
+    // Rows of sums that are kept: what is compared, or all, if the distances are these sums.
+    const bool surface = moved != nullptr && u.h.size() * plane <= kMostSurface;
+    const int64_t kept = surface && more == 0 ? span_h : 1 + more;
+    sums.resize(static_cast<size_t>(kept * plane));
+    const bool stores = surface && more > 0;
+    if (stores) stored.resize(static_cast<size_t>(u.h.size() * plane));
     PatchSums s{};
     s.query_pitch = query_block.pitch;
     s.key_pitch = key_block.pitch;
@@ -306,9 +327,9 @@ class TileSearch {
         s.query_pitch == Block::kUsualPitch && s.key_pitch == Block::kUsualPitch);
     // One patch costs about as much as one and a half vectors of a rectangle for each of its rows.
     const int64_t vectors = (r.height + ps - 1) * (columns / kLanes + 1);
-    demand.count(plan.reach_h, plan.reach_w, r, u, kMore, 3 * vectors / 2 / (ps + 1));
+    demand.count(plan.reach_h, plan.reach_w, r, u, more, 3 * vectors / 2 / (ps + 1));
     for (int64_t dy = 0; dy < span_h; ++dy) {
-      float* of_row = sums.data() + dy % (1 + kMore) * plane;
+      float* of_row = sums.data() + dy % kept * plane;
       const Range many = demand.rows[dy].many;
       s.query = query_block.at(r.y, r.begin());
       for (int64_t dx = many.low; dx < many.high; ++dx) {
@@ -323,47 +344,85 @@ class TileSearch {
         s.key = key_block.at(y + dy, x + dx);
         of_row[y * row_of_sums + dx * columns + x] = sum.of_first(s);
       });
-      if (dy < kMore) continue;
-      const float* before = sums.data() + (dy - kMore) % (1 + kMore) * plane;
-      Range across = demand.rows[dy - kMore].wanted;
-      across.high -= kMore;
+      if (dy < more) continue;
+      const float* before = sums.data() + (dy - more) % kept * plane;
+      Range across = demand.rows[dy - more].wanted;
+      across.high -= more;
       if (across.size() == 0) continue;
+      float* const to = stores ? stored.data() + (dy - more) * plane : nullptr;
       for (int64_t phase_h = 0; phase_h < phases; ++phase_h) {
         for (int64_t phase_w = 0; phase_w < phases; ++phase_w) {
-          const Row row{slot,
-                        dy - kMore,
-                        phase_h,
-                        phase_w,
-                        across,
-                        u.h.low + dy - kMore,
-                        u.w.low + across.low};
-          any_excluded ? keep_row<true>(r, u, row, before, of_row)
-                       : keep_row<false>(r, u, row, before, of_row);
+          const Row row{
+              slot, dy - more, phase_h, phase_w, across, u.h.low + dy - more, u.w.low + across.low};
+          any_excluded ? keep_row<true>(r, u, row, before, of_row, to)
+                       : keep_row<false>(r, u, row, before, of_row, to);
         }
       }
     }
+    if (moved == nullptr) return;
+    move_best(slot, r, u, surface,
+              Surface{stores ? stored.data() : sums.data(), r.height, span_w, columns});
+  }
+
+  // Places the best matches of a rectangle between positions; those at the rim of their windows,
+  // or if there is no surface, are left.
+  void move_best(int64_t slot, const Rect& r, const Union& u, bool known, const Surface& surface) {
+    for (int64_t y = 0; y < r.height; ++y) {
+      for (int64_t x = r.begin(); x < r.end(); x += kLanes) {
+        const int64_t n = tile_index(r.y + y, x);
+        const IntV id = load(lists.ids(n)), found = r.lanes(x) & (id >= 0);
+        if (!any(found)) continue;
+        const IntV best = maximum(id, broadcast(Candidate::pack(slot, 0, 0)));
+        Index offset_h[kLanes], offset_w[kLanes];
+        plan.offsets(pixel(r.y + y, x), n, best, true, offset_h, offset_w);
+        const BestAlong h(plan.h[0], n, Candidate::rows(best), u.h.low);
+        const BestAlong w(plan.w[0], n, Candidate::columns(best), u.w.low);
+        const int64_t first = query_index(r.y + y, x);
+        for (int lane = 0; lane < kLanes; ++lane) {
+          if (!found[lane]) continue;
+          const float dh = static_cast<float>(offset_h[lane]);
+          const float dw = static_cast<float>(offset_w[lane]);
+          if (!known || !h.inner[lane] || !w.inner[lane]) {
+            leave(first + lane, dh, dw);
+            continue;
+          }
+          float d[9];
+          surface.nine(h.place[lane], w.place[lane], y, x - r.begin() + lane, d);
+          const Shift<float> shift = lowest(d);
+          moved[2 * (first + lane)] = dh + shift.dh;
+          moved[2 * (first + lane) + 1] = dw + shift.dw;
+        }
+      }
+    }
+  }
+
+  void leave(int64_t index, float dh, float dw) {
+    moved[2 * index] = dh;
+    moved[2 * index + 1] = dw;
+    left.push_back(index);
   }
 
   // Calls work(y, x, dx) for every query of the rectangle and displacement (dy, dx) of the union
   // that it wants but not many.
   template <class Work>
   void for_others(const Rect& r, const Union& u, int64_t dy, const Range& many, const Work& work) {
-    const int32_t row = static_cast<int32_t>(u.h.low + dy), more = static_cast<int32_t>(kMore);
+    const int32_t row = static_cast<int32_t>(u.h.low + dy);
+    const int32_t beyond = static_cast<int32_t>(more);
     const int32_t left = static_cast<int32_t>(u.w.low + many.low);
-    const int32_t right = static_cast<int32_t>(u.w.low + many.high) - more;
+    const int32_t right = static_cast<int32_t>(u.w.low + many.high) - beyond;
     const int32_t *low_h = plan.reach_h.low.data(), *high_h = plan.reach_h.high.data();
     const int32_t *low_w = plan.reach_w.low.data(), *high_w = plan.reach_w.high.data();
     for (int64_t y = 0; y < r.height; ++y) {
       for (int64_t x = r.begin(); x < r.end(); x += kLanes) {
         const int64_t n = tile_index(r.y + y, x);
         const IntV low = load(low_w + n), high = load(high_w + n);
-        const IntV wanting = (row >= load(low_h + n)) & (row < load(high_h + n) + more) &
+        const IntV wanting = (row >= load(low_h + n)) & (row < load(high_h + n) + beyond) &
                              ((low < left) | (high > right));
         if (!any(wanting)) continue;
         const IntV wants = wanting & r.lanes(x);
         for (int lane = 0; lane < kLanes; ++lane) {
           if (!wants[lane]) continue;
-          const int64_t begin = low[lane] - u.w.low, end = high[lane] - u.w.low + kMore;
+          const int64_t begin = low[lane] - u.w.low, end = high[lane] - u.w.low + more;
           for (int64_t dx = begin; dx < std::min(end, many.low); ++dx)
             work(y, x - r.begin() + lane, dx);
           for (int64_t dx = std::max(begin, many.high); dx < end; ++dx)
@@ -413,12 +472,12 @@ class TileSearch {
   }
 
   // Takes the candidates of a row into the lists. `low_sums` and `high_sums` are those of this row
-  // and of the next one.
+  // and of the next one; their distances are stored behind `to`, unless that is null.
   template <bool kExclude>
   void keep_row(const Rect& r, const Union& u, const Row& d, const float* low_sums,
-                const float* high_sums) {
+                const float* high_sums, float* to) {
     const AxisPlan &h = plan.h[d.phase_h], &w = plan.w[d.phase_w];
-    const int64_t columns = r.end() - r.begin(), span_w = u.w.size() + kMore;
+    const int64_t columns = r.end() - r.begin(), span_w = u.w.size() + more;
     const int64_t top = d.top, left = d.left;
     const IntV row = broadcast(static_cast<int32_t>(top));
     const UIntV bottom = UIntV{} + 0x80000000u;
@@ -457,19 +516,29 @@ class TileSearch {
           const FloatV away_h = plan.away_h(d.slot, n, i), away_w = plan.away_w(d.slot, n, j);
           keep_values(ChargedValue(value, static_cast<float>(p.charge), away_h, away_w));
         };
-        if constexpr (kFloatGrid)
-          keep(BilinearValue<kProduct>(load(&h.fraction[n]), load(&w.fraction[n]), low_sums + at,
-                                       high_sums + at, columns, near,
-                                       (y + d.dy) * near.pitch + x + d.columns.low));
-        else
-          keep(WholeValue{low_sums + at, columns});
+        if constexpr (kFloatGrid) {
+          if (more > 0) {
+            const BilinearValue<kProduct> value(load(&h.fraction[n]), load(&w.fraction[n]),
+                                                low_sums + at, high_sums + at, columns, near,
+                                                (y + d.dy) * near.pitch + x + d.columns.low);
+            if constexpr (!kProduct && !kExclude) {
+              if (to != nullptr) {
+                keep(StoredValue<BilinearValue<false>>{value, to + at, columns});
+                continue;
+              }
+            }
+            keep(value);
+            continue;
+          }
+        }
+        keep(WholeValue{low_sums + at, columns});
       }
     }
   }
 };
 
 template <bool kFloatGrid, bool kProduct>
-void run_tiles(const SearchProblem& p, int64_t threads) {
+std::vector<int64_t> run_tiles(const SearchProblem& p, int64_t threads, float* moved) {
   using Search = TileSearch<kFloatGrid, kProduct>;
   const int64_t tiles_h = ((p.grid_height - 1) * p.stride0 + kTileHeight) / kTileHeight;
   const int64_t tiles_w = ((p.grid_width - 1) * p.stride0 + kTileWidth) / kTileWidth;
@@ -477,12 +546,16 @@ void run_tiles(const SearchProblem& p, int64_t threads) {
   parallel_for(p.batch * p.heads * p.frames * tiles_h * tiles_w, threads,
                [&](int64_t item, int64_t thread) {
                  std::unique_ptr<Search>& search = searches[static_cast<size_t>(thread)];
-                 if (!search) search = std::make_unique<Search>(p);
+                 if (!search) search = std::make_unique<Search>(p, moved);
                  const int64_t tile_w = item % tiles_w, tile_h = item / tiles_w % tiles_h;
                  const int64_t plane = item / (tiles_w * tiles_h);
                  search->run(plane / (p.heads * p.frames), plane / p.frames % p.heads,
                              plane % p.frames, tile_h * kTileHeight, tile_w * kTileWidth);
                });
+  std::vector<int64_t> left;
+  for (const std::unique_ptr<Search>& search : searches)
+    if (search) left.insert(left.end(), search->left.begin(), search->left.end());
+  return left;
 }
 
 }  // namespace
@@ -496,11 +569,18 @@ bool tiles_apply(const SearchProblem& p) {
          2 * p.wt + 1 <= Candidate::kMaxSlots;
 }
 
-void search_tiles(const SearchProblem& p, int64_t threads) {
+bool tiles_move(const SearchProblem& p) {
+  return tiles_apply(p) && phases_of(p) == 1 && !p.product && p.stride0 == 1 && p.wt == 0 &&
+         p.first_slot == 0 && p.keep == kBestOfAll && p.self_action == kNone && p.components == 2 &&
+         p.heads == 1 && p.frames == 1;
+}
+
+std::vector<int64_t> search_tiles(const SearchProblem& p, int64_t threads, float* moved) {
   if (p.float_grid)
-    p.product ? run_tiles<true, true>(p, threads) : run_tiles<true, false>(p, threads);
-  else
-    p.product ? run_tiles<false, true>(p, threads) : run_tiles<false, false>(p, threads);
+    return p.product ? run_tiles<true, true>(p, threads, moved)
+                     : run_tiles<true, false>(p, threads, moved);
+  return p.product ? run_tiles<false, true>(p, threads, moved)
+                   : run_tiles<false, false>(p, threads, moved);
 }
 
 }  // namespace stnls

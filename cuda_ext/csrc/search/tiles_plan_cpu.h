@@ -53,6 +53,8 @@ struct Candidate {
   static int64_t slot(int32_t id) { return id >> (kColumnBits + kRowBits); }
   static int64_t row(int32_t id) { return (id >> kColumnBits) & ((1 << kRowBits) - 1); }
   static int64_t column(int32_t id) { return id & ((1 << kColumnBits) - 1); }
+  static IntV rows(IntV ids) { return ids >> kColumnBits & ((1 << kRowBits) - 1); }
+  static IntV columns(IntV ids) { return ids & ((1 << kColumnBits) - 1); }
 };
 
 struct Rect {
@@ -155,6 +157,7 @@ class TilePlan {
   // Queries at the pixels from `first` on. Those whose place is not finite are marked in
   // `to_direct`. What is planned for those that are marked does not matter.
   void make(int64_t slot, const Query& first, int64_t height, int64_t width, char* to_direct) {
+    fractions = false;
     float flow_h[kTileWidth] = {}, flow_w[kTileWidth] = {};
     for (int64_t y = 0; y < height; ++y) {
       Query q = first;
@@ -183,6 +186,9 @@ class TilePlan {
       }
     }
   }
+
+  // Whether any candidate may lie between pixels.
+  bool between_pixels() const { return fractions; }
 
   // Nothing is to be found for this query.
   void clear(int64_t n) {
@@ -219,11 +225,10 @@ class TilePlan {
   void offsets(const Query& q, int64_t n, IntV ids, bool one_slot, Place* to_h, Place* to_w) const {
     if (one_slot) {
       const Anchors& a = anchors[Candidate::slot(ids[0])];
-      const IntV rows = ids >> Candidate::kColumnBits & ((1 << Candidate::kRowBits) - 1);
-      const IntV columns = ids & ((1 << Candidate::kColumnBits) - 1);
       const IntV here = broadcast(static_cast<int32_t>(q.j)) + lane_numbers();
-      store(to_h, offsets_along(a.h, n, rows, broadcast(static_cast<int32_t>(q.i))));
-      store(to_w, offsets_along(a.w, n, columns, here));
+      const IntV row = broadcast(static_cast<int32_t>(q.i));
+      store(to_h, offsets_along(a.h, n, Candidate::rows(ids), row));
+      store(to_w, offsets_along(a.w, n, Candidate::columns(ids), here));
       return;
     }
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -254,6 +259,7 @@ class TilePlan {
   const Direct direct;
   const int64_t phases;
   std::vector<Anchors> anchors;  // of every slot
+  bool fractions = false;
 
   FloatV away(const AxisAnchor<kFloatGrid>& a, int64_t n, IntV i) const {
     return static_cast<float>(p.stride1) * to_float(i - load(&a.offset[n]));
@@ -295,7 +301,7 @@ class TilePlan {
   // Plans a vector of queries along one axis, and tells for which of them that is right: those
   // whose windows lie well inside the frame.
   IntV plan_inside(AxisPlan* plans, AxisReach& reach, AxisAnchor<kFloatGrid>& kept, int64_t n,
-                   IntV place, FloatV flow, int64_t length) const {
+                   IntV place, FloatV flow, int64_t length) {
     const int64_t half = (p.ws - 1) / 2;
     const float step = static_cast<float>(p.stride1);
     if constexpr (!kFloatGrid) {
@@ -320,7 +326,9 @@ class TilePlan {
       store(&plans[phase].last[n], low + (count - 1));
       store(&plans[phase].start[n],
             static_cast<int32_t>(phase) - low * static_cast<int32_t>(phases));
-      store(&plans[phase].fraction[n], begin - to_float(whole));
+      const FloatV fraction = begin - to_float(whole);
+      store(&plans[phase].fraction[n], fraction);
+      if (kFloatGrid) fractions = fractions || any(fraction != 0.0f);
       lowest = minimum(lowest, low);
       highest = maximum(highest, low + count);
     }
@@ -355,7 +363,7 @@ class TilePlan {
 
   // False: no candidate is valid.
   bool plan_axis(AxisPlan* plans, AxisReach& reach, int64_t n, Pos anchor, int64_t offset,
-                 int64_t place, int64_t length) const {
+                 int64_t place, int64_t length) {
     Range all;
     for (int64_t phase = 0; phase < phases; ++phase) {
       int64_t first = phase;
@@ -380,6 +388,7 @@ class TilePlan {
         low = start - place;
       }
       plans[phase].set(n, low, low + count - 1, first - phases * low, fraction);
+      fractions = fractions || fraction != 0.0f;
       all.include(low, low + count);
     }
     reach.low[n] = static_cast<int32_t>(all.low);

@@ -50,3 +50,9 @@ def heads_of_convolution(heads: int, channels: int, nheads: int, every: int) -> 
             f"a convolution of nheads={nheads} and channels={every} cannot take "
             f"{heads} heads and {channels} channels"
         )
+
+
+def one_head(what: str, heads: int) -> None:
+    """There is one head."""
+    if heads != 1:
+        raise StnlsValueError(f"{what} is for one head, not {heads}")

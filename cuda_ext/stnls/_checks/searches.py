@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +34,28 @@ def choice_of_candidates(
             f'self_action="{self_action}" leaves out the query\'s own frame: '
             f"wt must be at least 1, not {wt}"
         )
+
+
+_MOVABLE = {
+    "dist_type": "l2",
+    "stride0": 1,
+    "dilation": 1,
+    "reflect_bounds": True,
+    "use_adj": False,
+    "off_Hq": 0,
+    "off_Wq": 0,
+}
+
+
+def movable(options: Mapping[str, object]) -> None:
+    """The best match of every pixel is found first, and can be placed between positions."""
+    for name, needed in _MOVABLE.items():
+        if options[name] != needed:
+            raise StnlsValueError(
+                f"subpixel() is for searches with {name}={needed!r}, not {options[name]!r}"
+            )
+    if int(str(options["k"])) <= 0:
+        raise StnlsValueError(f"subpixel() wants the best match first: k > 0, not {options['k']}")
 
 
 def few_candidates(windows: int, ws: int, what: str) -> None:

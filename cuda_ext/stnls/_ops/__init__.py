@@ -14,6 +14,7 @@ from stnls._ops._search import refine, search
 from stnls._ops._search_problem import SearchSettings, entry_count, search_scratch
 from stnls._ops._ssim import ssim_sums
 from stnls._ops._subpixel import subpixel
+from stnls._ops._subpixel_search import subpixel_search
 from stnls._ops._tvl1 import tvl1_scale
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "signature",
     "ssim_sums",
     "subpixel",
+    "subpixel_search",
     "tvl1_scale",
 ]

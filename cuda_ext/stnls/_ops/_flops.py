@@ -18,6 +18,7 @@ from stnls._ops import (  # noqa: F401  they define the operators
     _search,
     _ssim,
     _subpixel,
+    _subpixel_search,
     _tvl1,
 )
 from stnls._ops._patch_gradient import PatchDot, PatchGradient
@@ -82,10 +83,20 @@ def _(video: Any, offset: Any, weight: Any, ps: int, **_: Any) -> int:
     return int(math.prod(video) * ps**2 * (2 * 16 + 2))
 
 
+def _move_flops(key: Sequence[int], ps: int) -> int:
+    """Of placing a match of every pixel: nine distances, which share their samples."""
+    return math.prod(key) * (6 * (ps + 2) ** 2 + 3 * 9 * ps**2)
+
+
 @register_flop_formula(torch.ops.stnls.subpixel)
 def _(query: Any, key: Any, offsets: Any, ps: int, *_: Any, **__: Any) -> int:
-    # Nine distances, which share their samples.
-    return int(math.prod(key) * (6 * (ps + 2) ** 2 + 3 * 9 * ps**2))
+    return _move_flops(key, ps)
+
+
+@register_flop_formula(torch.ops.stnls.subpixel_search)
+def _(query: Any, key: Any, flow: Any, *args: Any, **_: Any) -> int:
+    s = SearchSettings(*args)
+    return search_flops(query, key, s) + _move_flops(key, s.ps)
 
 
 @register_flop_formula(torch.ops.stnls.ssim_sums)

@@ -57,17 +57,8 @@ def _plan(
 def _search(query: Tensor, key: Tensor, flow: Tensor | None, *args: Any) -> tuple[Tensor, Tensor]:
     query, key = rows_contiguous(query), rows_contiguous(key)
     flow = None if flow is None else flow.contiguous()
-    layouts = (query.shape, query.stride()), (key.shape, key.stride())
-    flow_shape = None if flow is None else flow.shape
-    plan = _plan(args, query.dtype, *layouts, flow_shape, query.is_cuda)
-    dists = query.new_empty(plan.dists)
-    inds = query.new_empty(plan.inds, dtype=plan.inds_dtype)
+    dists, inds, p, plan = prepare(query, key, flow, args)
     if dists.numel() > 0:
-        p = _native.SearchProblem.from_buffer_copy(plan.problem)
-        p.query, p.key = query.data_ptr(), key.data_ptr()
-        if flow is not None and flow.shape[3] > 0:
-            p.flow = flow.data_ptr()
-        p.dists, p.inds = dists.data_ptr(), inds.data_ptr()
         if query.is_cuda:
             scratch = query.new_empty(plan.words, dtype=torch.int32)
             p.scratch = scratch.data_ptr() if plan.words else None
@@ -77,9 +68,27 @@ def _search(query: Tensor, key: Tensor, flow: Tensor | None, *args: Any) -> tupl
     return dists, inds
 
 
-def _search_fake(
+def prepare(
+    query: Tensor, key: Tensor, flow: Tensor | None, args: tuple[Any, ...]
+) -> tuple[Tensor, Tensor, _native.SearchProblem, _Plan]:
+    """Memory for the results of a search, and what its kernel is told."""
+    layouts = (query.shape, query.stride()), (key.shape, key.stride())
+    flow_shape = None if flow is None else flow.shape
+    plan = _plan(args, query.dtype, *layouts, flow_shape, query.is_cuda)
+    dists = query.new_empty(plan.dists)
+    inds = query.new_empty(plan.inds, dtype=plan.inds_dtype)
+    p = _native.SearchProblem.from_buffer_copy(plan.problem)
+    p.query, p.key = query.data_ptr(), key.data_ptr()
+    if flow is not None and flow.shape[3] > 0:
+        p.flow = flow.data_ptr()
+    p.dists, p.inds = dists.data_ptr(), inds.data_ptr()
+    return dists, inds, p, plan
+
+
+def search_fake(
     query: Tensor, key: Tensor, flow: Tensor | None, *args: Any
 ) -> tuple[Tensor, Tensor]:
+    """Its results, empty."""
     return outputs(query, key, SearchSettings(*args))
 
 
@@ -137,7 +146,7 @@ search = define(
     f"Tensor query, Tensor key, Tensor? flow, {SETTINGS}",
     "(Tensor, Tensor)",
     _search,
-    _search_fake,
+    search_fake,
     backward=_search_backward,
     setup_context=_search_context,
 )

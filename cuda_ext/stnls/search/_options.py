@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from stnls import _checks, _ops
@@ -86,6 +87,11 @@ class SearchOptions:
         """Whether positions are real numbers, read with bilinear interpolation."""
         return self.itype == "float"
 
+    @property
+    def step(self) -> float:
+        """Pixels between positions; the integer grid truncates, as the original does."""
+        return self.stride1 if self.float_grid else float(max(1, int(self.stride1)))
+
     def grid(self, key: Tensor) -> tuple[int, int]:
         """Rows and columns of queries for a key video."""
         return grid_shape(key.shape[-2:], self.stride0)
@@ -110,8 +116,7 @@ class SearchOptions:
             self_action=action,
             first_slot=first_slot,
             stride0=self.stride0,
-            # The integer grid truncates, as the original does.
-            stride1=self.stride1 if self.float_grid else float(max(1, int(self.stride1))),
+            stride1=self.step,
             charge=self.charge,
             stride_query=self.stride_query,
             dist_type=self.dist_type,
@@ -139,11 +144,7 @@ class SearchOptions:
         """Searches (B, HD, T, C, H, W) videos around (B, HD, T, S, 2, nH, nW) flow;
         `passed`: equal ones, eager as well, passed all checks."""
         if flow is not None and not self.float_grid:
-            flow = flow.detach()
-            if flow.dtype != query.dtype:
-                # Rounded as it is given, since a narrower dtype could move it to a half first; that
-                # of the query the operator rounds itself.
-                flow = (flow.round() if flow.is_floating_point() else flow).to(query.dtype)
+            flow = _whole_flow(flow, query.dtype)
         if passed:
             settings = _settings(self, with_time)
         else:
@@ -151,6 +152,23 @@ class SearchOptions:
             _checks.no_tangents(query, key, flow)
         dists, inds = _ops.search(query, key, flow, *settings)
         return dists, inds
+
+    def run_subpixel(
+        self, query: Tensor, key: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Searches (B, 1, 1, C, H, W) frames, and moves the best matches, (B, H, W, 2), between
+        positions."""
+        if any(x.requires_grad for x in (query, key, flow)) and torch.is_grad_enabled():
+            dists, inds = self.run(query, key, flow, with_time=False)
+            frames = (x.detach()[:, 0, 0] for x in (query, key))
+            best = inds.detach()[:, 0, 0, :, :, 0].to(query.dtype)
+            return dists, inds, _ops.subpixel(*frames, best, self.ps, self.step)
+        if not self.float_grid:
+            flow = _whole_flow(flow, query.dtype)
+        _checks.no_tangents(query, key, flow)
+        settings = self.settings(with_time=False)
+        dists, inds, moved = _ops.subpixel_search(query, key, flow, *settings)
+        return dists, inds, moved
 
     def refine(
         self, query: Tensor, key: Tensor, prior: Tensor, windows: int
@@ -163,6 +181,15 @@ class SearchOptions:
         _checks.no_tangents(query, key, prior)
         dists, inds, _ = _ops.refine(query, key, prior, windows, *settings)
         return dists, inds
+
+
+def _whole_flow(flow: Tensor, dtype: torch.dtype) -> Tensor:
+    """Flow for the integer grid. It is rounded as it is given, since a narrower dtype could move it
+    to a half first; that of the query the operator rounds itself."""
+    flow = flow.detach()
+    if flow.dtype == dtype:
+        return flow
+    return (flow.round() if flow.is_floating_point() else flow).to(dtype)
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from torch import Tensor
 
@@ -118,6 +118,43 @@ class PairedSearch(SearchModule):
             StnlsError: (also ValueError or TypeError) for tensors that do not fit together.
 
         """
+        query, key, flow = self._inputs(frame0, frame1, flow)
+        dists, inds = self.options.run(query, key, flow, with_time=False)
+        return dists.squeeze(2), inds.squeeze(2)
+
+    def subpixel(
+        self, frame0: Tensor, frame1: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same search, and where between the positions of the grid the best matches lie.
+
+        They move as `subpixel_offsets` would move them; on the CPU it takes half the time and less,
+        since the search knows most of the distances that this asks for. For searches from every
+        pixel (``stride0=1``) by squared differences with one head.
+
+        Args:
+            frame0, frame1, flow: as for the search itself.
+
+        Returns:
+            dists, inds: those of the search itself, (B, 1, H, W, K) and (B, 1, H, W, K, 2).
+            moved: (B, H, W, 2), the offset (dh, dw) of the best match of each pixel, float64 for
+                float64 frames, else float32: that of ``inds[:, 0, :, :, 0]``, moved by at most 3/4
+                of a step along each axis. It has no gradient.
+
+        Raises:
+            StnlsError: (also ValueError or TypeError) for tensors that do not fit together, and for
+                searches of another kind.
+
+        """
+        _checks.movable(asdict(self.options))
+        query, key, flow = self._inputs(frame0, frame1, flow)
+        _checks.one_head("subpixel()", query.shape[1])
+        dists, inds, moved = self.options.run_subpixel(query, key, flow)
+        return dists.squeeze(2), inds.squeeze(2), moved
+
+    def _inputs(
+        self, frame0: Tensor, frame1: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames and flow as the operators take them, (B, HD, 1, C, H, W)."""
         o = self.options
         query, key = take_frames(frame0, frame1, o, own_heads=True)
         layout = "(B, 2, nH, nW) or (B, HD, 2, nH, nW)"
@@ -129,8 +166,7 @@ class PairedSearch(SearchModule):
         _checks.query_grid("flow", flow, before, (), layout, key.shape[-2:], o.stride0)
         heads = max(query.shape[1], flow.shape[1])
         query, key = _heads.repeat(query, heads), _heads.repeat(key, heads)
-        dists, inds = o.run(query, key, flow[:, :, None, None], with_time=False)
-        return dists.squeeze(2), inds.squeeze(2)
+        return query, key, flow[:, :, None, None]
 
     def paired_vids(
         self, vid0: Tensor, vid1: Tensor, flows: Tensor, wt: int, skip_self: bool = False
