@@ -86,9 +86,76 @@ def test_a_charge_does_not_slow_searches_for_all_candidates() -> None:
     assert_same_bits(charged(*frames, flow), free(*frames, flow))
 
 
-def scratch_of(search: stnls.search.PairedSearch) -> int:
+def scratch_of(search: stnls.search.NonLocalSearch | stnls.search.PairedSearch) -> int:
     """Bytes of scratch memory for frames of 40x66: none where a GPU searches patch by patch."""
-    return search.memory(1, 1, 3, 40, 66, device="cuda") - search.memory(1, 1, 3, 40, 66)
+    return search.memory(1, 3, 3, 40, 66, device="cuda") - search.memory(1, 3, 3, 40, 66)
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        (stnls.search.NonLocalSearch(5, 1, 3, 1, stride0=1), 2),
+        (stnls.search.NonLocalSearch(5, 1, 3, 4, stride0=1), 8),
+        (stnls.search.NonLocalSearch(5, 1, 3, 6, stride0=1), 12),
+        (stnls.search.NonLocalSearch(5, 1, 3, 1, stride0=2), 12),
+        (stnls.search.NonLocalSearch(5, 1, 3, 8, stride0=2), 4),
+        (stnls.search.NonLocalSearch(5, 1, 3, 5, stride0=3), 8 + 10 / 9),
+        (stnls.search.PairedSearch(5, 3, 1, stride0=1), 4 + 2),
+        (stnls.search.PairedSearch(5, 3, 2, stride0=1), 4),
+        (stnls.search.PairedSearch(5, 3, 1, stride0=1, charge=0.1), 4 + 2),
+    ],
+    ids=str,
+)
+def test_offsets_lend_their_memory_to_sums_over_the_key(
+    search: stnls.search.NonLocalSearch | stnls.search.PairedSearch, expected: float
+) -> None:
+    """12 bytes for each pixel of the key without that; tiles have a number each."""
+    each = scratch_of(search) / (3 * 40 * 66)
+    assert expected <= each < expected + 0.2
+
+
+@pytest.mark.parametrize("of_pairs", [False, True])
+@pytest.mark.parametrize(("ps", "channels"), [(3, 3), (3, 5), (5, 1), (7, 3), (9, 2), (9, 4)])
+def test_offsets_that_are_written_when_a_search_is_over(
+    ps: int, channels: int, of_pairs: bool
+) -> None:
+    """Of several heads, of tiles that are left to the direct form or cut off by the frame."""
+    for seed in range(24):
+        pick = seeded(seed)
+        heads, wt = pick((1, 1, 2)), 0 if of_pairs else pick((0, 1, 1, 2))
+        height, width = pick((21, 50)), pick((33, 70))
+        batch, frames, slots = pick((1, 2)), max(2 * wt + 1, 2), 2 * wt + 1
+        shape = (batch, frames, heads * channels, height, width)
+        query, key = (noise(*shape, seed=seed + i) for i in (1, 2))
+        of_flow = (batch, frames, slots, 2)
+        flows = noise(*of_flow, height, width, seed=seed + 3) * pick((0.0, 0.3, 2.0))
+        flows = flows + noise(*of_flow, 1, 1, seed=seed + 4) * pick((0.0, 3.0, 20.0))
+        flows[..., width // 2 :] += pick((0.0, 7.3, 60.0))
+        flows[..., 5:7, 6:8] = pick((0.0, float("nan")))
+        options = SearchOptions(
+            *(pick((1, 4, 7, 9)), wt, ps, pick((1, 1, 1, 3))),
+            nheads=heads,
+            stride1=pick((1.0, 0.5, 0.3)),
+            self_action=pick((None, None, None, "anchor_each")),
+            topk_mode="all" if of_pairs else pick(("all", "all", "each")),
+            full_ws=pick((True, False)),
+        )
+        if options.ws == 1:
+            options = replace(options, k=1)
+        case: SearchCase = SearchCase(options, query, key, flows, False)
+        if of_pairs:
+            pair = (options, query[:, 0], key[:, 0], flows[:, 0, 0], False)
+            case = PairedCase(*pair)
+            if channels == 3 and options.self_action is None:
+                case = ChargedCase(*pair, charge=pick((0.0, 0.3)))
+        found = case.run("cuda")
+        with direct_form():
+            direct = case.run("cuda")
+        try:
+            assert_nearly(found, direct)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {case.options}\n{error}") from error
+        assert_same_bits(found, case.run("cuda"))
 
 
 def check(

@@ -24,6 +24,7 @@ SEARCHES: list[dict[str, Any]] = [
     {"itype": "int", "self_action": "remove_ref_frame", "k": -1},
     {"self_action": "remove", "k": -1},
     {"topk_mode": "each", "k": 2},
+    {"k": 1, "stride0": 1},
     {"k": 1000, "ps": 4},
     {"k": -1},
     {"itype": "int", "k": 1, "stride0": 3},

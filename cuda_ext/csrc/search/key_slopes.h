@@ -1,4 +1,5 @@
-// Sums over the key that the interpolation of distances needs (interpolation_cuda.h).
+// Sums over the key that the interpolation of distances needs (interpolation_cuda.h);
+// window_scratch.h tells where they lie.
 #pragma once
 
 #include <cuda_runtime.h>

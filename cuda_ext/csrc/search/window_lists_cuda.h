@@ -2,8 +2,8 @@
 #pragma once
 
 #include "direct.h"
+#include "found_candidate_cuda.h"
 #include "query_tile_cuda.h"
-#include "query_window_cuda.h"
 #include "window_every_cuda.h"
 #include "window_matches_cuda.h"
 #include "window_memory_cuda.h"
@@ -15,18 +15,19 @@ namespace stnls {
 template <class Search, int kRows, int kList, bool kCharge>
 class WindowLists {
  public:
-  using Pos = typename Search::Pos;
   using Index = typename Search::Index;
   static constexpr bool kAll = kList == kListEvery;  // no lists to write
   using List = typename std::conditional<kAll, WindowEvery<Search>, Matches<kList>>::type;
 
   __device__ WindowLists(const SearchProblem& problem, const QueryTile& tile,
-                         const WindowQueries& queries, int lane, const WindowMemory& memory)
+                         const WindowQueries& queries, int lane, const WindowMemory& memory,
+                         uint16_t* found)
       : p(problem),
         search(problem),
         tile(tile),
         queries(queries),
         lane(lane),
+        found(found),
         lists(memory.lists),
         queue(memory.queue),
         stage(kAll && window_gathers(p) ? reinterpret_cast<float*>(queue - lane) : nullptr),
@@ -96,14 +97,9 @@ class WindowLists {
         const int column = static_cast<int>(static_cast<unsigned>(item) / k);
         const int e = item - column * static_cast<int>(k);
         const uint64_t key = entry(e, row, column * stride);
-        const int id = static_cast<int>(static_cast<unsigned>(key));
         const int64_t at = (line + column) * entries + start + e;
-        const bool exactly =
-            p.self_action == kAnchor && e == 0 && id != search.candidate(p.first_slot, 0, 0);
         const int place = i * static_cast<int>(p.grid_width) + tile.j + column;
-        write_match(tile.top + row, tile.left + column * stride, place, key, exactly,
-                    static_cast<float*>(p.dists) + at,
-                    static_cast<Index*>(p.inds) + at * p.components);
+        write_match(tile.top + row, tile.left + column * stride, place, key, e, at);
       }
     }
     __syncwarp();
@@ -111,11 +107,15 @@ class WindowLists {
   }
 
  private:
+  // Only where there are sums over the key.
+  static constexpr bool kLate = std::is_same<Search, DirectSearch<float, true, false>>::value;
+
   const SearchProblem& p;
   const Search search;
   const QueryTile tile;
   const WindowQueries queries;
   const int lane;
+  uint16_t* const found;  // of all matches: their candidates, where offsets are written later
   uint64_t* const lists;
   float2* const queue;
   float* const stage;  // kListEvery: where the candidates of a window are gathered, if they are
@@ -132,28 +132,23 @@ class WindowLists {
   // Whether the first entry of a list is not chosen by its distance.
   __device__ bool pins() const { return p.self_action == kAnchor || p.self_action == kAnchorEach; }
 
-  // Distance and offsets of a match of the query at (y, x), number `place` of the grid.
-  __device__ void write_match(int y, int x, int place, uint64_t key, bool exactly_self,
-                              float* distance, Index* out) const {
+  // Distance and offsets of a match, number e of the query at (y, x), which is number `place` of
+  // the grid; `at`: number of the match.
+  __device__ void write_match(int y, int x, int place, uint64_t key, int e, int64_t at) const {
     const int id = static_cast<int>(static_cast<unsigned>(key));
-    const unsigned ws = static_cast<unsigned>(p.ws), area = ws * ws, candidate = id;
-    const int slot = static_cast<int>(candidate / area);
-    const unsigned at = candidate % area;
-    const auto w = query_window(search, tile.b, tile.head, tile.t, y, x, place, slot);
-    float charge = 0.0f;
-    if constexpr (kCharge)
-      charge = search.charge_at(static_cast<int>(at / ws) - w.offset_h,
-                                static_cast<int>(at % ws) - w.offset_w);
-    *distance = Search::cost_to_distance(distance_of_key(key), charge);
-    Index dt = static_cast<Index>(slot_frame(tile.t, slot, p.wt, p.frames) - tile.t);
-    Index dh =
-        static_cast<Index>(search.position(w.anchor_h, at / ws, w.offset_h) - static_cast<Pos>(y));
-    Index dw =
-        static_cast<Index>(search.position(w.anchor_w, at % ws, w.offset_w) - static_cast<Pos>(x));
-    if (exactly_self) dt = dh = dw = Index(0);
-    if (p.components == 3) *out++ = dt;
-    out[0] = dh;
-    out[1] = dw;
+    float& distance = static_cast<float*>(p.dists)[at];
+    const bool late = kLate && found != nullptr;
+    if (late) found[at] = static_cast<uint16_t>(id);
+    if (late && !kCharge) {
+      distance = Search::cost_to_distance(distance_of_key(key), 0.0f);
+      return;
+    }
+    const FoundCandidate<Search> one(search, tile.b, tile.head, tile.t, y, x, place, id);
+    const float charge = kCharge ? one.charge() : 0.0f;
+    distance = Search::cost_to_distance(distance_of_key(key), charge);
+    if (!late)
+      one.write_offsets(FoundCandidate<Search>::is_exactly_self(search, e, id),
+                        static_cast<Index*>(p.inds) + at * p.components);
   }
 };
 

@@ -2,7 +2,6 @@
 // their windows, slot by slot and column by column.
 #pragma once
 
-#include "key_slopes.h"
 #include "query_tile_cuda.h"
 #include "window_candidates_cuda.h"
 #include "window_distances_cuda.h"
@@ -10,6 +9,7 @@
 #include "window_memory_cuda.h"
 #include "window_places_cuda.h"
 #include "window_queries_cuda.h"
+#include "window_scratch.h"
 #include "window_shape_cuda.h"
 
 namespace stnls {
@@ -22,9 +22,9 @@ class WindowTile {
   static constexpr int kColumns = 33 - kPs;
 
   __device__ WindowTile(const SearchProblem& problem, const WindowGrid& grid, int number,
-                        uint64_t* shared, const KeySlopes& slopes)
+                        uint64_t* shared, const WindowScratch& scratch)
       : p(problem),
-        slopes(slopes),
+        slopes(scratch.slopes),
         lane(threadIdx.x),
         height(static_cast<int>(p.height)),
         width(static_cast<int>(p.width)),
@@ -35,7 +35,7 @@ class WindowTile {
              static_cast<int>(p.stride0)),
         queries(WindowQueries::of<kRows, kColumns>(p, tile, lane)),
         places(p, tile, queries, lane, reach, memory.places),
-        lists(p, tile, queries, lane, memory),
+        lists(p, tile, queries, lane, memory, scratch.found),
         distances(p, tile, lane, reach, kept, memory.sums),
         candidates(p, tile, lane, reach, memory) {}
 

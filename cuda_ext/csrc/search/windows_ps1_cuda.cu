@@ -2,6 +2,7 @@
 
 namespace stnls {
 
-template cudaError_t launch_any_channels<1>(const SearchProblem&, const KeySlopes&, cudaStream_t);
+template cudaError_t launch_any_channels<1>(const SearchProblem&, const WindowScratch&,
+                                            cudaStream_t);
 
 }  // namespace stnls
