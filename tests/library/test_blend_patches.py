@@ -178,6 +178,17 @@ def test_places_beyond_all_reason_are_safe(device: str, channels: int) -> None:
     assert torch.equal(found.isnan(), lost)
 
 
+@pytest.mark.parametrize("ps", [1, 3, 7, 9, 10])
+def test_a_pixel_that_is_no_number_is_lost_for_its_patches_alone(device: str, ps: int) -> None:
+    frame, offset = torch.ones(1, 2, 40, 60), torch.zeros(1, 40, 60, 2)
+    frame[0, 1, 20, 30] = math.nan
+    found = blend_patches(*(x.to(device) for x in (frame, offset, torch.ones(1, 40, 60))), ps).cpu()
+    # Of whole offsets, the pixels that are read: one before and two after the sample.
+    lost = torch.zeros_like(frame, dtype=torch.bool)
+    lost[0, 1, 18:22, 28:32] = True
+    assert torch.equal(found.isnan(), lost)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

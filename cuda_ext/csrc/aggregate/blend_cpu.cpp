@@ -29,100 +29,132 @@ class Blend {
   void run(int64_t b, int64_t band) const {
     const int64_t top = band * kBand, bottom = std::min(top + kBand, p.height);
     const int64_t plane = (bottom - top) * pitch;
-    // Totals by channel, then the weights; a patch may stick out at the sides.
-    std::vector<Real> total(static_cast<size_t>((p.channels + 1) * plane), Real(0));
+    std::vector<Real> total(static_cast<size_t>(p.channels * plane), Real(0));
     const int64_t from = std::max<int64_t>(0, top - (first + ps - 1));
     const int64_t to = std::min(p.height, bottom - first);
     const Real* video = static_cast<const Real*>(p.video) + b * p.channels * p.height * p.width;
+    const Real* weights = static_cast<const Real*>(p.weight) + b * p.height * p.width;
     for (int64_t y = from; y < to; ++y) {
-      const int64_t row = (b * p.height + y) * p.width;
-      const Real* offset = static_cast<const Real*>(p.offset) + 2 * row;
-      const Real* weight = static_cast<const Real*>(p.weight) + row;
+      const Real* offset = static_cast<const Real*>(p.offset) + 2 * (b * p.height + y) * p.width;
       for (int64_t x = 0; x < p.width; ++x)
-        add(video, y, x, offset[2 * x], offset[2 * x + 1], weight[x], top, bottom, total.data());
+        add(video, y, x, offset[2 * x], offset[2 * x + 1], weights[y * p.width + x], top, bottom,
+            total.data());
     }
     Real* out = static_cast<Real*>(p.out) + b * p.channels * p.height * p.width;
-    const Real* weights = total.data() + p.channels * plane;
-    for (int64_t c = 0; c < p.channels; ++c)
-      for (int64_t y = top; y < bottom; ++y) {
-        const int64_t line = (y - top) * pitch + ps;
+    std::vector<Real> line(static_cast<size_t>(pitch)), sums(static_cast<size_t>(p.width));
+    for (int64_t y = top; y < bottom; ++y) {
+      sum_weights(weights, y, line, sums);
+      for (int64_t c = 0; c < p.channels; ++c) {
+        const Real* row = total.data() + c * plane + (y - top) * pitch + ps;
         Real* to_row = out + (c * p.height + y) * p.width;
-        for (int64_t x = 0; x < p.width; ++x)
-          to_row[x] = total[static_cast<size_t>(c * plane + line + x)] / weights[line + x];
+        for (int64_t x = 0; x < p.width; ++x) to_row[x] = row[x] / sums[static_cast<size_t>(x)];
       }
+    }
   }
 
  private:
   static constexpr int kVectors = (kPs + kColumns - 1) / kColumns;
+  static constexpr int kSize = kVectors * kColumns;
+  static constexpr int kRows = kPs + 3, kReach = kSize + 3;  // pixels that a patch is made of
 
   const BlendProblem& p;
   const int64_t ps, first;
-  const int64_t pitch;
+  const int64_t pitch;  // of the totals: column 0 of the frame is at ps, as patches may stick out
+
+  // The sums of the weights of all patches that cover the pixels of a row.
+  void sum_weights(const Real* weights, int64_t y, std::vector<Real>& line,
+                   std::vector<Real>& sums) const {
+    std::fill(line.begin(), line.end(), Real(0));
+    const int64_t last = std::min(y - first, p.height - 1);
+    for (int64_t row = std::max<int64_t>(0, y - first - ps + 1); row <= last; ++row)
+      for (int64_t x = 0; x < p.width; ++x)
+        line[static_cast<size_t>(ps + x)] += weights[row * p.width + x];
+    std::fill(sums.begin(), sums.end(), Real(0));
+    for (int64_t i = 0; i < ps; ++i) {
+      const Real* from = line.data() + ps - first - ps + 1 + i;
+      for (int64_t x = 0; x < p.width; ++x) sums[static_cast<size_t>(x)] += from[x];
+    }
+  }
 
   void add(const Real* video, int64_t y, int64_t x, Real dh, Real dw, Real weight, int64_t top,
            int64_t bottom, Real* total) const {
     const CubicPlace<Real> h = cubic_place(y, dh, p.height), w = cubic_place(x, dw, p.width);
     const int64_t begin = std::max<int64_t>(0, top - (y + first));
     const int64_t end = std::min<int64_t>(ps, bottom - (y + first));
-    const int64_t plane = (bottom - top) * pitch;
-    // Where the patch lies in the totals: column 0 of the frame is at ps.
+    const int64_t plane = (bottom - top) * pitch, frame = p.height * p.width;
     Real* to = total + (y + first - top) * pitch + ps + x + first;
     if constexpr (kPs > 0 && sizeof(Real) == sizeof(float)) {
-      constexpr int kSize = kVectors * kColumns;
-      const int64_t left = w.low + first - 1, high = h.low + first - 1;
-      if (left >= 0 && left + kSize + 3 <= p.width && high >= 0 && high + kPs + 3 <= p.height) {
-        Real mask[kSize];
-        for (int j = 0; j < kSize; ++j) mask[j] = j < kPs ? weight : Real(0);
-        const Real* from = video + high * p.width + left;
-        for (int n = 0; n < kVectors; ++n) {
-          const Columns weights = load_columns(mask + n * kColumns);
-          for (int64_t c = 0; c < p.channels; ++c)
-            add_whole(from + c * p.height * p.width + n * kColumns, h.weights, w.weights, weights,
-                      begin, end, to + c * plane + n * kColumns);
-          for (int64_t i = begin; i < end; ++i)
-            add_to(to + p.channels * plane + i * pitch + n * kColumns, weights);
-        }
+      if (is_finite(dh) && is_finite(dw)) {  // elsewhere the columns beside a patch would be lost
+        const int64_t high = h.low + first - 1, left = w.low + first - 1;
+        const bool inside =
+            left >= 0 && left + kReach <= p.width && high >= 0 && high + kRows <= p.height;
+        if (!inside) return add_border(video, high, left, h, w, weight, begin, end, to, plane);
+        const float* from = video + high * p.width + left;
+        for (int64_t c = 0; c < p.channels; ++c)
+          add_channel(from + c * frame, p.width, h, w, weight, begin, end, to + c * plane);
         return;
       }
     }
     for (int64_t c = 0; c < p.channels; ++c)
-      add_folded(video + c * p.height * p.width, h, w, weight, begin, end, to + c * plane);
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t j = 0; j < ps; ++j) to[p.channels * plane + i * pitch + j] += weight;
+      for (int64_t i = begin; i < end; ++i)
+        for (int64_t j = 0; j < ps; ++j) {
+          Real& sum = to[c * plane + i * pitch + j];
+          sum = multiply_add(
+              weight,
+              cubic_sample(video + c * frame, h, w, first + i, first + j, p.height, p.width), sum);
+        }
   }
 
-  static void add_to(float* to, Columns more) { store_columns(to, load_columns(to) + more); }
-
-  // Some columns of a patch of one channel.
-  void add_whole(const float* from, const float* h, const float* w, Columns weights, int64_t begin,
-                 int64_t end, float* to) const {
-    const Columns w0 = Columns{} + w[0], w1 = Columns{} + w[1], w2 = Columns{} + w[2],
-                  w3 = Columns{} + w[3];
-    const Columns h0 = Columns{} + h[0], h1 = Columns{} + h[1], h2 = Columns{} + h[2],
-                  h3 = Columns{} + h[3];
-    const auto line = [&](int64_t i) {
-      const float* row = from + i * p.width;
-      Columns v = w0 * load_columns(row);
-      v = fused(w1, load_columns(row + 1), v);
-      v = fused(w2, load_columns(row + 2), v);
-      return fused(w3, load_columns(row + 3), v);
-    };
-    Columns a = line(begin), b = line(begin + 1), c = line(begin + 2);
-    for (int64_t i = begin; i < end; ++i) {
-      const Columns d = line(i + 3);
-      const Columns v = fused(h3, d, fused(h2, c, fused(h1, b, h0 * a)));
-      store_columns(to + i * pitch, fused(weights, v, load_columns(to + i * pitch)));
-      a = b, b = c, c = d;
+  // A patch of which pixels are reflected: they are copied first.
+  [[gnu::noinline]] void add_border(const float* video, int64_t high, int64_t left,
+                                    const CubicPlace<float>& h, const CubicPlace<float>& w,
+                                    float weight, int64_t begin, int64_t end, float* to,
+                                    int64_t plane) const {
+    int64_t column[kPs + 3];
+    for (int j = 0; j < kPs + 3; ++j) column[j] = reflect(left + j, p.width);
+    float pixels[kRows * kReach] = {};
+    for (int64_t c = 0; c < p.channels; ++c, video += p.height * p.width, to += plane) {
+      for (int i = 0; i < kRows; ++i) {
+        const float* row = video + reflect(high + i, p.height) * p.width;
+        for (int j = 0; j < kPs + 3; ++j) pixels[i * kReach + j] = row[column[j]];
+      }
+      add_channel(pixels, kReach, h, w, weight, begin, end, to);
     }
   }
 
-  void add_folded(const Real* frame, const CubicPlace<Real>& h, const CubicPlace<Real>& w,
-                  Real weight, int64_t begin, int64_t end, Real* to) const {
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t j = 0; j < ps; ++j)
-        to[i * pitch + j] =
-            multiply_add(weight, cubic_sample(frame, h, w, first + i, first + j, p.height, p.width),
-                         to[i * pitch + j]);
+  // The patch of one channel, a vector of columns after the other.
+  void add_channel(const float* from, int64_t from_pitch, const CubicPlace<float>& h,
+                   const CubicPlace<float>& w, float weight, int64_t begin, int64_t end,
+                   float* to) const {
+    for (int n = 0; n < kPs; n += kColumns)
+      add_columns(from + n, from_pitch, h.weights, w.weights, weight, kPs - n, begin, end, to + n);
+  }
+
+  // Adds a vector of columns of a patch in one channel, of which `used` belong to the patch.
+  void add_columns(const float* from, int64_t from_pitch, const float* h, const float* w,
+                   float weight, int used, int64_t begin, int64_t end, float* to) const {
+    const ColumnMask mask = first_columns(used);
+    const Columns w0 = Columns{} + weight * w[0], w1 = Columns{} + weight * w[1],
+                  w2 = Columns{} + weight * w[2], w3 = Columns{} + weight * w[3];
+    const Columns h0 = Columns{} + h[0], h1 = Columns{} + h[1], h2 = Columns{} + h[2],
+                  h3 = Columns{} + h[3];
+    from += begin * from_pitch;
+    to += begin * pitch;
+    const auto next_line = [&] {
+      Columns v = w0 * load_columns(from);
+      v = fused(w1, load_columns(from + 1), v);
+      v = fused(w2, load_columns(from + 2), v);
+      v = fused(w3, load_columns(from + 3), v);
+      from += from_pitch;
+      return masked(mask, v);
+    };
+    Columns a = next_line(), b = next_line(), c = next_line();
+    for (int64_t i = begin; i < end; ++i, to += pitch) {
+      const Columns d = next_line();
+      const Columns sum = fused(h1, b, fused(h0, a, load_columns(to)));
+      store_columns(to, fused(h3, d, fused(h2, c, sum)));
+      a = b, b = c, c = d;
+    }
   }
 };
 

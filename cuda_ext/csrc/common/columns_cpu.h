@@ -16,6 +16,25 @@ using Columns = FloatV;
 inline Columns fused(Columns a, Columns b, Columns c) { return a * b + c; }
 #endif
 
+// A bit pattern for each column: all ones or all zeros.
+using ColumnMask = int32_t __attribute__((vector_size(4 * kColumns)));
+
+// The first `count` columns.
+inline ColumnMask first_columns(int count) {
+  static constexpr struct Ones {
+    int32_t at[2 * kColumns] = {};
+    constexpr Ones() {
+      for (int j = 0; j < kColumns; ++j) at[j] = -1;
+    }
+  } ones;
+  ColumnMask mask;
+  std::memcpy(&mask, ones.at + kColumns - (count < kColumns ? count : kColumns), sizeof mask);
+  return mask;
+}
+
+// Zeros elsewhere, also in the place of what is no number.
+inline Columns masked(ColumnMask mask, Columns v) { return (Columns)(mask & (ColumnMask)v); }
+
 inline Columns load_columns(const float* from) {
   Columns v;
   std::memcpy(&v, from, sizeof v);
