@@ -13,13 +13,15 @@ Pixels = NDArray[np.uint8]
 def wheel_colours(motion: Tensor, longest: float) -> Pixels:
     """Colours of a motion (2, H, W) = (dx, dy): its direction is the hue (right is red, down is
     yellow-green), its length the saturation, full at `longest` pixels."""
-    from matplotlib.colors import hsv_to_rgb
-
     dx, dy = motion.float().cpu().numpy()
-    hue = np.arctan2(dy, dx) / np.float32(2 * np.pi) % np.float32(1)
-    saturation = np.clip(np.hypot(dx, dy) / np.float32(longest), 0, 1)
-    hsv = np.stack((hue, saturation, np.ones_like(hue)), axis=-1)
-    colours: Pixels = np.rint(hsv_to_rgb(np.nan_to_num(hsv)) * 255).astype(np.uint8)
+    hue = np.nan_to_num(np.arctan2(dy, dx) * np.float32(3 / np.pi))  # in sixths of the circle
+    saturation = np.nan_to_num(np.clip(np.hypot(dx, dy) / np.float32(longest), 0, 1))
+    colours = np.empty((*hue.shape, 3), dtype=np.uint8)
+    # HSV to RGB: a colour falls to nothing two to four sixths from its own hue.
+    for channel, own in enumerate((5, 3, 1)):
+        place = (hue + np.float32(own)) % np.float32(6)
+        missing = np.clip(np.minimum(place, 4 - place), 0, 1)
+        colours[..., channel] = np.rint((1 - saturation * missing) * 255)
     return colours
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import shutil
@@ -69,15 +70,11 @@ def shrink_pair(
     """
     frames = {"reference": reference, "neighbour": neighbour, **aligned}
     errors = {"neighbour": neighbour, **aligned}
-    lengths = [motion.square().sum(0).sqrt().flatten() for motion in motions.values()]
-    some = [length[:: max(1, length.numel() // 65536)].float() for length in lengths]
-    small = _small(torch.stack(list(frames.values()))).clamp(0, 255).round().to(torch.uint8)
-    differences = torch.stack([(frame - reference).abs().mean(0) for frame in errors.values()])
     return SmallPair(
-        dict(zip(frames, small, strict=True)),
-        dict(zip(errors, _small(differences), strict=True)),
+        {name: _levels(_small(frame)) for name, frame in frames.items()},
+        {name: _small((frame - reference).abs().mean(0)) for name, frame in errors.items()},
         {name: _small(motion) for name, motion in motions.items()},
-        torch.cat(some) if some else reference.new_zeros(0),
+        torch.cat([*map(_some_lengths, motions.values()), reference.new_zeros(0)]),
     )
 
 
@@ -161,10 +158,17 @@ def jpeg(pixels: Pixels) -> bytes:
 
 
 def _heat(error: Tensor) -> bytes:
+    levels = (error * (256 / HEAT_RANGE)).nan_to_num().clamp(0, 255)
+    return jpeg(_heat_colours()[levels.cpu().numpy().astype(np.uint8)])
+
+
+@functools.cache
+def _heat_colours() -> Pixels:
+    """Of 256 levels, (256, 3)."""
     from matplotlib import colormaps
 
-    share = (error / HEAT_RANGE).clamp(0, 1).cpu().numpy()
-    return jpeg(np.rint(colormaps[HEAT_COLOURS](share)[..., :3] * 255).astype(np.uint8))
+    colours: Pixels = np.rint(colormaps[HEAT_COLOURS](np.arange(256))[:, :3] * 255).astype(np.uint8)
+    return colours
 
 
 def _frame(frame: Tensor) -> bytes:
@@ -177,8 +181,29 @@ def _small(values: Tensor) -> Tensor:
     if width <= MOST_PIXELS_ACROSS:
         return values.float()
     size = (max(1, round(height * MOST_PIXELS_ACROSS / width)), MOST_PIXELS_ACROSS)
-    planes = values.float().reshape(1, -1, height, width)
-    return interpolate(planes, size=size, mode="area").reshape(*values.shape[:-2], *size)
+    planes = values.float().reshape(-1, height, width)
+    if planes.device.type == "cpu":  # several times as fast there
+        small = torch.stack([_shrunk(plane, size) for plane in planes])
+    else:
+        small = interpolate(planes[None], size=size, mode="area")
+    return small.reshape(*values.shape[:-2], *size)
+
+
+def _shrunk(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    import cv2
+
+    small = cv2.resize(plane.numpy(), size[::-1], interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small)
+
+
+def _levels(frame: Tensor) -> Tensor:
+    return frame.clamp(0, 255).round().to(torch.uint8)
+
+
+def _some_lengths(motion: Tensor) -> Tensor:
+    """Of a motion (2, H, W), in pixels, at some 65,536 places or all."""
+    places = motion.flatten(1)
+    return places[:, :: max(1, places.shape[1] // 65536)].float().square().sum(0).sqrt()
 
 
 def _file(name: str) -> str:
