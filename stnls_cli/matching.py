@@ -80,7 +80,9 @@ class Matcher:
             return Matches(offset, distance, offset[..., 0, :])
         distance, offset, moved = self._search.subpixel(*given)
         distance, offset = distance[:, 0], offset[:, 0]
-        best_first = torch.cat((moved[..., None, :], offset[..., 1:, :]), dim=-2)
+        best_first = moved[..., None, :]
+        if self._options.k > 1:
+            best_first = torch.cat((best_first, offset[..., 1:, :]), dim=-2)
         return Matches(best_first, distance, offset[..., 0, :])
 
     def align(self, neighbour: Tensor, matches: Matches) -> Tensor:

@@ -93,6 +93,6 @@ STNLS_API int stnls_cpu_search(const stnls::SearchProblem* p, int64_t threads, i
 
 // The same, and places the best matches between positions.
 STNLS_API int stnls_cpu_subpixel_search(const stnls::SubpixelSearchProblem* p, int64_t threads,
-                                      int direct) {
+                                        int direct) {
   return stnls::guarded([&] { stnls::search_and_move(*p, threads, direct != 0); });
 }
