@@ -186,7 +186,8 @@ def test_gradients_of_the_search_remain(device: str, itype: str) -> None:
     assert not moved.requires_grad
     grads = torch.autograd.grad(dists.sum(), (query, key))
     alone = torch.autograd.grad(search(query, key, flow)[0].sum(), (query, key))
-    torch.testing.assert_close(grads, alone)
+    # A GPU adds in an order of its own.
+    torch.testing.assert_close(grads, alone, rtol=1e-4, atol=1e-2)
     with torch.no_grad():
         for one, other in zip((dists, inds, moved), search.subpixel(query, key, flow), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-6, atol=5e-3)

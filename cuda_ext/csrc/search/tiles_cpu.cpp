@@ -63,7 +63,6 @@ class TileSearch {
                       kTileWidth + round_up_to_lanes(p.ps - 1));
     for (int64_t slot = p.first_slot; slot <= 2 * p.wt; ++slot) {
       plan.make(slot, origin, height, width, to_direct.data());
-      more = plan.between_pixels() ? 1 : 0;
       if (p.keep == kEvery) {
         start_every(slot);
         const Rect whole{0, 0, height, width};
@@ -263,7 +262,8 @@ class TileSearch {
   double cost(Rect r, const Union& u) const {
     if (u.empty()) return 0;
     const int64_t vectors = round_up_to_lanes(r.end() - r.begin() + p.ps - 1) / kLanes;
-    return static_cast<double>((u.h.size() + more) * (u.w.size() + more)) *
+    const int64_t between = plan.between_pixels() ? 1 : 0;
+    return static_cast<double>((u.h.size() + between) * (u.w.size() + between)) *
            static_cast<double>((r.height + p.ps - 1) * vectors + kWalkOverhead);
   }
 
@@ -296,13 +296,17 @@ class TileSearch {
   }
 
   void walk(int64_t slot, Rect r, const Union& u) {
-    const int64_t span_h = u.h.size() + more, span_w = u.w.size() + more;
     const int64_t columns = r.end() - r.begin(), ps = p.ps;
-    key_block.fetch(frame_of(p.key, p.key_stride, slot_frame(origin.t, slot, p.wt, p.frames),
-                             p.height, p.width),
-                    origin.i + r.y + p.patch_offset + u.h.low,
-                    origin.j + r.begin() + p.patch_offset + u.w.low, r.height + ps - 1 + span_h - 1,
-                    round_up_to_lanes(round_up_to_lanes(columns + span_w) + ps - 1) + 1);
+    constexpr int64_t kMost = kFloatGrid ? 1 : 0;
+    key_block.fetch(
+        frame_of(p.key, p.key_stride, slot_frame(origin.t, slot, p.wt, p.frames), p.height,
+                 p.width),
+        origin.i + r.y + p.patch_offset + u.h.low, origin.j + r.begin() + p.patch_offset + u.w.low,
+        r.height + ps - 1 + u.h.size() + kMost - 1,
+        round_up_to_lanes(round_up_to_lanes(columns + u.w.size() + kMost) + ps - 1) + 1);
+    // A pixel that is no number is one of four also where its weight is zero.
+    more = kFloatGrid && (plan.between_pixels() || !key_block.finite()) ? 1 : 0;
+    const int64_t span_h = u.h.size() + more, span_w = u.w.size() + more;
     if (kFloatGrid && !kProduct && more > 0)
       near.make(key_block, ps, r.height + span_h - 2, round_up_to_lanes(columns + span_w));
     scratch.resize(static_cast<size_t>(PatchSums::scratch_size(ps, r.height, columns)));

@@ -27,6 +27,15 @@ void Block::fetch(const Frame& frame, int64_t top, int64_t left, int64_t rows, i
   }
 }
 
+bool Block::finite() const {
+  IntV strange{};
+  for (size_t at = 0; at + kLanes <= data.size(); at += kLanes) {
+    const FloatV pixels = load(data.data() + at);
+    strange |= pixels - pixels != 0.0f;
+  }
+  return !any(strange);
+}
+
 namespace {
 
 // Sums of neighbours starting at each element, pair by pair where their number is known.

@@ -25,6 +25,8 @@ struct Block {
   };
   // Vectors may be read from any place in it, also where they reach beyond its end.
   void fetch(const Frame& frame, int64_t top, int64_t left, int64_t rows, int64_t columns);
+  // Whether no pixel is infinite or not a number; never wrongly true.
+  bool finite() const;
 };
 
 // For every query of a rectangle the sum over its patch, at one displacement.
