@@ -261,7 +261,7 @@ def test_an_unexpected_error_is_one_line_too(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("division by zero\nand more")
 
-    monkeypatch.setattr(stnls_cli.matching.PairedSearch, "forward", broken)
+    monkeypatch.setattr(stnls_cli.matching.PairedSearch, "subpixel", broken)
     ended = cli("align", clip, *QUICK, "-q")
     refused(ended, "unexpected ZeroDivisionError: division by zero (a fault of stnls", code=1)
     # It ends one input, not all of them.
@@ -284,7 +284,7 @@ def test_a_package_that_is_missing_is_named(
     def lacking(*_: Any) -> None:
         raise ModuleNotFoundError("No module named 'abc_needed.core'", name="abc_needed.core")
 
-    monkeypatch.setattr(stnls_cli.matching.PairedSearch, "forward", lacking)
+    monkeypatch.setattr(stnls_cli.matching.PairedSearch, "subpixel", lacking)
     ended = cli("align", clip, *QUICK, "-q")
     refused(ended, "the Python package abc_needed, which stnls needs, is not installed", code=1)
 
@@ -295,5 +295,5 @@ def test_out_of_memory(cli: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(stnls_cli.matching.PairedSearch, "forward", broken)
+    monkeypatch.setattr(stnls_cli.matching.PairedSearch, "subpixel", broken)
     refused(cli("align", clip, *QUICK, "-q"), "out of memory; a smaller --size needs less", code=1)

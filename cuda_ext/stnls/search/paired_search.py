@@ -135,7 +135,8 @@ class PairedSearch(SearchModule):
             frame0, frame1, flow: as for the search itself.
 
         Returns:
-            dists, inds: those of the search itself, (B, 1, H, W, K) and (B, 1, H, W, K, 2).
+            dists: (B, 1, H, W, K), those of the search itself.
+            inds: (B, 1, H, W, K, 2), the same.
             moved: (B, H, W, 2), the offset (dh, dw) of the best match of each pixel, float64 for
                 float64 frames, else float32: that of ``inds[:, 0, :, :, 0]``, moved by at most 3/4
                 of a step along each axis. It has no gradient.
