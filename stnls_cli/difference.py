@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from stnls_cli.aggregates import Aggregate, aggregate
-from stnls_cli.errors import UserError
+from stnls_cli.errors import DamagedClipError, UserError
 from stnls_cli.metrics import compare_frames
 from stnls_cli.report.plain import plain
 from stnls_cli.report.versions import tool_versions
@@ -113,6 +113,7 @@ def compare_clips(
     refuses.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_damage_alone())
         clips = [
             stack.enter_context(open_clip(path, start=start, frames=frames))
             for path in (first, second)
@@ -125,6 +126,15 @@ def compare_clips(
         info = clips[0].info
         rate = info.rate if info.rate is not None else clips[1].info.rate
         return Difference(first, second, info.width, info.height, rate, metrics, pairs)
+
+
+@contextlib.contextmanager
+def _damage_alone() -> Iterator[None]:
+    """Frames that are left out cannot be compared: no word of how to go on without them."""
+    try:
+        yield
+    except DamagedClipError as error:
+        raise UserError(error.damage) from None
 
 
 def misnumbered(first: Path, second: Path, start: int = 0, frames: int | None = None) -> str | None:

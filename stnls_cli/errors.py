@@ -13,6 +13,17 @@ class UserError(Exception):
     exit_code = 2
 
 
+class DamagedClipError(UserError):
+    """A clip of which not all can be read: the damage, and the option that goes on regardless."""
+
+    def __init__(self, damage: str, remedy: str) -> None:
+        super().__init__(damage, remedy)
+        self.damage = damage
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
+
 class WorkerError(Exception):
     """What went wrong in another process, in words for a person."""
 

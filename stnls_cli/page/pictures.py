@@ -176,7 +176,8 @@ def _frame(frame: Tensor) -> bytes:
 
 
 def _small(values: Tensor) -> Tensor:
-    """(..., H, W) averaged down to at most 640 columns."""
+    """(..., H, W) averaged down to at most 640 columns. Where these are no whole number of columns
+    each, a GPU averages over all that they touch, a CPU by how far they do."""
     height, width = values.shape[-2:]
     if width <= MOST_PIXELS_ACROSS:
         return values.float()

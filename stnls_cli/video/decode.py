@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stnls_cli.errors import UserError
+from stnls_cli.errors import DamagedClipError, UserError
 from stnls_cli.video.container import ends_early, header_frames
 from stnls_cli.video.damage import DamageLog
 from stnls_cli.video.soundness import sound_until
@@ -139,9 +139,10 @@ class Decoder:
 
     def _damage(self, frames: int) -> UserError:
         where = "in the middle" if frames else "at the start"
-        return UserError(
+        return DamagedClipError(
             f"{self.path}: damaged {where}: {self.readable(frames)} could be read before the first "
-            f"error; {GO_ON}"
+            "error",
+            GO_ON,
         )
 
     @staticmethod
@@ -176,7 +177,8 @@ class Decoder:
         """The error for a file that ends early, with the number of good frames."""
         if not frames:
             return UserError(f"{self.path}: truncated: no frame could be read")
-        return UserError(f"{self.path}: truncated: {self.readable(frames)} could be read; {GO_ON}")
+        damage = f"{self.path}: truncated: {self.readable(frames)} could be read"
+        return DamagedClipError(damage, GO_ON)
 
     def _nothing_decoded(self) -> UserError:
         return UserError(f"{self.path}: no frame could be decoded")

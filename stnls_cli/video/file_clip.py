@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stnls_cli.errors import UserError
+from stnls_cli.errors import DamagedClipError, UserError
 from stnls_cli.video.base import Clip
 from stnls_cli.video.container import (
     choose_stream,
@@ -129,9 +129,10 @@ class FileClip(Clip):
             last = True
         if last and self._decoder.ended_early():
             return self._decoder.truncation(index)
-        return UserError(
+        return DamagedClipError(
             f"{self._path}: damaged{'' if last else ' in the middle'}: frame {index} has errors, "
-            f"{self._decoder.readable(index)} could be read before it; {GO_ON}"
+            f"{self._decoder.readable(index)} could be read before it",
+            GO_ON,
         )
 
     def _time(self, frame: av.VideoFrame) -> float | None:

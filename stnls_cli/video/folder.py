@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from stnls_cli.errors import UserError
+from stnls_cli.errors import DamagedClipError, UserError
 from stnls_cli.video.base import Clip
 from stnls_cli.video.frames import FrameMaker
 from stnls_cli.video.images import IMAGE_KINDS, BadImageError, decode_image, image_size
@@ -70,7 +70,7 @@ class FolderClip(Clip):
                 break
             except BadImageError as error:
                 if not allow_damaged:
-                    raise UserError(f"{error}; --allow-damaged leaves it out") from None
+                    raise DamagedClipError(str(error), "--allow-damaged leaves it out") from None
         else:
             raise UserError(f"{folder}: no frame could be decoded")
         self._maker = FrameMaker(first, codec, size, stills=True)
@@ -119,7 +119,7 @@ class FolderClip(Clip):
                 frame, _ = decode_image(file)
             except BadImageError as error:
                 if not self._allow_damaged:
-                    raise UserError(f"{error}; --allow-damaged leaves it out") from None
+                    raise DamagedClipError(str(error), "--allow-damaged leaves it out") from None
                 self._log.skipped.append(str(error))
                 continue
             # Only orientation tags can still differ here; stored sizes were compared above.

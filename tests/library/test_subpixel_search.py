@@ -28,12 +28,17 @@ def drawn(
     return query, key, spread * torch.randn((batch, 2, height, width), generator=g)
 
 
+def step_of(search: PairedSearch) -> float:
+    """Pixels between positions: on the integer grid whole ones."""
+    return search.stride1 if search.itype == "float" else max(1, int(search.stride1))
+
+
 def plain(search: PairedSearch, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     """The search, and its best matches moved in double precision."""
     dists, inds = search(*inputs)
     frames = (frame.double() for frame in inputs[:2])
     best = inds[:, 0, :, :, 0].double()
-    return dists, inds, subpixel_offsets(*frames, best, search.ps, search.stride1)
+    return dists, inds, subpixel_offsets(*frames, best, search.ps, step_of(search))
 
 
 def assert_same(search: PairedSearch, inputs: Inputs, near: float = 1.0) -> Tensor:
@@ -47,7 +52,9 @@ def assert_same(search: PairedSearch, inputs: Inputs, near: float = 1.0) -> Tens
     error = (moved.double() - expected[2]).abs().amax(-1)
     tolerance = 1e-9 if moved.dtype == torch.float64 else 5e-3
     assert (error <= tolerance).double().mean() >= near
-    return moved - inds[:, 0, :, :, 0]
+    by = moved - inds[:, 0, :, :, 0]
+    assert by.numel() == 0 or by.abs().max() <= (0.75 + 1e-5) * step_of(search)
+    return by
 
 
 @pytest.mark.parametrize("itype", ["float", "int"])
@@ -93,6 +100,26 @@ def test_large_windows_move_matches_too(device: str) -> None:
     assert_same(search, (inputs[0], inputs[1], inputs[2]), near=0.999)
 
 
+@pytest.mark.parametrize("itype", ["float", "int"])
+@pytest.mark.parametrize(
+    ("ws", "k", "full_ws", "size"),
+    [
+        (3, 8, False, (24, 40)),
+        (5, 25, False, (24, 40)),
+        (9, 40, True, (5, 7)),
+        (9, 81, True, (1, 9)),
+    ],
+)
+def test_lists_that_candidates_do_not_fill(
+    device: str, itype: str, ws: int, k: int, full_ws: bool, size: tuple[int, int]
+) -> None:
+    search = PairedSearch(ws, 3, k, stride0=1, full_ws=full_ws, itype=itype)
+    for spread in (0.0, 1.5):
+        query, key, flow = (x.to(device) for x in drawn(ws, *size, spread=spread))
+        assert search(query, key, flow)[0].isinf().any()
+        assert_same(search, (query, key, flow), near=0.99)
+
+
 @settings(PROPERTY, max_examples=30)
 @given(st.data())
 def test_any_search(data: st.DataObject) -> None:
@@ -100,7 +127,7 @@ def test_any_search(data: st.DataObject) -> None:
     search = PairedSearch(
         data.draw(st.integers(1, 9)),
         data.draw(st.integers(1, 9)),
-        data.draw(st.integers(1, 4)),
+        data.draw(st.sampled_from([1, 2, 4, 25, 100])),
         stride0=1,
         stride1=data.draw(st.sampled_from([1.0, 1.0, 0.5, 2.0])),
         full_ws=data.draw(st.booleans()),
@@ -118,6 +145,13 @@ def test_any_search(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         inputs[2].round_()
     assert_same(search, inputs, near=0.9)
+
+
+@pytest.mark.parametrize("step", [0.5, 2.9])
+def test_steps_on_the_integer_grid_are_whole(device: str, step: float) -> None:
+    search = PairedSearch(5, 3, 1, stride0=1, stride1=step, itype="int")
+    query, key, flow = (x.to(device) for x in drawn(1, 20, 30))
+    assert_same(search, (query, key, flow), near=0.99)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -159,14 +193,39 @@ def test_one_reference_for_all_and_strange_strides(device: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("itype", ["float", "int"])
+@pytest.mark.parametrize("spread", [0.0, 1.5])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_matches_beside_a_pixel_that_is_no_number(itype: str, spread: float, value: float) -> None:
+    """The search and the two steps after each other have one rule, whoever knew the distances."""
+    query, key, flow = drawn(10, 40, 60, spread=spread)
+    key[0, 1, 20, 33] = key[0, 0, 39, 5] = value
+    for ps in (3, 5, 7):
+        search = PairedSearch(5, ps, 1, stride0=1, itype=itype)
+        dists, inds, moved = search.subpixel(query, key, flow)
+        separate = subpixel_offsets(query, key, inds[:, 0, :, :, 0], ps)
+        found = dists[:, 0, ..., 0].isfinite()
+        torch.testing.assert_close(moved[found], separate[found], rtol=0, atol=5e-3)
+
+
 @pytest.mark.usefixtures("threads")
-def test_threads_do_not_change_a_bit() -> None:
-    inputs = drawn(7, 70, 150)
-    search, found = PairedSearch(7, 5, 1, stride0=1), []
-    for count in (1, 2, 5):
+@pytest.mark.parametrize(
+    ("k", "full_ws", "strange"), [(1, True, False), (49, False, False), (1, True, True)]
+)
+def test_threads_do_not_change_a_bit(k: int, full_ws: bool, strange: bool) -> None:
+    """Nor does what else a thread has searched, beside a pixel that is no number, say."""
+    query, key, flow = drawn(7, 70, 150)
+    if strange:
+        flow = flow.round()
+        key[0, 1, 20, 33] = key[0, 2, 65, 140] = math.nan
+    search = PairedSearch(7, 5, k, stride0=1, full_ws=full_ws)
+    found = []
+    for count in (1, 2, 2, 2, 5):
         torch.set_num_threads(count)
-        found.append(search.subpixel(*inputs)[2])
-    assert all(torch.equal(found[0], other) for other in found[1:])
+        found.append(search.subpixel(query, key, flow))
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("isa", _native.CPU_ISAS)

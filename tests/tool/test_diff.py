@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ def test_clips_that_are_not_alike(
     refused(cli("diff", same, fast), f"{same} has 25 frames a second and {fast} 50")
     refused(cli("diff", a, tmp_path / "none"), "no such file or folder")
     refused(cli("diff", a, b, "--start=9"), "--start 9 is beyond the end")
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(same.read_bytes()[:-500])
+    damaged = tmp_path / "damaged"
+    shutil.copytree(a, damaged)
+    sorted(damaged.iterdir())[2].write_bytes(b"none")
+    # There is no --allow-damaged here: frames that are left out cannot be compared.
+    for clip, words in ((cut, "could be read"), (damaged, "not an image that FFmpeg can decode")):
+        ended = cli("diff", a, clip)
+        refused(ended, words)
+        assert "--allow-damaged" not in ended.err
 
 
 @pytest.mark.parametrize(

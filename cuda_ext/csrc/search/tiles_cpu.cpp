@@ -49,7 +49,8 @@ class TileSearch {
         plan(problem, phases),
         excluded(kTileQueries),
         self(kTileQueries),
-        to_direct(kTileQueries) {}
+        to_direct(kTileQueries),
+        to_move(kTileQueries) {}
 
   // Queries at the pixels (tile_y, tile_x) .. of one frame of one head.
   void run(int64_t b, int64_t head, int64_t t, int64_t tile_y, int64_t tile_x) {
@@ -78,12 +79,13 @@ class TileSearch {
       if (slot == 2 * p.wt || p.keep == kBestOfEach) write_lists(slot);
     }
     for_each_query([&](int64_t n, const Query&, int64_t index) {
-      if (!to_direct[n]) return;
-      direct.run(index);
-      if (moved != nullptr) {
+      if (to_direct[n]) {
+        direct.run(index);
         const Index* best = inds() + index * p.k * p.components;
-        leave(index, static_cast<float>(best[0]), static_cast<float>(best[1]));
+        if (moved != nullptr)
+          leave(n, index, static_cast<float>(best[0]), static_cast<float>(best[1]));
       }
+      if (to_move[n]) left.push_back(index);
     });
   }
 
@@ -104,6 +106,7 @@ class TileSearch {
   std::vector<int32_t> excluded;  // the candidate that is pinned or removed in this slot, or -1
   std::vector<int64_t> self;
   std::vector<char> to_direct;
+  std::vector<char> to_move;  // by others, see `left`
   bool any_excluded = false;
 
   Block query_block, key_block;
@@ -141,6 +144,7 @@ class TileSearch {
 
   void find_self() {
     std::fill(to_direct.begin(), to_direct.end(), char(0));
+    std::fill(to_move.begin(), to_move.end(), char(0));
     if (!has_self()) return;
     for_each_query([&](int64_t n, const Query& q, int64_t) {
       self[n] = direct.self_candidate(q);
@@ -368,8 +372,8 @@ class TileSearch {
               Surface{stores ? stored.data() : sums.data(), r.height, span_w, columns});
   }
 
-  // Places the best matches of a rectangle between positions; those at the rim of their windows,
-  // or if there is no surface, are left.
+  // Places the best matches of a rectangle between positions; left are those at the rim of their
+  // windows or beside a pixel that is no number, and all if there is no surface.
   void move_best(int64_t slot, const Rect& r, const Union& u, bool known, const Surface& surface) {
     for (int64_t y = 0; y < r.height; ++y) {
       for (int64_t x = r.begin(); x < r.end(); x += kLanes) {
@@ -386,12 +390,12 @@ class TileSearch {
           if (!found[lane]) continue;
           const float dh = static_cast<float>(offset_h[lane]);
           const float dw = static_cast<float>(offset_w[lane]);
-          if (!known || !h.inner[lane] || !w.inner[lane]) {
-            leave(first + lane, dh, dw);
+          float d[9];
+          if (!known || !h.inner[lane] || !w.inner[lane] ||
+              !surface.nine(h.place[lane], w.place[lane], y, x - r.begin() + lane, d)) {
+            leave(n + lane, first + lane, dh, dw);
             continue;
           }
-          float d[9];
-          surface.nine(h.place[lane], w.place[lane], y, x - r.begin() + lane, d);
           const Shift<float> shift = lowest(d);
           moved[2 * (first + lane)] = dh + shift.dh;
           moved[2 * (first + lane) + 1] = dw + shift.dw;
@@ -400,10 +404,11 @@ class TileSearch {
     }
   }
 
-  void leave(int64_t index, float dh, float dw) {
+  // Query n of the tile, which is `index` of all. It may come here twice, but must be moved once.
+  void leave(int64_t n, int64_t index, float dh, float dw) {
     moved[2 * index] = dh;
     moved[2 * index + 1] = dw;
-    left.push_back(index);
+    to_move[n] = 1;
   }
 
   // Calls work(y, x, dx) for every query of the rectangle and displacement (dy, dx) of the union

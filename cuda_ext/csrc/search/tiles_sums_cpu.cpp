@@ -23,8 +23,10 @@ void Block::fetch(const Frame& frame, int64_t top, int64_t left, int64_t rows, i
         std::memcpy(to + begin, from + left + begin,
                     static_cast<size_t>(end - begin) * sizeof(float));
       for (int64_t x = end; x < columns; ++x) to[x] = from[reflect(left + x, frame.width)];
+      std::fill(to + columns, to + pitch, 0.0f);
     }
   }
+  std::fill(data.end() - kLanes, data.end(), 0.0f);
 }
 
 bool Block::finite() const {

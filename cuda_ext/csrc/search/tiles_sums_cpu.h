@@ -8,7 +8,8 @@
 
 namespace stnls {
 
-// A part of one frame, reflected at the frame's borders. Rows hold one line of each channel.
+// A part of one frame, reflected at the frame's borders. Rows hold one line of each channel; what
+// lies behind a line is zero.
 struct Block {
   std::vector<float> data;
   int64_t channels = 0, pitch = 0;
@@ -25,7 +26,7 @@ struct Block {
   };
   // Vectors may be read from any place in it, also where they reach beyond its end.
   void fetch(const Frame& frame, int64_t top, int64_t left, int64_t rows, int64_t columns);
-  // Whether no pixel is infinite or not a number; never wrongly true.
+  // Whether no pixel is infinite or not a number.
   bool finite() const;
 };
 

@@ -36,14 +36,16 @@ struct Surface {
   int64_t row_stride() const { return height * span * columns; }
   int64_t column_stride() const { return columns; }
 
-  // Distances at the nine displacements around (dy, dx), of the query at (y, x). What is no number
-  // is infinite.
-  void nine(int64_t dy, int64_t dx, int64_t y, int64_t x, float* d) const {
+  // Distances at the nine displacements around (dy, dx), of the query at (y, x). Returns whether
+  // all are finite: on the real grid some are not that read a pixel with weight zero.
+  bool nine(int64_t dy, int64_t dx, int64_t y, int64_t x, float* d) const {
     const float* middle = distances + dy * row_stride() + (y * span + dx) * columns + x;
+    bool finite = true;
     for (int n = 0; n < 9; ++n) {
       d[n] = middle[(n / 3 - 1) * row_stride() + (n % 3 - 1) * column_stride()];
-      if (d[n] != d[n]) d[n] = infinity<float>();
+      finite = finite && is_finite(d[n]);
     }
+    return finite;
   }
 };
 

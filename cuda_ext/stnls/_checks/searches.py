@@ -47,15 +47,15 @@ _MOVABLE = {
 }
 
 
-def movable(options: Mapping[str, object]) -> None:
+def movable(options: Mapping[str, object], k: int) -> None:
     """The best match of every pixel is found first, and can be placed between positions."""
     for name, needed in _MOVABLE.items():
         if options[name] != needed:
             raise StnlsValueError(
                 f"subpixel() is for searches with {name}={needed!r}, not {options[name]!r}"
             )
-    if int(str(options["k"])) <= 0:
-        raise StnlsValueError(f"subpixel() wants the best match first: k > 0, not {options['k']}")
+    if k <= 0:
+        raise StnlsValueError(f"subpixel() wants the best match first: k > 0, not {k}")
 
 
 def few_candidates(windows: int, ws: int, what: str) -> None:

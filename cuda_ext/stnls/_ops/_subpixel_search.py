@@ -25,11 +25,11 @@ def _subpixel_search(
     if not query[:1].is_contiguous():
         query = query.contiguous()
     key, flow = key.contiguous(), flow.contiguous()
-    dists, inds, moved = _subpixel_search_fake(query, key, flow, *args)
+    p = _native.SubpixelSearchProblem()
+    dists, inds, p.search, plan = prepare(query, key, flow, args)
+    moved = _moved(query, dists)
+    p.moved = moved.data_ptr()
     if dists.numel() > 0:
-        p = _native.SubpixelSearchProblem()
-        dists, inds, p.search, plan = prepare(query, key, flow, args)
-        p.moved = moved.data_ptr()
         run("subpixel_search", p, query.device, int(plan.direct))
     return dists, inds, moved
 
@@ -38,7 +38,11 @@ def _subpixel_search_fake(
     query: Tensor, key: Tensor, flow: Tensor, *args: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     dists, inds = search_fake(query, key, flow, *args)
-    return dists, inds, query.new_empty((*(dists.shape[n] for n in (0, 3, 4)), 2))
+    return dists, inds, _moved(query, dists)
+
+
+def _moved(query: Tensor, dists: Tensor) -> Tensor:
+    return query.new_empty((*(dists.shape[n] for n in (0, 3, 4)), 2))
 
 
 subpixel_search = define(

@@ -77,9 +77,9 @@ class SearchModule(nn.Module):
             B, T, C, H, W: sizes of the videos.
             dtype: of the videos.
             device: "cuda" adds the scratch memory of a call on the GPU: on the real grid with
-                "l2" up to 12 bytes for each pixel of the key and each head (with k = 1 and
-                stride0 = 1 two, of pairs six; none for most searches with ps = 1), otherwise
-                next to nothing.
+                "l2" up to 12 bytes for each pixel of the key and each head (where few
+                matches are kept, with stride0 = 1, two for each match, of pairs six; none for most
+                searches with ps = 1), otherwise next to nothing.
 
         Raises:
             StnlsError: (also ValueError, TypeError or RuntimeError) for sizes that no video has, a

@@ -204,8 +204,9 @@ class NonLocalSearch(SearchModule):
             B, T, C, H, W: sizes of the videos.
             dtype: of the videos.
             device: "cuda" adds the scratch memory of a call on the GPU: on the real grid with
-                "l2" up to 12 bytes for each pixel of the key and each head (two with k = 1 and
-                stride0 = 1; none for most searches with ps = 1), otherwise next to nothing.
+                "l2" up to 12 bytes for each pixel of the key and each head (where few
+                matches are kept, with stride0 = 1, two for each match; none for most searches with
+                ps = 1), otherwise next to nothing.
             composed: the call is ``(vid0, vid1, fflow, bflow)``, with both flows of this dtype:
                 count the flow of 2 wt slots that it composes too, with all its copies.
 

@@ -127,9 +127,12 @@ class PairedSearch(SearchModule):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same search, and where between the positions of the grid the best matches lie.
 
-        They move as `subpixel_offsets` would move them; on the CPU it takes half the time and less,
-        since the search knows most of the distances that this asks for. For searches from every
-        pixel (``stride0=1``) by squared differences with one head.
+        They move as `subpixel_offsets` would move them with the search's step (``stride1``; on the
+        integer grid its whole part, at least 1). On the CPU both together take two thirds of the
+        time, since the search knows most of the distances that this asks for. For searches for the
+        best matches (``k`` > 0) of every pixel (``stride0=1``) by squared differences with one
+        head, without ``dilation``, ``use_adj`` and offsets of the window, and with
+        ``reflect_bounds``.
 
         Args:
             frame0, frame1, flow: as for the search itself.
@@ -146,7 +149,7 @@ class PairedSearch(SearchModule):
                 searches of another kind.
 
         """
-        _checks.movable(asdict(self.options))
+        _checks.movable(asdict(self.options), self.options.k)
         query, key, flow = self._inputs(frame0, frame1, flow)
         _checks.one_head("subpixel()", query.shape[1])
         dists, inds, moved = self.options.run_subpixel(query, key, flow)

@@ -18,12 +18,13 @@ def subpixel_offsets(
 
     A match goes to the lowest point of the paraboloid through the patch distances at its position
     and at the eight positions around it, a step apart (central differences), by at most 3/4 of a
-    step along each axis. Where that has no clear lowest point, the parabola of each axis answers,
-    within half a step; along an axis without neighbours inside the frame the match stays, and so it
-    does where the distances bend upwards by no more than a ten-thousandth of the outer two. No
-    distance is below zero: where the surface promises a fall f of more than the distance d of the
-    match, the match goes only the part 1 - sqrt(1 - d/f) of the way, at which a parabola along it
-    has used d up. So a perfect match stays where it is. There is no gradient.
+    step along each axis. Where that has no clear lowest point (the determinant of its second
+    derivatives is at most 0.3 of the product of those along the axes), the parabola of each axis
+    answers, within half a step; along an axis without neighbours inside the frame the match stays,
+    and so it does where the distances bend upwards by no more than a ten-thousandth of the outer
+    two. No distance is below zero: where the surface promises a fall f of more than the distance d
+    of the match, the match goes only the part 1 - sqrt(1 - d/f) of the way, at which a parabola
+    along it has used d up. So a perfect match stays where it is. There is no gradient.
 
     Args:
         query, key: (B, C, H, W), as for the search. float32 or float64; float16 and bfloat16 are
