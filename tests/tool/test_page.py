@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import html
 import html.parser
+import io
 import json
+import math
 import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -433,6 +436,36 @@ def test_small_pairs_come_back(tmp_path: Path) -> None:
         assert all(torch.equal(one[name], other[name]) for name in one)
     painted = [paint_pair(p, clip="", t=1, dt=-1, scores={"flow": 30.0}) for p in (made, back)]
     assert painted[0] == painted[1]
+
+
+def averages(pixels: int, cells: int) -> np.ndarray:
+    """(cells, pixels): what each pixel counts in the mean over a cell, as far as it lies there."""
+    ends = np.arange(cells + 1) * pixels / cells
+    first = np.arange(pixels)
+    inside = np.minimum(ends[1:, None], first + 1) - np.maximum(ends[:-1, None], first)
+    return np.maximum(inside, 0) * cells / pixels
+
+
+def test_pixels_count_by_how_much_of_them_lies_in_a_cell() -> None:
+    reference, neighbour = (torch.rand(3, 48, 854) * 255 for _ in range(2))
+    made = shrink_pair(reference=reference, neighbour=neighbour, aligned={}, motions={})
+    rows, columns = averages(48, 36), averages(854, 640)
+    frame = rows @ neighbour.double().numpy() @ columns.T
+    assert np.abs(made.frames["neighbour"].numpy() - frame).max() <= 0.501
+    error = rows @ (neighbour - reference).abs().mean(0).double().numpy() @ columns.T
+    np.testing.assert_allclose(made.errors["neighbour"].numpy(), error, rtol=1e-5)
+
+
+def test_colours_of_errors() -> None:
+    """From black to the brightest at 64 grey levels and above; none where it is no number."""
+    error = torch.tensor([0.0, 32.0, 64.0, 500.0, math.nan, math.inf])
+    blocks = error.repeat_interleave(16)[None].expand(16, -1)  # as large as those of a JPEG
+    small = SmallPair({}, {"flow": blocks}, {}, torch.zeros(0))
+    painted = paint_pair(small, clip="", t=0, dt=1, scores={}).images["error flow"]
+    with Image.open(io.BytesIO(painted)) as image:
+        shown = np.asarray(image.convert("RGB"), float)[8, 8::16]
+    known = matplotlib.colormaps["inferno"]([0.0, 0.5, 1.0, 1.0, 0.0, 1.0])[:, :3] * 255
+    assert np.abs(shown - known).max() < 16  # JPEG, and colours at half the resolution
 
 
 def test_pictures_come_back(tmp_path: Path) -> None:
